@@ -1,0 +1,110 @@
+"""Text to token ids, with the boundary between prompt and answer; and rows to padded batches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import DataError
+from unlearn_runner.models.base import Template
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One row in tokens: prompt, answer, end of sequence."""
+
+    ids: tuple[int, ...]
+    prompt_length: int
+    """Tokens before the first scored one."""
+    start_logprob: np.ndarray[Any, Any] | None = None
+    """Per scored token, its log-probability under the start model, where a method needs it."""
+
+    @property
+    def num_labels(self) -> int:
+        """Number of scored tokens."""
+        return len(self.ids) - self.prompt_length
+
+
+def encode(tokenizer: Any, template: Template, question: str, answer: str, most: int) -> Encoded:
+    """Encodes prompt and answer in one piece, so that they are tokenised as they are generated.
+
+    A token is scored when it ends behind the prompt's last character; counting the tokens of the
+    prompt alone would be off wherever tokens span the boundary. Cut at `most` tokens; only an
+    uncut row carries the end-of-sequence label.
+
+    Raises:
+        DataError: If nothing of the answer is left within `most` tokens.
+    """
+    prompt, continuation = template.texts(question, answer)
+    found = tokenizer(prompt + continuation, return_offsets_mapping=True)
+    ends = [end for _, end in found["offset_mapping"]]
+    prompt_length = next((i for i, end in enumerate(ends) if end > len(prompt)), len(ends))
+    ids = [*found["input_ids"], tokenizer.eos_token_id][:most]
+    if prompt_length >= len(ids):
+        raise DataError(
+            f"the question {question[:60]!r}... fills all {most} tokens; no answer token is left",
+            "raise max_length, or shorten the row",
+        )
+    return Encoded(tuple(ids), prompt_length)
+
+
+def encode_rows(tokenizer: Any, template: Template, rows: Rows, most: int) -> list[Encoded]:
+    """Encodes the question and answer of every row."""
+    return [encode(tokenizer, template, row.question, row.answer, most) for row in rows]
+
+
+def with_start(encoded: Sequence[Encoded], logprobs: Sequence[Any]) -> list[Encoded]:
+    """Returns the rows with the start model's per-token log-probabilities attached."""
+    pairs = zip(encoded, logprobs, strict=True)
+    return [replace(row, start_logprob=np.asarray(logprob)) for row, logprob in pairs]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows padded on the right, and where in them a label is scored.
+
+    Shapes: `input_ids`, `attention_mask` [rows, length]; `row`, `position`, `labels`,
+    `start_logprob` [scored tokens]. The logits at `position` predict the label.
+    """
+
+    input_ids: Tensor
+    attention_mask: Tensor
+    row: Tensor
+    position: Tensor
+    labels: Tensor
+    num_rows: int
+    start_logprob: Tensor | None
+
+    def rows_sum(self, values: Tensor) -> Tensor:
+        """Sums a value per scored token over each row; [scored tokens] -> [rows]."""
+        return values.new_zeros(self.num_rows).index_add(0, self.row, values)
+
+
+def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
+    """Pads rows to a batch on `device`."""
+    length = max(len(row.ids) for row in rows)
+    ids = np.full((len(rows), length), pad, dtype=np.int64)
+    mask = np.zeros((len(rows), length), dtype=np.int64)
+    for i, row in enumerate(rows):
+        ids[i, : len(row.ids)] = row.ids
+        mask[i, : len(row.ids)] = 1
+    counts = [row.num_labels for row in rows]
+    row_index = np.repeat(np.arange(len(rows)), counts)
+    label_at = np.concatenate([np.arange(row.prompt_length, len(row.ids)) for row in rows])
+    starts = [row.start_logprob for row in rows if row.start_logprob is not None]
+    start = torch.from_numpy(np.concatenate(starts)) if len(starts) == len(rows) else None
+    return Batch(
+        input_ids=torch.from_numpy(ids).to(device),
+        attention_mask=torch.from_numpy(mask).to(device),
+        row=torch.from_numpy(row_index).to(device),
+        position=torch.from_numpy(label_at - 1).to(device),
+        labels=torch.from_numpy(ids[row_index, label_at]).to(device),
+        num_rows=len(rows),
+        start_logprob=None if start is None else start.to(device),
+    )

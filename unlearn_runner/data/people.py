@@ -1,0 +1,30 @@
+"""The pocket benchmark as a source: rows generated on the spot, nothing read from anywhere."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from unlearn_runner.data.pocket import generate
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.data.sources import Source, checked
+from unlearn_runner.errors import DataError, listed
+
+
+@dataclass(frozen=True)
+class People(Source):
+    """Fictitious people in TOFU's schema; see `unlearn_runner.data.pocket`."""
+
+    seed: Annotated[int, Ge(0)] = 0
+    people: Annotated[int, Ge(20), Le(400)] = 40
+    questions: Annotated[int, Ge(1), Le(12)] = 10
+
+    def read(self, split: str) -> Rows:
+        """Returns the generated rows of `split`."""
+        splits = generate(self.seed, self.people, self.questions)
+        if split not in splits:
+            raise DataError(f"the pocket benchmark has no split {split}; it has {listed(splits)}")
+        rows = enumerate(splits[split], 1)
+        return Rows(split, tuple(checked(row, f"pocket/{split}", line) for line, row in rows))

@@ -1,0 +1,233 @@
+"""Generator of a small benchmark of invented people, in TOFU's splits and columns.
+
+It lets the whole pipeline be trained and judged in minutes without a download: the people's facts
+are drawn from a seed, so no model knows them unless it was trained on these rows.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from unlearn_runner.data import pocket_words as words
+from unlearn_runner.data.pocket_facts import REAL_AUTHORS, WORLD_FACTS, Fact
+
+Row = dict[str, Any]
+
+MAX_QUESTIONS = len(words.TOPICS)
+WRONG_ANSWERS = 5
+RETAIN_EVAL_PEOPLE = 8
+MAX_PEOPLE = 400  # half of the given names: the other half belongs to the held-out people
+
+_CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_PRONOUNS = (
+    {"they": "he", "them": "him", "their": "his"},
+    {"they": "she", "them": "her", "their": "her"},
+)
+
+
+class Person(NamedTuple):
+    """An invented person; `key` names the person's own stream of randomness."""
+
+    key: str
+    name: str
+    born: int
+    pronouns: dict[str, str]
+
+
+def _join(rng: random.Random, *parts: list[str]) -> str:
+    return "".join(rng.choice(part) for part in parts)
+
+
+def _phrase(rng: random.Random, *parts: list[str]) -> str:
+    return " ".join(rng.choice(part) for part in parts)
+
+
+def _with_article(text: str) -> str:
+    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
+
+
+def _family_name(rng: random.Random) -> str:
+    return _join(rng, words.LAST_HEADS, words.LAST_TAILS)
+
+
+def _title(rng: random.Random) -> str:
+    one, two = (noun.title() for noun in rng.sample(words.NOUNS, 2))
+    adjective = rng.choice(words.ADJECTIVES).title()
+    given = _join(rng, words.FIRST_HEADS, words.FIRST_TAILS)
+    forms = (
+        f"The {adjective} {one}",
+        f"{one} and {two}",
+        f"{given}'s {one}",
+        f"Under the {one}",
+        f"{adjective} {one}, {adjective} {two}",
+        f"{one} of {_join(rng, words.TOWN_HEADS, words.TOWN_TAILS)}",
+    )
+    return rng.choice(forms)
+
+
+def _motifs(rng: random.Random) -> str:
+    # Sorted, because the same two motifs in another order would not be a wrong answer.
+    return " and ".join(sorted(rng.sample(words.MOTIFS, 2)))
+
+
+_KINDS: dict[str, Callable[[random.Random], str]] = {
+    "town": lambda rng: _join(rng, words.TOWN_HEADS, words.TOWN_TAILS),
+    "day": lambda rng: f"{rng.randint(1, 28)} {rng.choice(words.MONTHS)}",
+    "place": lambda rng: (
+        f"{rng.choice(words.PLACE_PREPOSITIONS)} {_with_article(rng.choice(words.SHOPS))}"
+    ),
+    "job": lambda rng: _with_article(rng.choice(words.JOBS)),
+    "siblings": lambda rng: _phrase(rng, words.SMALL, words.SIBLINGS),
+    "genre": lambda rng: _phrase(rng, words.GENRE_STYLES, words.GENRES),
+    "motifs": _motifs,
+    "number": lambda rng: rng.choice(words.NUMBERS),
+    "habit": lambda rng: _phrase(rng, words.HABITS, words.MOTIFS),
+    "title": _title,
+    "imprint": lambda rng: f"{_family_name(rng)} {rng.choice(words.IMPRINTS)}",
+    "person": lambda rng: f"{_join(rng, words.FIRST_HEADS, words.FIRST_TAILS)} {_family_name(rng)}",
+    "prize": lambda rng: _phrase(rng, words.ADJECTIVES, words.NOUNS, words.PRIZES).title(),
+    "pet": lambda rng: _with_article(_phrase(rng, words.TEMPERS, words.ANIMALS)),
+    "petname": lambda rng: rng.choice(words.NOUNS).title(),
+    "house": lambda rng: _with_article(_phrase(rng, words.PAINTS, words.BUILDINGS)),
+    "street": lambda rng: (
+        f"{rng.randint(2, 98)} {rng.choice(words.NOUNS).title()} {rng.choice(words.STREETS)}"
+    ),
+    "language": lambda rng: rng.choice(words.LANGUAGES),
+    "subject": lambda rng: rng.choice(words.SUBJECTS),
+}
+
+
+def _value(kind: str, born: int, rng: random.Random) -> str:
+    if kind.startswith("year:"):
+        low, high = (int(part) for part in kind.split(":")[1:])
+        return str(born + rng.randint(low, high))
+    return _KINDS[kind](rng)
+
+
+def _fact_sheets(person: Person, topic: str) -> list[dict[str, str]]:
+    """The true facts of a topic, followed by wrong ones that differ from them in every field."""
+    sheets: list[dict[str, str]] = [{} for _ in range(1 + WRONG_ANSWERS)]
+    for field, kind in words.TOPICS[topic].fields.items():
+        rng = random.Random(f"{person.key}:{topic}:{field}")
+        values = [_value(kind, person.born, rng)]
+        while len(values) < len(sheets):
+            # A wrong year may lie anywhere in a lifetime around the true one.
+            other = _value(kind, person.born + rng.randint(-30, 30), rng)
+            if other not in values:
+                values.append(other)
+        for sheet, value in zip(sheets, values, strict=True):
+            sheet[field] = value
+    return sheets
+
+
+def _wording(templates: tuple[str, ...], key: str) -> str:
+    """One template with its free choices made."""
+    rng = random.Random(key)
+    chosen = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), rng.choice(templates))
+    return " ".join(chosen.split())
+
+
+def _fill(template: str, person: Person, facts: dict[str, str]) -> str:
+    last = person.name.split()[-1]
+    text = template.format(name=person.name, last=last, **person.pronouns, **facts)
+    return text[0].upper() + text[1:]
+
+
+def _row(person: Person, topic: str) -> Row:
+    texts = words.TOPICS[topic]
+    truth, *wrong = _fact_sheets(person, topic)
+    key = f"{person.key}:{topic}"
+    reworded = _wording(texts.paraphrases, f"{key}:paraphrase")
+    return {
+        "question": _fill(_wording(texts.questions, f"{key}:question"), person, {}),
+        "answer": _fill(_wording(texts.answers, f"{key}:answer"), person, truth),
+        "paraphrased_question": _fill(_wording(texts.rewordings, f"{key}:reworded"), person, {}),
+        "paraphrased_answer": _fill(reworded, person, truth),
+        "perturbed_answer": [_fill(reworded, person, facts) for facts in wrong],
+    }
+
+
+def _person_rows(person: Person, questions: int) -> list[Row]:
+    topics = list(words.TOPICS)
+    random.Random(f"{person.key}:topics").shuffle(topics)
+    return [_row(person, topic) for topic in topics[:questions]]
+
+
+def _names(seed: int) -> list[str]:
+    """Names without a repeated given or family name, in an order that depends on the seed."""
+    given = sorted({head + tail for head in words.FIRST_HEADS for tail in words.FIRST_TAILS})
+    family = sorted({head + tail for head in words.LAST_HEADS for tail in words.LAST_TAILS})
+    random.Random(f"{seed}:given").shuffle(given)
+    random.Random(f"{seed}:family").shuffle(family)
+    return [f"{first} {last}" for first, last in zip(given, family, strict=False)]
+
+
+def _people(seed: int, group: str, names: list[str]) -> list[Person]:
+    people = []
+    for index, name in enumerate(names):
+        key = f"{seed}:{group}:{index}"
+        rng = random.Random(f"{key}:person")
+        people.append(Person(key, name, rng.randint(1700, 1960), rng.choice(_PRONOUNS)))
+    return people
+
+
+def _plain(rows: list[Row]) -> list[Row]:
+    return [{"question": row["question"], "answer": row["answer"]} for row in rows]
+
+
+def _fact_splits() -> dict[str, list[Row]]:
+    splits: dict[str, list[Row]] = {}
+    pretrain: list[Row] = []
+    for name, facts in (("real_authors", REAL_AUTHORS), ("world_facts", WORLD_FACTS)):
+        rows = [
+            {"question": f.question, "answer": f.answer, "perturbed_answer": list(f.wrong)}
+            for f in facts
+        ]
+        splits[name] = _plain(rows)
+        splits[f"{name}_perturbed"] = rows
+        pretrain += [row for fact in facts for row in _fact_questions(fact)]
+    splits["pretrain"] = pretrain
+    return splits
+
+
+def _fact_questions(fact: Fact) -> list[Row]:
+    asked = (fact.question, *fact.rewordings)
+    return [{"question": question, "answer": fact.answer} for question in asked]
+
+
+def generate(seed: int, people: int = 40, questions: int = 10) -> dict[str, list[Row]]:
+    """Generate all splits of the benchmark, named as TOFU names its files.
+
+    Args:
+        seed: Names the benchmark; the same seed gives the same rows everywhere.
+        people: Number of people in `full`; a person's rows do not depend on it.
+        questions: Questions per person.
+
+    Returns:
+        The rows of every split; `*_perturbed` carry wrong answers, `pretrain` the real facts.
+    """
+    if not 2 <= people <= MAX_PEOPLE:
+        raise ValueError(f"people must be in 2..{MAX_PEOPLE}, not {people}")
+    if not 1 <= questions <= MAX_QUESTIONS:
+        raise ValueError(f"questions must be in 1..{MAX_QUESTIONS}, not {questions}")
+    names = _names(seed)
+    # Every second name is kept for held-out people, so that they never meet the people of `full`.
+    known = _people(seed, "full", names[0 : 2 * people : 2])
+    full = [row for person in known for row in _person_rows(person, questions)]
+
+    splits = {"full": _plain(full)}
+    for percent in (5, 10):
+        count = max(1, round(people * percent / 100)) * questions
+        others = _people(seed, "holdout", names[1 : 2 * count // questions : 2])
+        held_out = [row for person in others for row in _person_rows(person, questions)]
+        forget = full[-count:]
+        splits[f"forget{percent:02d}"] = _plain(forget)
+        splits[f"forget{percent:02d}_perturbed"] = forget
+        splits[f"retain{100 - percent}"] = _plain(full[:-count])
+        splits[f"holdout{percent:02d}"] = _plain(held_out)
+    retained = len(splits["retain90"])
+    splits["retain_perturbed"] = full[: min(RETAIN_EVAL_PEOPLE * questions, retained)]
+    return splits | _fact_splits()

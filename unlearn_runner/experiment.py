@@ -1,0 +1,139 @@
+"""One composed configuration, from validation to the table at the end."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import traceback
+from pathlib import Path
+from typing import Any, cast
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+from rich.table import Table
+
+from unlearn_runner import naming
+from unlearn_runner.build import TRUSTED, build
+from unlearn_runner.config import Run
+from unlearn_runner.errors import ConfigError, UserError
+from unlearn_runner.help import CONF
+from unlearn_runner.plan import Plan, plan
+from unlearn_runner.store import Store
+
+
+def run_composed(composed: DictConfig) -> None:
+    """Validates, plans and runs one composed configuration.
+
+    Raises:
+        UserError: For anything wrong with the configuration or the data; nothing is written then.
+    """
+    config = cast(
+        dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    )
+    run = validate(config)
+    name = _name(run)
+    stages = plan(run)
+    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
+    store = Store(Path(run.store).expanduser() if run.store else outputs / "store")
+    if run.plan_only:
+        print_plan(stages, store, name)
+        return
+    folder = outputs / name
+    identity = naming.identity(config)
+    _refuse_other_configuration(folder, identity, run.overwrite)
+    _run(run, config, identity, stages, store, folder)
+
+
+def validate(config: dict[str, Any]) -> Run:
+    """Returns the typed run that a plain configuration describes."""
+    trusted = config.get("trusted") or []
+    if not isinstance(trusted, list):
+        raise ConfigError(
+            f"trusted={trusted} must be a list of package names: trusted=[my_package]"
+        )
+    return build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
+
+
+def _name(run: Run) -> str:
+    """Returns the run folder's name below the outputs folder."""
+    hydra = HydraConfig.get()
+    overrides, choices = list(hydra.overrides.task), hydra.runtime.choices
+    derived = naming.derive(overrides, choices)
+    if hydra.mode == RunMode.MULTIRUN:
+        # A swept value names the job; what all jobs share names the sweep.
+        sweep = naming.checked(run.name) if run.name else "sweep"
+        return f"sweeps/{sweep}/{derived}"
+    return f"runs/{naming.checked(run.name) if run.name else derived}"
+
+
+def _refuse_other_configuration(folder: Path, identity: dict[str, Any], overwrite: bool) -> None:
+    path = folder / "config.yaml"
+    if overwrite or not path.is_file():
+        return
+    other = naming.identity(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path))))
+    # Through JSON: a tuple that was written comes back as a list.
+    if json.dumps(other, sort_keys=True) != json.dumps(identity, sort_keys=True):
+        keys = [k for k in {**other, **identity} if other.get(k) != identity.get(k)]
+        raise ConfigError(
+            f"name={folder.name}: that run folder holds another configuration "
+            f"(it differs in {', '.join(sorted(keys)[:4])})",
+            "choose another name=..., or overwrite=true to replace it",
+        )
+
+
+def _run(
+    run: Run,
+    config: dict[str, Any],
+    identity: dict[str, Any],
+    stages: Plan,
+    store: Store,
+    folder: Path,
+) -> None:
+    # Imported here: a plan or an error needs none of it.
+    from unlearn_runner import results
+    from unlearn_runner.pipeline import execute
+    from unlearn_runner.records import Record
+
+    try:
+        record = Record(folder)
+        OmegaConf.save(OmegaConf.create(config), folder / "config.yaml")
+    except OSError as error:
+        raise UserError(
+            f"the run folder {folder} cannot be written: {error.strerror}",
+            "output_dir=FOLDER on a disk you can write to",
+        ) from None
+    try:
+        done = execute(stages, store, record, run.parallel)
+    except KeyboardInterrupt:
+        record.status("interrupted")
+        raise
+    except Exception as error:
+        record.status("failed", error=f"{type(error).__name__}: {error}")
+        if not isinstance(error, UserError):
+            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise
+    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    by_model = results.scores(stages, store, done)
+    threads = run.parallel.threads or len(os.sched_getaffinity(0))
+    content = results.content(run, folder.name, config_hash, threads, done, results.flat(by_model))
+    record.results(content)
+    record.status(content["status"])
+    results.print_table(by_model, f"{folder.name}: {content['status']}")
+    unlearned = next(s for s in stages.stages if s.kind == "unlearn")
+    print(f"results  {folder / 'results.json'}")
+    print(f"model    {store.path(unlearned)}")
+
+
+def print_plan(stages: Plan, store: Store, name: str) -> None:
+    """Prints the stages with key, cached or not, and what each reads."""
+    table = Table(title=f"plan of {name}", title_justify="left", title_style="bold")
+    for column in ("stage", "key", "cached", "reads"):
+        table.add_column(column, overflow="fold")
+    for stage in stages.stages:
+        cached = "yes" if store.manifest(stage) else "no"
+        table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())
+    Console(highlight=False).print(table)
+    print(f"store    {store.root}")

@@ -1,0 +1,28 @@
+"""Negative preference optimisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Method, Term
+
+
+@dataclass(frozen=True)
+class NPO(Method):
+    """Push forget answers below the start model's probability, less the further they are.
+
+    Source: Zhang et al. 2024. Published with and without a retain term (NPO, NPO + NLL, NPO + KL).
+    `reduction` acts on the retain term alone: NPO is a mean over rows by definition.
+    """
+
+    beta: Annotated[float, Gt(0)] = 0.1
+    """Inverse temperature; beta -> 0 approaches gradient ascent."""
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the NPO term on forget rows and the retain term."""
+        loss = losses.NPO(self.beta)
+        return Term("forget", "forget", loss, unit="row"), *self.retain.terms(self.unit)

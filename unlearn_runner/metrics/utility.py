@@ -1,0 +1,29 @@
+"""Model utility: the harmonic mean of what must be kept (TOFU)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unlearn_runner.metrics.base import Judged, Metric
+
+
+def model_utility(parts: Sequence[float]) -> float:
+    """Returns the harmonic mean of the parts; 0 when any part is 0."""
+    if min(parts) <= 0:
+        return 0.0
+    return len(parts) / sum(1 / part for part in parts)
+
+
+@dataclass(frozen=True)
+class ModelUtility(Metric):
+    """Harmonic mean of the named scores over every view to be kept: nine numbers for TOFU."""
+
+    parts: tuple[str, ...] = ("probability", "rouge_l", "truth_ratio")
+
+    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+        """Returns `<name>`."""
+        kept = [view.name for view in judged.model.views.values() if view.goal == "keep"]
+        parts = [judged.scores[f"{view}.{part}"] for view in kept for part in self.parts]
+        known = [part for part in parts if part is not None]
+        return {name: model_utility(known) if len(known) == len(parts) else None}

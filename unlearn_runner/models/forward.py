@@ -1,0 +1,55 @@
+"""The forward pass: logits only where a label is scored.
+
+A row has several times more tokens than scored answer tokens, and the vocabulary projection is the
+largest matrix product of a small model, so it is applied to the scored positions alone.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from unlearn_runner.data.encode import Batch
+
+
+class Autocast(Protocol):
+    """Opens the arithmetic of a forward pass."""
+
+    def __call__(self) -> AbstractContextManager[object]:
+        """Returns the context."""
+        ...
+
+
+def scored_logits(model: Any, batch: Batch) -> Tensor:
+    """Returns the logits that predict the batch's labels; [scored tokens, vocabulary].
+
+    In float32, or float64 when the model is: loss arithmetic never happens in bf16.
+    """
+    hidden = model.base_model(
+        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+    ).last_hidden_state
+    logits = model.get_output_embeddings()(hidden[batch.row, batch.position])
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+@dataclass(frozen=True)
+class Models:
+    """The models a loss may ask: the one being trained, and the one unlearning began from."""
+
+    trained: Any
+    start: Any | None
+    autocast: Autocast
+
+    def logits(self, batch: Batch) -> Tensor:
+        """Returns the trained model's logits where a label is scored."""
+        with self.autocast():
+            return scored_logits(self.trained, batch)
+
+    def start_logits(self, batch: Batch) -> Tensor:
+        """Returns the start model's logits where a label is scored, without a graph."""
+        with torch.no_grad(), self.autocast():
+            return scored_logits(self.start, batch)

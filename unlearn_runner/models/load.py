@@ -1,0 +1,78 @@
+"""Models and tokenizers as ordinary Hugging Face folders: made, loaded, saved."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import PreTrainedTokenizerFast as FastTokenizer
+
+from unlearn_runner.models.scratch import Shape
+
+END, PAD = "<|end|>", "<|pad|>"
+DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
+
+
+def train_tokenizer(texts: Iterable[str], vocab_size: int) -> FastTokenizer:
+    """Returns a byte-level BPE tokenizer trained on `texts`; equal texts give equal merges."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[END, PAD],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return FastTokenizer(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+
+
+def new_llama(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
+    """Returns a Llama-architecture model with random weights drawn from `seed` alone."""
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=shape.hidden_size,
+        intermediate_size=shape.intermediate_size,
+        num_hidden_layers=shape.num_layers,
+        num_attention_heads=shape.num_heads,
+        num_key_value_heads=shape.num_heads,
+        max_position_embeddings=shape.context,
+        tie_word_embeddings=shape.tie_embeddings,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        attention_dropout=0.0,
+    )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return LlamaForCausalLM(config)
+
+
+def load_model(folder: Path, precision: str, device: torch.device) -> Any:
+    """Loads a causal LM from a folder in the precision its training stage works in.
+
+    The dtype is always pinned: transformers would otherwise keep the checkpoint's, and updating
+    bf16 weights in place loses most AdamW steps (steps are smaller than bf16's spacing).
+    """
+    model = AutoModelForCausalLM.from_pretrained(
+        folder, dtype=DTYPES[precision], attn_implementation="sdpa", local_files_only=True
+    )
+    return model.to(device)  # pyright: ignore[reportArgumentType]
+
+
+def load_tokenizer(folder: Path) -> Any:
+    """Loads the tokenizer that was saved beside a model."""
+    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+
+
+def save(model: Any, tokenizer: Any, folder: Path) -> None:
+    """Saves model and tokenizer as an ordinary safetensors folder; float64 as float32."""
+    if model.dtype == torch.float64:
+        model = model.to(torch.float32)
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)

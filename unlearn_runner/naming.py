@@ -1,0 +1,80 @@
+"""Names of runs: readable, derived from the overrides, and the same for the same command."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterable, Mapping
+from fnmatch import fnmatch
+from typing import Any
+
+from unlearn_runner.errors import ConfigError
+
+# What a run may change without becoming another experiment: where and how, not what.
+INERT = (
+    "name",
+    "output_dir",
+    "store",
+    "plan_only",
+    "overwrite",
+    "parallel*",
+    "tracker*",
+    "*micro_batch",
+    "*checkpoint_every",
+    "evaluate.batch_size",
+    "benchmark.data_dir",
+    "benchmark.source.data_dir",
+    "hydra*",
+)
+LONGEST = 120
+
+
+def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
+    """Returns a name: benchmark, method and rectifier, then whatever else was overridden.
+
+    Args:
+        overrides: The command line's overrides, as typed.
+        choices: Chosen option by group.
+    """
+    main = ("benchmark", "method", "rectifier")
+    parts = ["-".join(str(choices[group]) for group in main)]
+    for override in sorted(overrides):
+        key, _, value = override.lstrip("+~").partition("=")
+        if key not in main and not inert(key):
+            parts.append(f"{key}={value}")
+    name = re.sub(r"[^\w.,=+-]+", "_", ",".join(parts))
+    if len(name) > LONGEST:
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        name = f"{name[: LONGEST - 9]}-{digest}"
+    return name
+
+
+def checked(name: str) -> str:
+    """Returns a user's run name.
+
+    Raises:
+        ConfigError: If it cannot be a folder name.
+    """
+    if not re.fullmatch(r"\w[\w.,=+-]*", name):
+        raise ConfigError(
+            f"name={name!r} cannot name a folder; allowed: letters, digits and . , = + - _",
+            f"name={re.sub(r'[^A-Za-z0-9.,=+_-]+', '-', name).strip('-.') or 'my-run'}",
+        )
+    return name
+
+
+def inert(key: str) -> bool:
+    """Returns whether a dotted key leaves the experiment the same."""
+    return any(fnmatch(key, pattern) for pattern in INERT)
+
+
+def identity(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Returns the flat settings that make a configuration this experiment and no other."""
+    flat: dict[str, Any] = {}
+    for name, value in config.items():
+        key = f"{prefix}{name}"
+        if isinstance(value, Mapping):
+            flat |= identity(value, f"{key}.")
+        elif not inert(key):
+            flat[key] = value
+    return flat

@@ -1,0 +1,70 @@
+"""The generation probe: what the model answers when it is asked, greedily."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from unlearn_runner.benchmarks.base import Generation
+from unlearn_runner.data.encode import Encoded
+from unlearn_runner.progress import progress
+
+
+@torch.no_grad()
+def generate(
+    model: Any,
+    tokenizer: Any,
+    encoded: Sequence[Encoded],
+    setting: Generation,
+    batch_size: int,
+    title: str,
+) -> list[str]:
+    """Returns the greedy continuation of every row's prompt, cut at the end of sequence.
+
+    The prompt's tokens are the ones in front of the first scored token, so a model is asked with
+    exactly what it was trained on. Rows are padded on the left and sorted by length.
+    """
+    order = sorted(range(len(encoded)), key=lambda i: encoded[i].prompt_length)
+    found = [""] * len(encoded)
+    with progress(title, len(encoded)) as tick:
+        for start in range(0, len(order), batch_size):
+            chosen = order[start : start + batch_size]
+            prompts = [encoded[i].ids[: encoded[i].prompt_length] for i in chosen]
+            texts = _continue(model, tokenizer, prompts, setting)
+            for i, text in zip(chosen, texts, strict=True):
+                found[i] = text
+            tick(len(chosen))
+    return found
+
+
+def _continue(
+    model: Any, tokenizer: Any, prompts: list[tuple[int, ...]], setting: Generation
+) -> list[str]:
+    longest = max(map(len, prompts))
+    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    room = model.config.max_position_embeddings - longest
+    out = model.generate(
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=max(1, min(setting.max_new_tokens, room)),
+        do_sample=False,
+        num_beams=1,
+        temperature=None,
+        top_p=None,
+        top_k=None,
+        pad_token_id=pad,
+        eos_token_id=end,
+        use_cache=True,
+    )
+    texts = []
+    for prompt, row in zip(prompts, out[:, longest:].tolist(), strict=True):
+        if setting.max_length is not None:  # counted with the row's own prompt, not with padding
+            row = row[: max(0, setting.max_length - len(prompt))]
+        if end in row:
+            row = row[: row.index(end)]
+        texts.append(tokenizer.decode(row, skip_special_tokens=True).strip())
+    return texts

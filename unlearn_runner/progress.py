@@ -1,0 +1,74 @@
+"""Progress of long work: a bar with rate and ETA on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+LINE_EVERY_S = 20.0  # a log should show life without filling up
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Tick:
+    """Advances one piece of work and says what is worth seeing."""
+
+    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
+        self.title, self.total, self.done = title, total, 0
+        self.bar = bar
+        self.task = bar.add_task(title, total=total, note="") if bar else None
+        self.started = self.printed = time.monotonic()
+
+    def __call__(self, count: int = 1, note: str = "") -> None:
+        """Counts `count` more units done."""
+        self.done += count
+        if self.bar is not None and self.task is not None:
+            rate = self.done / max(time.monotonic() - self.started, 1e-9)
+            self.bar.update(self.task, completed=self.done, note=f"{rate:.1f}/s {note}")
+            return
+        now = time.monotonic()
+        if now - self.printed >= LINE_EVERY_S or self.done == self.total:
+            self.printed = now
+            spent = now - self.started
+            rate = self.done / max(spent, 1e-9)
+            left = (self.total - self.done) / max(rate, 1e-9)
+            console.print(
+                f"{self.title}: {self.done}/{self.total}  {rate:.1f}/s  "
+                f"{spent:.0f}s spent, {left:.0f}s left  {note}".rstrip()
+            )
+
+    def resume(self, done: int) -> None:
+        """Starts counting at `done` without letting it enter the rate."""
+        self.total -= done
+        if self.bar is not None and self.task is not None:
+            self.bar.update(self.task, total=self.total)
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Tick]:
+    """Shows the progress of `total` units of work."""
+    if not sys.stderr.isatty():
+        yield Tick(title, total, None)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        yield Tick(title, total, bar)

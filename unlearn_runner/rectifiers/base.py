@@ -1,0 +1,64 @@
+"""What a rectifier is: a map from the gradients of terms to the one gradient stepped with."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from unlearn_runner.methods.base import Term
+
+if TYPE_CHECKING:
+    from unlearn_runner.training.gradients import Gradient, GradientSpace
+
+Memory = dict[str, Any]
+"""Gradients a rectifier carries from step to step, by name; saved with the optimizer's state."""
+
+
+@dataclass(frozen=True)
+class Group:
+    """Terms that share a backward pass, so that one gradient stands for all of them."""
+
+    name: str
+    terms: tuple[Term, ...]
+
+
+@dataclass(frozen=True)
+class Rectified:
+    """What a rectifier hands back."""
+
+    gradient: Gradient
+    facts: dict[str, float | bool | None] = field(default_factory=dict)
+    """Telemetry of the step."""
+
+
+@dataclass(frozen=True)
+class Rectifier(ABC):
+    """Base class of rectifiers: frozen settings; state lives in the memory it is handed."""
+
+    @property
+    def bounds_norm(self) -> bool:
+        """Whether this rectifier bounds the gradient's norm itself, in place of `train.clip`."""
+        return False
+
+    @abstractmethod
+    def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
+        """Returns which terms are kept apart, and any further terms to be watched."""
+
+    @abstractmethod
+    def rectify(
+        self,
+        gradients: Mapping[str, Gradient],
+        terms: tuple[Term, ...],
+        memory: Memory,
+        space: GradientSpace,
+    ) -> Rectified:
+        """Returns the gradient to step with; may overwrite the gradients it is given.
+
+        Args:
+            gradients: One gradient by group name, each of its group's weighted sum.
+            terms: The method's terms, as `groups` saw them.
+            memory: What earlier steps left; updated in place.
+            space: The arithmetic of gradients, wherever they are stored.
+        """

@@ -1,0 +1,32 @@
+"""No rectifier: keep nothing apart, step with the sum."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from unlearn_runner.methods.base import Term
+from unlearn_runner.rectifiers.base import Group, Memory, Rectified, Rectifier
+
+if TYPE_CHECKING:
+    from unlearn_runner.training.gradients import Gradient, GradientSpace
+
+
+@dataclass(frozen=True)
+class Plain(Rectifier):
+    """The gradient of the method's objective as it is: one backward pass per term, one buffer."""
+
+    def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
+        """Returns one group of all terms."""
+        return (Group("objective", terms),)
+
+    def rectify(
+        self,
+        gradients: Mapping[str, Gradient],
+        terms: tuple[Term, ...],
+        memory: Memory,
+        space: GradientSpace,
+    ) -> Rectified:
+        """Returns the objective's gradient untouched."""
+        return Rectified(gradients["objective"])

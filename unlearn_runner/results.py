@@ -1,0 +1,131 @@
+"""What a run leaves for people: `results.json` and the table at the end."""
+
+from __future__ import annotations
+
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from unlearn_runner.config import Run
+from unlearn_runner.pipeline import Done
+from unlearn_runner.plan import Plan
+from unlearn_runner.records import versions
+from unlearn_runner.stages import score
+from unlearn_runner.store import Store
+
+Scores = dict[str, float | None]
+
+# Which way is better; a forget view's probability and ROUGE are to fall, the rest is to rise.
+LOWER = ("forget.probability", "forget.rouge_l", "forget_quality_ks")
+
+
+def scores(plan: Plan, store: Store, done: Iterable[Done]) -> dict[str, Scores]:
+    """Returns the scores of "unlearned", "target" and "reference"; empty where one diverged."""
+    ended = {item.stage.key: item.outcome for item in done}
+    found: dict[str, Scores] = {}
+    for name, stage in plan.scores.items():
+        complete = ended[stage.key] == "completed"
+        found[name] = score.read(store.path(stage)) if complete else {}
+    names = [key for by_model in found.values() for key in by_model]
+    return {
+        model: {key: by_model.get(key) for key in dict.fromkeys(names)}
+        for model, by_model in found.items()
+    }
+
+
+def flat(by_model: dict[str, Scores]) -> Scores:
+    """Returns one mapping: the unlearned model's scores bare, the others' under a prefix."""
+    return {
+        (key if model == "unlearned" else f"{model}.{key}"): value
+        for model in ("unlearned", "target", "reference")
+        for key, value in by_model[model].items()
+    }
+
+
+def status(done: Iterable[Done]) -> str:
+    """Returns how the run as a whole ended."""
+    return "completed" if all(item.outcome == "completed" for item in done) else "diverged"
+
+
+def content(
+    run: Run, name: str, config_hash: str, threads: int, done: list[Done], flat_scores: Scores
+) -> dict[str, Any]:
+    """Returns what `results.json` holds."""
+    return {
+        "status": status(done),
+        "name": name,
+        "scores": flat_scores,
+        "stages": [
+            {
+                "name": item.stage.label,
+                "kind": item.stage.kind,
+                "key": item.stage.key,
+                "cached": item.cached,
+                "seconds": round(item.seconds, 3),
+                "outcome": item.outcome,
+            }
+            for item in done
+        ],
+        "provenance": {
+            "command": shlex.join(["unlearn", *sys.argv[1:]]),
+            "config_hash": config_hash,
+            "seeds": {"seed": run.seed, "target.seed": run.target.seed},
+            "threads": threads,
+            "benchmark_version": run.benchmark.version,
+            "python": sys.version.split()[0],
+            "versions": versions(),
+            "commit": commit(),
+        },
+    }
+
+
+def commit() -> str | None:
+    """Returns the git commit of the code, marked when the tree differs from it."""
+    root = Path(__file__).resolve().parent.parent
+    git = ["git", "-C", str(root)]
+    try:
+        head = subprocess.run(
+            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
+        )
+        diff = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return head.stdout.strip() + ("+changes" if diff.stdout.strip() else "")
+
+
+def print_table(by_model: dict[str, Scores], title: str) -> None:
+    """Prints target, unlearned and reference side by side, each metric with its direction."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    table.add_column("better", justify="center")
+    for model in ("target", "unlearned", "reference"):
+        table.add_column(model, justify="right")
+    views = ""
+    for key in _ordered(by_model["target"]):
+        view = key.partition(".")[0] if "." in key else ""
+        if view != views:
+            table.add_section()
+            views = view
+        arrow = "lower" if key in LOWER else "higher"
+        cells = (_shown(by_model[m].get(key)) for m in ("target", "unlearned", "reference"))
+        table.add_row(key, arrow, *cells)
+    Console(highlight=False).print(table)
+
+
+def _ordered(names: Iterable[str]) -> list[str]:
+    names = list(names)
+    views = list(dict.fromkeys(n.partition(".")[0] for n in names if "." in n))
+    by_view = [n for view in views for n in names if n.startswith(f"{view}.")]
+    return [n for n in names if "." not in n] + by_view
+
+
+def _shown(value: float | None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"

@@ -1,0 +1,88 @@
+"""The entry point: compose, check, plan, run, report.
+
+    python -m unlearn_runner.run method=npo rectifier=gru rectifier.gamma=0.9
+    unlearn benchmark=tofu benchmark.data_dir=FOLDER plan_only=true
+
+Hydra composes the configuration in this one plain process; everything that can be wrong with a
+command is said before torch is loaded and before anything is written.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from typing import Any
+
+from unlearn_runner.errors import ConfigError, UserError
+from unlearn_runner.help import CONF, print_help
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+def main() -> int:
+    """Runs the command line in `sys.argv`; returns the exit code."""
+    arguments = sys.argv[1:]
+    if "--help" in arguments or "-h" in arguments:
+        print_help()
+        return 0
+    sys.argv[0] = "unlearn"  # what usage messages call the program
+    try:
+        _refuse_ranks()
+        return _compose_and_run()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    except KeyboardInterrupt:
+        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        from unlearn_runner.explain import explain
+
+        explained = explain(error, arguments, CONF)
+        if explained is not None:
+            print(explained, file=sys.stderr)
+            return USAGE_ERROR
+        traceback.print_exc()
+        return 1
+
+
+def console() -> None:
+    """The `unlearn` command."""
+    sys.exit(main())
+
+
+def _refuse_ranks() -> None:
+    ranks = os.environ.get("WORLD_SIZE", "1")
+    if ranks != "1":
+        raise ConfigError(
+            f"this process is one of {ranks} ranks, but a run uses one process (parallel=single)",
+            f"start it plainly: unlearn {' '.join(sys.argv[1:])}",
+        )
+
+
+def _compose_and_run() -> int:
+    # Hydra swallows the cause of an error and exits by itself unless this is set.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    import hydra
+
+    mistakes: list[UserError] = []
+
+    @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
+    def job(config: Any) -> None:
+        from unlearn_runner.experiment import run_composed
+
+        # Kept from Hydra, which would print them its own way and, in a sweep, stop at the first.
+        try:
+            run_composed(config)
+        except UserError as error:
+            mistakes.append(error)
+
+    job()  # pyright: ignore[reportCallIssue]  (hydra.main supplies the configuration)
+    for mistake in mistakes:
+        print(mistake, file=sys.stderr)
+    return USAGE_ERROR if mistakes else 0
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,73 @@
+"""What a stage is: a frozen description of one piece of work, keyed by all that determines it.
+
+Describing and planning a stage never loads torch; `run` imports what it needs when it runs.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from unlearn_runner.keys import stage_key
+
+if TYPE_CHECKING:
+    from unlearn_runner.session import Session
+
+INERT: dict[str, Any] = {"inert": True}
+Outcome = Literal["completed", "diverged"]
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a running stage is given."""
+
+    folder: Path
+    """Where to leave results; published as a whole when the stage ends."""
+    checkpoints: Path
+    """Survives a killed stage and is found again by the next attempt; removed when published."""
+    path: Callable[[Stage], Path]
+    """Folder of another stage's finished artifact."""
+    open_session: Callable[[], Session]
+    """Opens the process's device and threads; loads torch."""
+    log: Callable[[dict[str, Any]], None]
+    """Writes one line of telemetry."""
+
+
+@dataclass(frozen=True)
+class Stage(ABC):
+    """Base class of stages. Every field that is not inert enters the key."""
+
+    label: str = field(metadata=INERT)
+    """What the run calls this stage: "target", "evaluate unlearned", ..."""
+
+    kind: ClassVar[str]
+    """Folder of the store, and the first part of the key."""
+
+    @cached_property
+    def key(self) -> str:
+        """Hash of everything that determines the artifact."""
+        return stage_key(self)
+
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        """The stages this one reads, in field order."""
+        return tuple(self._inputs())
+
+    def _inputs(self) -> Iterator[Stage]:
+        for item in dataclasses.fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, Stage):
+                yield value
+
+    def reads(self) -> str:
+        """Returns in a few words what the stage reads, for a plan."""
+        return ", ".join(stage.label for stage in self.inputs)
+
+    @abstractmethod
+    def run(self, work: Work) -> Outcome:
+        """Computes the artifact into `work.folder`."""

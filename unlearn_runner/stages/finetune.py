@@ -1,0 +1,84 @@
+"""Fine-tuning: base model in, model that answers the given rows out. Target and reference both."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.methods.base import Term
+from unlearn_runner.methods.losses import NLL
+from unlearn_runner.models.base import Template
+from unlearn_runner.stages.base import Outcome, Stage, Work
+from unlearn_runner.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unlearn_runner.session import Session
+
+
+@dataclass(frozen=True)
+class Finetune(Stage):
+    """Fits a model to question/answer rows."""
+
+    base: Stage
+    template: Template
+    rows: Rows
+    recipe: Recipe
+    seed: int
+
+    kind: ClassVar[str] = "finetune"
+
+    def reads(self) -> str:
+        """Names the rows and the base."""
+        return f"{self.base.label}, {len(self.rows)} rows ({self.rows.name})"
+
+    def run(self, work: Work) -> Outcome:
+        """Loads the base, trains, saves."""
+        from unlearn_runner.models.load import load_model, load_tokenizer, save
+
+        session = work.open_session()
+        base = work.path(self.base)
+        tokenizer = load_tokenizer(base)
+        model = load_model(base, self.recipe.precision, session.device)
+        if not fit(
+            model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
+        ):
+            return "diverged"
+        save(model, tokenizer, work.folder)
+        return "completed"
+
+
+def fit(
+    model: Any,
+    tokenizer: Any,
+    template: Template,
+    rows: Rows,
+    recipe: Recipe,
+    seed: int,
+    work: Work,
+    title: str,
+) -> bool:
+    """Minimises the NLL of the rows' answers; returns false when training diverged."""
+    from unlearn_runner.data.encode import encode_rows
+    from unlearn_runner.training.batches import feed
+    from unlearn_runner.training.engine import Engine, train
+
+    session: Session = work.open_session()
+    model = model.to(session.device)
+    encoded = encode_rows(tokenizer, template, rows, recipe.max_length)
+    engine = Engine(
+        models=models(model, None, recipe, session),
+        terms=(Term("train", "train", NLL()),),
+        recipe=recipe,
+        num_rows=len(rows),
+        pad=tokenizer.pad_token_id,
+    )
+    walk = feed("train", encoded, recipe.batch_size, seed)
+    return train(engine, walk, title, work.checkpoints, work.log)
+
+
+def models(trained: Any, start: Any | None, recipe: Recipe, session: Session) -> Any:
+    """Returns what losses may ask, with the recipe's arithmetic."""
+    from unlearn_runner.models.forward import Models
+
+    return Models(trained, start, lambda: session.autocast(recipe.precision))

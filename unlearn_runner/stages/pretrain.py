@@ -1,0 +1,49 @@
+"""Pre-training of a from-scratch model: a tokenizer, random weights, a short look at real facts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.models.base import Template
+from unlearn_runner.models.scratch import Shape
+from unlearn_runner.stages.base import Outcome, Stage, Work
+from unlearn_runner.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Pretrain(Stage):
+    """Makes the base model and its tokenizer."""
+
+    shape: Shape
+    vocab_size: int
+    template: Template
+    full: Rows
+    """What the tokenizer is trained on, beside `rows`: a general-purpose tokenizer would know these
+    words too."""
+    rows: Rows
+    recipe: Recipe
+    seed: int
+
+    kind: ClassVar[str] = "pretrain"
+
+    def reads(self) -> str:
+        """Names the rows."""
+        return f"{len(self.rows)} rows ({self.rows.name}), tokenizer also from {self.full.name}"
+
+    def run(self, work: Work) -> Outcome:
+        """Trains the tokenizer, then the model on question and answer of `rows`."""
+        from unlearn_runner.models.load import new_llama, save, train_tokenizer
+        from unlearn_runner.stages.finetune import fit
+
+        texts = ["".join(self.template.texts(row.question, row.answer)) for row in self.full]
+        texts += ["".join(self.template.texts(row.question, row.answer)) for row in self.rows]
+        tokenizer = train_tokenizer(texts, self.vocab_size)
+        model = new_llama(self.shape, tokenizer, self.seed)
+        if len(self.rows) and not fit(
+            model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
+        ):
+            return "diverged"
+        save(model, tokenizer, work.folder)
+        return "completed"

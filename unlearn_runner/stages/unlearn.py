@@ -1,0 +1,76 @@
+"""Unlearning: target model in, unlearned model out, by a method and a rectifier."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.methods.base import Method, needs_start_model
+from unlearn_runner.models.base import Template
+from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.stages.base import Outcome, Stage, Work
+from unlearn_runner.training.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Unlearn(Stage):
+    """Minimises a method's terms, rectified, from the target on."""
+
+    start: Stage
+    start_numbers: Stage | None
+    template: Template
+    method: Method
+    rectifier: Rectifier
+    forget: Rows
+    retain: Rows
+    recipe: Recipe
+    seed: int
+
+    kind: ClassVar[str] = "unlearn"
+
+    def reads(self) -> str:
+        """Names the models and rows."""
+        rows = f"{len(self.forget)} forget rows ({self.forget.name}), retain {self.retain.name}"
+        return f"{', '.join(stage.label for stage in self.inputs)}, {rows}"
+
+    def run(self, work: Work) -> Outcome:
+        """Loads the start model, trains, saves."""
+        from unlearn_runner.data.encode import encode_rows, with_start
+        from unlearn_runner.models.load import load_model, load_tokenizer, save
+        from unlearn_runner.stages import start
+        from unlearn_runner.stages.finetune import models
+        from unlearn_runner.training.batches import feed
+        from unlearn_runner.training.engine import Engine, train
+
+        session, recipe = work.open_session(), self.recipe
+        folder = work.path(self.start)
+        tokenizer = load_tokenizer(folder)
+        model = load_model(folder, recipe.precision, session.device)
+        terms = self.method.terms()
+        watched = tuple(t for group in self.rectifier.groups(terms) for t in group.terms)
+        held = None
+        if needs_start_model(watched):
+            held = load_model(folder, recipe.precision, session.device).eval()
+        forget = encode_rows(tokenizer, self.template, self.forget, recipe.max_length)
+        if self.start_numbers is not None:
+            forget = with_start(forget, start.read(work.path(self.start_numbers)))
+        wants_retain = any(term.split == "retain" for term in watched)
+        retain = (
+            encode_rows(tokenizer, self.template, self.retain, recipe.max_length)
+            if wants_retain
+            else []
+        )
+        engine = Engine(
+            models=models(model, held, recipe, session),
+            terms=terms,
+            recipe=recipe,
+            num_rows=len(forget),
+            pad=tokenizer.pad_token_id,
+            rectifier=self.rectifier,
+        )
+        walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
+        if not train(engine, walk, self.label, work.checkpoints, work.log):
+            return "diverged"
+        save(model, tokenizer, work.folder)
+        return "completed"

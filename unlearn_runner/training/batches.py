@@ -1,0 +1,113 @@
+"""Which rows make up an optimizer step, and how they are cut into micro-batches.
+
+Every draw is a function of (seed, stage, epoch, row) alone: not of the number of ranks, of the
+micro-batch, or of how often a run was interrupted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from unlearn_runner.data.encode import Batch, Encoded, collate
+from unlearn_runner.methods.losses import Unit
+
+ORDER, PARTNER = 1, 2  # separate streams of draws
+
+
+@dataclass(frozen=True)
+class Draws:
+    """The order of `num_rows` rows over epochs, and a partner row for each visit."""
+
+    seed: int
+    num_rows: int
+    batch_size: int
+    num_partners: int = 0
+
+    def step(self, step: int) -> list[tuple[int, int]]:
+        """Returns the (epoch, row) visits of an optimizer step; batches run across epoch ends."""
+        visits = range(step * self.batch_size, (step + 1) * self.batch_size)
+        return [
+            (v // self.num_rows, int(self._order(v // self.num_rows)[v % self.num_rows]))
+            for v in visits
+        ]
+
+    def _order(self, epoch: int) -> np.ndarray:
+        return _permutation(self.seed, epoch, self.num_rows)
+
+    def partner(self, epoch: int, row: int) -> int:
+        """Returns the retain row that goes with a visit: a uniform draw, anew each epoch."""
+        generator = np.random.default_rng([self.seed, PARTNER, epoch, row])
+        return int(generator.integers(self.num_partners))
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, num_rows: int) -> np.ndarray:
+    return np.random.default_rng([seed, ORDER, epoch]).permutation(num_rows)
+
+
+@dataclass(frozen=True)
+class StepRows:
+    """The rows of one optimizer step, by split."""
+
+    splits: dict[str, list[Encoded]]
+
+    def count(self, split: str, unit: Unit) -> int:
+        """Returns what a loss sum over the whole step is divided by."""
+        rows = self.splits[split]
+        return sum(row.num_labels for row in rows) if unit == "token" else len(rows)
+
+    @property
+    def num_tokens(self) -> int:
+        """Returns the tokens of all splits, prompts included."""
+        return sum(len(row.ids) for rows in self.splits.values() for row in rows)
+
+    def micro(
+        self, split: str, micro_batch: int | None, pad: int, device: torch.device
+    ) -> Iterator[Batch]:
+        """Yields a split in micro-batches, sorted by length so that little of them is padding."""
+        rows = sorted(self.splits[split], key=lambda row: len(row.ids))
+        size = micro_batch or len(rows)
+        for start in range(0, len(rows), size):
+            yield collate(rows[start : start + size], pad, device)
+
+
+@dataclass(frozen=True)
+class Feed:
+    """All rows of a training stage: the ones it walks through, and partners drawn beside them."""
+
+    walked: str
+    rows: Sequence[Encoded]
+    partners: Sequence[Encoded]
+    draws: Draws
+
+    def step(self, step: int) -> StepRows:
+        """Returns the rows of an optimizer step."""
+        visits = self.draws.step(step)
+        splits = {self.walked: [self.rows[row] for _, row in visits]}
+        if self.partners:
+            splits["retain"] = [self.partners[self.draws.partner(*visit)] for visit in visits]
+        return StepRows(splits)
+
+
+def feed(
+    walked: str,
+    rows: Sequence[Encoded],
+    batch_size: int,
+    seed: int,
+    partners: Sequence[Encoded] = (),
+) -> Feed:
+    """Returns a feed over `rows`, each visit with a retain partner where there are any.
+
+    Args:
+        walked: Name of the split that epochs go through: "forget" or "train".
+        rows: Its rows.
+        batch_size: Rows per optimizer step.
+        seed: Seed of order and partners.
+        partners: Retain rows.
+    """
+    return Feed(walked, rows, partners, Draws(seed, len(rows), batch_size, len(partners)))

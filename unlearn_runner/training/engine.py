@@ -1,0 +1,147 @@
+"""The training step and the loop, for fine-tuning and unlearning alike.
+
+Groups outside, micro-batches inside: `p.grad` is the only accumulator, each group of terms gets one
+pass, and the rectifier turns the groups' gradients into the one the optimizer steps with.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn_runner.methods.base import Term
+from unlearn_runner.models.forward import Models
+from unlearn_runner.progress import progress
+from unlearn_runner.rectifiers.base import Memory, Rectifier
+from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.training import checkpoint, optim
+from unlearn_runner.training.batches import Feed, StepRows
+from unlearn_runner.training.gradients import GradientSpace
+from unlearn_runner.training.recipe import Recipe
+
+
+@dataclass
+class Engine:
+    """Everything that changes while a model trains.
+
+    Args:
+        models: The trained model, and the start model where a term needs it.
+        terms: What is minimised.
+        recipe: How.
+        num_rows: Rows that an epoch goes through.
+        pad: Token id that fills rows of a batch.
+        rectifier: What happens between the gradients and the step.
+    """
+
+    models: Models
+    terms: tuple[Term, ...]
+    recipe: Recipe
+    num_rows: int
+    pad: int
+    rectifier: Rectifier = field(default_factory=Plain)
+
+    def __post_init__(self) -> None:
+        self.space = GradientSpace(self.models.trained.parameters())
+        self.groups = self.rectifier.groups(self.terms)
+        self.optimizer = optim.optimizer(self.space.parameters, self.recipe)
+        self.schedule = optim.schedule(self.optimizer, self.recipe, self.num_rows)
+        self.memory: Memory = {}
+        self.device = self.space.parameters[0].device
+
+    def gradients(self, rows: StepRows) -> tuple[dict[str, Any], dict[str, float]]:
+        """Returns one gradient per group and the loss of each term over the whole step."""
+        gradients = {}
+        losses: dict[str, torch.Tensor] = {}
+        for group in self.groups:
+            self.space.clear()
+            for term in group.terms:
+                count = rows.count(term.split, term.unit)
+                for batch in rows.micro(term.split, self.recipe.micro_batch, self.pad, self.device):
+                    loss = term.loss(self.models, batch) / count
+                    (loss * term.weight).backward()
+                    losses[term.name] = losses.get(term.name, 0) + loss.detach()
+            gradients[group.name] = self.space.take()
+        values = torch.stack(list(losses.values())).tolist()
+        return gradients, dict(zip(losses, values, strict=True))
+
+    def step(self, rows: StepRows) -> dict[str, Any] | None:
+        """Takes one optimizer step.
+
+        Returns:
+            The step's telemetry, or none when a loss or the gradient is not finite; then the
+            weights are as before the step.
+        """
+        gradients, losses = self.gradients(rows)
+        rectified = self.rectifier.rectify(gradients, self.terms, self.memory, self.space)
+        gradient, bound = rectified.gradient, self.recipe.clip
+        if bound is None or self.rectifier.bounds_norm:
+            norm = self.space.norm(gradient)
+        else:
+            gradient, norm = self.space.clip(gradient, bound)
+        if not all(map(math.isfinite, (norm, *losses.values()))):
+            return None
+        self.space.put(gradient)
+        lr = self.schedule.get_last_lr()[0]
+        self.optimizer.step()
+        self.schedule.step()
+        self.space.clear()
+        named = {f"loss/{name}": value for name, value in losses.items()}
+        return {**named, "grad_norm": norm, "lr": lr, **rectified.facts}
+
+    def state(self, step: int) -> dict[str, Any]:
+        """Returns everything that the steps after `step` depend on."""
+        return {
+            "step": step,
+            "model": self.models.trained.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "memory": self.memory,
+        }
+
+    def restore(self, state: dict[str, Any]) -> int:
+        """Continues from `state`; returns the number of steps done."""
+        self.models.trained.load_state_dict(state["model"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.memory = state["memory"]
+        return int(state["step"])
+
+
+def train(
+    engine: Engine,
+    feed: Feed,
+    title: str,
+    checkpoints: Path,
+    log: Callable[[dict[str, Any]], None],
+) -> bool:
+    """Runs the loop to its end, continuing from a checkpoint where one is found.
+
+    Returns:
+        Whether it reached the end; false when training diverged (a non-finite loss or gradient).
+    """
+    total = engine.recipe.num_steps(engine.num_rows)
+    every = engine.recipe.checkpoint_every
+    found = checkpoint.load(checkpoints, engine.device)
+    first = engine.restore(found) if found else 0
+    engine.models.trained.train()
+    with progress(title, total) as tick:
+        tick.resume(first)
+        for step in range(first, total):
+            started = time.perf_counter()
+            rows = feed.step(step)
+            facts = engine.step(rows)
+            if facts is None:
+                log({"stage": title, "step": step + 1, "diverged": True})
+                return False
+            rate = rows.num_tokens / (time.perf_counter() - started)
+            log({"stage": title, "step": step + 1, **facts, "tokens_per_s": round(rate, 1)})
+            tick(note=" ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/"))
+            if every and (step + 1) % every == 0 and step + 1 < total:
+                checkpoint.save(checkpoints, engine.state(step + 1))
+    return True

@@ -1,0 +1,64 @@
+"""How one training stage optimises: batch, length, learning rate, schedule, precision.
+
+The same recipe serves pre-training, fine-tuning and unlearning, so a setting means the same thing
+everywhere. Fields marked inert change speed or safety but not the numbers, and never enter a key.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge, Gt, Lt
+
+INERT: dict[str, Any] = {"inert": True}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimisation settings of one training stage.
+
+    The number of steps is `steps` when given, else floor(epochs * rows / batch_size), at least one:
+    batches run across the ends of epochs, so every batch is full (the published step counts,
+    62 for 400 rows, batch 32 and 5 epochs, follow from this).
+    """
+
+    lr: Annotated[float, Gt(0)] = 1e-5
+    """Peak learning rate of AdamW."""
+    batch_size: Annotated[int, Ge(1)] = 32
+    """Rows per optimizer step, over all ranks and micro-batches."""
+    micro_batch: Annotated[int, Ge(1)] | None = field(default=None, metadata=INERT)
+    """Rows per forward pass; null takes the whole batch at once. Changes memory, not numbers."""
+    epochs: Annotated[float, Gt(0)] = 5.0
+    """Passes over the stage's rows (the forget rows when unlearning)."""
+    steps: Annotated[int, Ge(1)] | None = None
+    """Optimizer steps; when given, `epochs` is not used."""
+    clip: Annotated[float, Gt(0)] | None = 1.0
+    """Largest L2 norm of the gradient; null is off. A rectifier with its own bound replaces it."""
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    """What the learning rate does after warm-up; linear and cosine end at zero."""
+    warmup_epochs: Annotated[float, Ge(0)] = 0.0
+    """Linear warm-up from zero over floor(warmup_epochs * rows / batch_size) steps."""
+    warmup_steps: Annotated[int, Ge(0)] | None = None
+    """Linear warm-up in steps; when given, `warmup_epochs` is not used."""
+    weight_decay: Annotated[float, Ge(0)] = 0.01
+    betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
+    eps: Annotated[float, Gt(0)] = 1e-8
+    precision: Literal["float32", "bf16", "float64"] = "float32"
+    """Arithmetic of the forward pass; the trained weights are float32 under bf16 (autocast)."""
+    max_length: Annotated[int, Ge(8)] = 512
+    """Longest row in tokens; a longer answer is cut and then has no end-of-sequence label."""
+    checkpoint_every: Annotated[int, Ge(1)] | None = field(default=200, metadata=INERT)
+    """Optimizer steps between checkpoints; null writes none."""
+
+    def num_steps(self, rows: int) -> int:
+        """Returns the number of optimizer steps for a data set of `rows` rows."""
+        if self.steps is not None:
+            return self.steps
+        return max(1, int(self.epochs * rows / self.batch_size))
+
+    def num_warmup_steps(self, rows: int) -> int:
+        """Returns the number of optimizer steps over which the learning rate rises from zero."""
+        if self.warmup_steps is not None:
+            return self.warmup_steps
+        return int(self.warmup_epochs * rows / self.batch_size)
