@@ -24,9 +24,12 @@ def option_probability(loss: Floats, wrong: Sequence[Floats], eps: float = 0.0) 
         wrong: Mean token NLLs of each row's wrong answers.
         eps: Added to the denominator; open-unlearning adds 1e-10, TOFU nothing.
     """
-    right = probability(loss)
-    others = np.array([probability(row).sum() for row in wrong])
-    return right / (right + others + eps)
+    if eps:
+        right = probability(loss)
+        return right / (right + np.array([probability(row).sum() for row in wrong]) + eps)
+    # By log-sum-exp: after a runaway ascent every option's probability can underflow to zero.
+    total = [np.logaddexp.reduce([-mine, *-row]) for mine, row in zip(loss, wrong, strict=True)]
+    return np.exp(-loss - np.array(total))
 
 
 @dataclass(frozen=True)

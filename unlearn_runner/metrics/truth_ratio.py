@@ -34,15 +34,17 @@ def truth_ratio(
     if mean == "geometric":
         log_wrong = np.array([-row.mean() for row in wrong])
     else:
-        log_wrong = np.array([np.log(np.exp(-row).mean()) for row in wrong])
-    if eps:
-        return np.exp(log_wrong) / (np.exp(-loss) + eps)
-    return np.exp(log_wrong + loss)
+        log_wrong = np.array([np.logaddexp.reduce(-row) - np.log(len(row)) for row in wrong])
+    with np.errstate(over="ignore"):  # R = inf is an answer: the right one has no probability
+        if eps:
+            return np.exp(log_wrong) / (np.exp(-loss) + eps)
+        return np.exp(log_wrong + loss)
 
 
 def forgetting(ratio: Floats) -> float:
     """Returns the mean of min(R, 1/R): near 1 when right and wrong are equally likely."""
-    return float(np.minimum(ratio, 1 / ratio).mean())
+    with np.errstate(divide="ignore"):
+        return float(np.minimum(ratio, 1 / ratio).mean())
 
 
 def knowing(ratio: Floats) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,9 @@ from unlearn_runner.metrics.base import Judged, Metric
 
 
 def model_utility(parts: Sequence[float]) -> float:
-    """Returns the harmonic mean of the parts; 0 when any part is 0."""
+    """Returns the harmonic mean of the parts; 0 when any part is 0, NaN when any is NaN."""
+    if any(map(math.isnan, parts)):
+        return math.nan
     if min(parts) <= 0:
         return 0.0
     return len(parts) / sum(1 / part for part in parts)

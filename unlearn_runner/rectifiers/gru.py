@@ -69,9 +69,9 @@ class GRU(Rectifier):
     def _risk(self, terms: tuple[Term, ...]) -> tuple[Term, float]:
         """Returns the watched term, with weight 1, and its weight in the method's objective."""
         loss = NLL() if self.risk == "nll" else KL()
-        shared = [term for term in terms if term.split == "retain" and term.loss == loss]
-        unit = shared[0].unit if shared else "token"
-        return Term("retain_risk", "retain", loss, unit=unit), sum(t.weight for t in shared)
+        alike = [term for term in terms if term.split == "retain" and term.loss == loss]
+        risk = Term("retain_risk", "retain", loss, unit=alike[0].unit if alike else "token")
+        return risk, sum(term.weight for term in alike if term.same_loss(risk))
 
     def rectify(
         self,
@@ -86,7 +86,7 @@ class GRU(Rectifier):
         if weight:
             objective = space.add(objective, risk, weight)
         mean = space.scale(risk, self.gamma)
-        if MEAN in memory:
+        if MEAN in memory and self.gamma < 1:
             mean = space.add(space.scale(memory[MEAN], 1 - self.gamma), mean)
         memory[MEAN] = mean
         if self.clip == "before" and self.tau is not None:
@@ -94,6 +94,9 @@ class GRU(Rectifier):
         dot, square, norm_square = space.dots(
             (objective, mean), (mean, mean), (objective, objective)
         )
+        if not math.isfinite(square):
+            # One overflow would otherwise stay in the mean, and turn GRU off, for good.
+            del memory[MEAN]
         removed = self._removed(dot, square, norm_square)
         if removed:
             objective = space.add(objective, mean, removed)
@@ -123,11 +126,14 @@ def _facts(
 ) -> dict[str, float | bool | None]:
     """Returns the step's telemetry: norms, cosine, whether and how much was removed."""
     lengths = math.sqrt(norm_square * square) if math.isfinite(norm_square * square) else 0.0
-    left = norm_square + 2 * removed * dot + removed**2 * square
+    share = 1.0
+    if removed:
+        left = norm_square + 2 * removed * dot + removed**2 * square
+        share = math.sqrt(max(left, 0.0) / norm_square)
     return {
         "objective_norm": math.sqrt(norm_square),
         "retain_norm": math.sqrt(square),
         "cosine": dot / lengths if lengths else None,
         "rectified": bool(removed),
-        "surviving_norm": math.sqrt(max(left, 0.0) / norm_square) if norm_square else None,
+        "surviving_norm": share,
     }

@@ -6,6 +6,7 @@ everywhere. Fields marked inert change speed or safety but not the numbers, and 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
@@ -55,10 +56,15 @@ class Recipe:
         """Returns the number of optimizer steps for a data set of `rows` rows."""
         if self.steps is not None:
             return self.steps
-        return max(1, int(self.epochs * rows / self.batch_size))
+        return max(1, _floor(self.epochs * rows / self.batch_size))
 
     def num_warmup_steps(self, rows: int) -> int:
         """Returns the number of optimizer steps over which the learning rate rises from zero."""
         if self.warmup_steps is not None:
             return self.warmup_steps
-        return int(self.warmup_epochs * rows / self.batch_size)
+        return _floor(self.warmup_epochs * rows / self.batch_size)
+
+
+def _floor(steps: float) -> int:
+    """Returns the whole number of steps; 1.15 epochs of 20 steps are 23, not 22.999..."""
+    return math.floor(steps + 1e-9)
