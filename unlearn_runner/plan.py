@@ -43,6 +43,7 @@ def plan(run: Run) -> Plan:
         template=run.model.template,
         method=run.method,
         rectifier=run.rectifier,
+        groups=run.rectifier.groups(run.method.terms()),
         forget=splits.forget,
         retain=splits.retain,
         recipe=run.train,

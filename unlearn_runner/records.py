@@ -69,8 +69,12 @@ class Record:
 
 def append_line(path: Path, facts: dict[str, Any]) -> None:
     """Appends one JSON line, flushed at once."""
-    with path.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(finite(facts), ensure_ascii=False) + "\n")
+    line = json.dumps(finite(facts), ensure_ascii=False) + "\n"
+    with path.open("ab+") as file:
+        # A kill may have cut the last line off; this one must not continue it.
+        if file.tell() and (file.seek(-1, os.SEEK_END), file.read(1))[1] != b"\n":
+            line = "\n" + line
+        file.write(line.encode())
 
 
 def last_by_step(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn_runner.methods.losses import KL, NLL, Loss, Unit
+from unlearn_runner.methods.losses import Loss, RetainLoss, Unit, retain_loss
 
 Reduction = Literal["token", "sequence_sum"]
 
@@ -34,7 +34,7 @@ class Term:
 class Retain:
     """The retain side of a method."""
 
-    loss: Literal["none", "nll", "kl"] = "nll"
+    loss: Literal["none"] | RetainLoss = "nll"
     """Nothing, likelihood of the retain answers, or closeness to the start model on them."""
     weight: Annotated[float, Ge(0)] = 1.0
 
@@ -42,8 +42,7 @@ class Retain:
         """Returns the retain term, or nothing."""
         if self.loss == "none" or self.weight == 0:
             return ()
-        loss = NLL() if self.loss == "nll" else KL()
-        return (Term("retain", "retain", loss, self.weight, unit),)
+        return (Term("retain", "retain", retain_loss(self.loss), self.weight, unit),)
 
 
 def no_retain() -> Retain:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from unlearn_runner.models.forward import Models
 
 Unit = Literal["token", "row"]
+RetainLoss = Literal["nll", "kl"]
 
 
 @dataclass(frozen=True)
@@ -84,3 +85,12 @@ class NPO(Loss):
         assert batch.start_logprob is not None, "the plan stores start log-probabilities for NPO"
         gap = batch.rows_sum(-nll - batch.start_logprob.to(nll.dtype))
         return -(2 / self.beta) * logsigmoid(-self.beta * gap).sum()
+
+
+def retain_loss(name: RetainLoss) -> Loss:
+    """Returns the loss that a retain setting names.
+
+    By name, because whoever refers to a class here carries its code in every key, chosen or not;
+    the losses that are used enter a key as parts of the terms.
+    """
+    return globals()[{"nll": "NLL", "kl": "KL"}[name]]()

@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
+from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from unlearn_runner.models.scratch import Shape
 
@@ -62,7 +64,24 @@ def load_model(folder: Path, precision: str, device: torch.device) -> Any:
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=DTYPES[precision], attn_implementation="sdpa", local_files_only=True
     )
-    return model.to(device)  # pyright: ignore[reportArgumentType]
+    return in_precision(model, precision).to(device)
+
+
+def in_precision(model: Any, precision: str) -> Any:
+    """Returns the model with weights and arithmetic of a training stage's precision.
+
+    transformers' RMS norms compute in float32 whatever the weights are, so float64 swaps them for
+    torch's, which have the same parameters.
+    """
+    model = model.to(DTYPES[precision])
+    if precision == "float64":
+        for parent in list(model.modules()):
+            for name, norm in list(parent.named_children()):
+                if isinstance(norm, LlamaRMSNorm):
+                    exact = nn.RMSNorm(norm.weight.shape, norm.variance_epsilon)
+                    exact.weight = norm.weight
+                    setattr(parent, name, exact)
+    return model
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.methods.base import Term
-from unlearn_runner.methods.losses import KL, NLL
+from unlearn_runner.methods.losses import RetainLoss, retain_loss
 from unlearn_runner.rectifiers.base import Group, Memory, Rectified, Rectifier
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class GRU(Rectifier):
     """Largest L2 norm of the gradient stepped with; null is off."""
     clip: Literal["after", "before"] = "after"
     """Whether tau bounds the rectified gradient (as coded) or the one before rectification."""
-    risk: Literal["nll", "kl"] = "nll"
+    risk: RetainLoss = "nll"
     """What the retain gradient is of: NLL of retain answers, or KL to the start model on them."""
     cos_clip: bool = False
     """Remove a conflict only down to `cos_floor`, leaving the rest of a strong one in place."""
@@ -68,7 +68,7 @@ class GRU(Rectifier):
 
     def _risk(self, terms: tuple[Term, ...]) -> tuple[Term, float]:
         """Returns the watched term, with weight 1, and its weight in the method's objective."""
-        loss = NLL() if self.risk == "nll" else KL()
+        loss = retain_loss(self.risk)
         alike = [term for term in terms if term.split == "retain" and term.loss == loss]
         risk = Term("retain_risk", "retain", loss, unit=alike[0].unit if alike else "token")
         return risk, sum(term.weight for term in alike if term.same_loss(risk))

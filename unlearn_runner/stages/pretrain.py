@@ -34,13 +34,13 @@ class Pretrain(Stage):
 
     def run(self, work: Work) -> Outcome:
         """Trains the tokenizer, then the model on question and answer of `rows`."""
-        from unlearn_runner.models.load import new_llama, save, train_tokenizer
+        from unlearn_runner.models.load import in_precision, new_llama, save, train_tokenizer
         from unlearn_runner.stages.finetune import fit
 
         texts = ["".join(self.template.texts(row.question, row.answer)) for row in self.full]
         texts += ["".join(self.template.texts(row.question, row.answer)) for row in self.rows]
         tokenizer = train_tokenizer(texts, self.vocab_size)
-        model = new_llama(self.shape, tokenizer, self.seed)
+        model = in_precision(new_llama(self.shape, tokenizer, self.seed), self.recipe.precision)
         if len(self.rows) and not fit(
             model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
         ):

@@ -8,7 +8,7 @@ from typing import ClassVar
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.base import Method, needs_start_model
 from unlearn_runner.models.base import Template
-from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.stages.base import Outcome, Stage, Work
 from unlearn_runner.training.recipe import Recipe
 
@@ -22,6 +22,8 @@ class Unlearn(Stage):
     template: Template
     method: Method
     rectifier: Rectifier
+    groups: tuple[Group, ...]
+    """The terms the rectifier keeps apart, with the losses they use: what the key must know."""
     forget: Rows
     retain: Rows
     recipe: Recipe
@@ -48,7 +50,7 @@ class Unlearn(Stage):
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, recipe.precision, session.device)
         terms = self.method.terms()
-        watched = tuple(t for group in self.rectifier.groups(terms) for t in group.terms)
+        watched = tuple(term for group in self.groups for term in group.terms)
         held = None
         if needs_start_model(watched):
             held = load_model(folder, recipe.precision, session.device).eval()

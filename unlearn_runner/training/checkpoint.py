@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import pickle
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -28,6 +28,6 @@ def load(folder: Path, device: torch.device) -> dict[str, Any] | None:
         return None
     try:
         return torch.load(path, map_location=device, weights_only=True)
-    except (OSError, RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:
+    except (OSError, RuntimeError, EOFError, LookupError, ValueError, UnpicklingError) as error:
         console.print(f"warning: {path} cannot be read ({error}); the stage starts over")
         return None
