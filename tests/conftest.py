@@ -36,22 +36,12 @@ class Tiny:
         """Returns a fresh copy of the model that has begun to learn the rows."""
         import torch
 
+        from unlearn_runner.models.load import in_precision
+
         model = deepcopy(self.learned)
         if dtype == torch.float64:
-            _float64_norms(model)
+            return in_precision(model, "float64")
         return model if dtype is None else model.to(dtype)
-
-
-def _float64_norms(model: Any) -> None:
-    """Replaces transformers' norms, which round to float32 whatever the model's dtype is."""
-    from torch import nn
-
-    for parent in list(model.modules()):
-        for name, norm in list(parent.named_children()):
-            if type(norm).__name__.endswith("RMSNorm"):
-                exact = nn.RMSNorm(norm.weight.shape, eps=norm.variance_epsilon)
-                exact.weight = norm.weight
-                setattr(parent, name, exact)
 
 
 @pytest.fixture(scope="session")

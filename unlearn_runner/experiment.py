@@ -130,8 +130,9 @@ def _run(
 def print_plan(stages: Plan, store: Store, name: str) -> None:
     """Prints the stages with key, cached or not, and what each reads."""
     table = Table(title=f"plan of {name}", title_justify="left", title_style="bold")
-    for column in ("stage", "key", "cached", "reads"):
-        table.add_column(column, overflow="fold")
+    for column in ("stage", "key", "cached"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("reads")
     for stage in stages.stages:
         cached = "yes" if store.manifest(stage) else "no"
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())

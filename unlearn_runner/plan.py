@@ -77,6 +77,8 @@ def plan(run: Run) -> Plan:
     first = [base, target, reference]
     middle = [numbers, unlearned] if numbers is not None else [unlearned]
     stages = (*first, *middle, *evaluations.values(), *scores.values())
+    for stage in stages:
+        _ = stage.key  # made from the code as it is now, not as it may be hours later
     return Plan(stages, dict(scores))
 
 

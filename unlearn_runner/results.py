@@ -73,7 +73,9 @@ def content(
             for item in done
         ],
         "provenance": {
-            "command": shlex.join(["unlearn", *sys.argv[1:]]),
+            "command": shlex.join(
+                ["unlearn", *(a for a in sys.argv[1:] if "hydra.sweep.dir=" not in a)]
+            ),
             "config_hash": config_hash,
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
             "threads": threads,

@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from unlearn_runner.errors import ConfigError, UserError
@@ -78,7 +79,11 @@ def _compose_and_run() -> int:
         except UserError as error:
             mistakes.append(error)
 
-    job()  # pyright: ignore[reportCallIssue]  (hydra.main supplies the configuration)
+    with TemporaryDirectory() as aside:
+        if {"-m", "--multirun"} & set(sys.argv):
+            # Hydra writes a multirun.yaml there; the jobs' own folders are the record.
+            sys.argv.append(f"hydra.sweep.dir={aside}")
+        job()  # pyright: ignore[reportCallIssue]  (hydra.main supplies the configuration)
     for mistake in mistakes:
         print(mistake, file=sys.stderr)
     return USAGE_ERROR if mistakes else 0

@@ -239,7 +239,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     ),
 }
 
-# Loss KL is reached from every Retain and GRU, by the `KL()` in their bodies.
+# A loss that Retain and GRU can both choose, and mostly do not.
 KL_EDIT: Edit = (LOSSES, "start = log_softmax(models.start", "start = 1 * log_softmax(models.start")
 
 SETTINGS: dict[str, set[str]] = {
@@ -365,9 +365,6 @@ def test_editing_kl_renames_what_uses_it(planned: dict[str, Keys], combo: str) -
 
 
 @pytest.mark.parametrize("combo", [c for c in COMBOS if not uses_kl(c)])
-@pytest.mark.xfail(
-    reason="Retain.terms and GRU._risk name KL, so its text is in every key they enter", strict=True
-)
 def test_editing_kl_renames_nothing_that_does_not_use_it(
     planned: dict[str, Keys], combo: str
 ) -> None:

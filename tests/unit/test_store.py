@@ -306,10 +306,6 @@ def test_the_line_a_kill_cut_off_is_left_out(tmp_path: Path) -> None:
     assert telemetry(path) == [{"step": 1}]
 
 
-@pytest.mark.xfail(
-    reason="append_line continues the cut-off line, and both are lost; start a new line first",
-    strict=True,
-)
 def test_the_line_after_the_one_a_kill_cut_off_is_kept(tmp_path: Path) -> None:
     path = tmp_path / METRICS
     append_line(path, {"step": 1})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cache
 from typing import Annotated
 
 from annotated_types import Ge, Le
@@ -11,6 +12,8 @@ from unlearn_runner.data.pocket import generate
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source, checked
 from unlearn_runner.errors import DataError, listed
+
+_splits = cache(generate)  # a plan reads a dozen splits
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class People(Source):
 
     def read(self, split: str) -> Rows:
         """Returns the generated rows of `split`."""
-        splits = generate(self.seed, self.people, self.questions)
+        splits = _splits(self.seed, self.people, self.questions)
         if split not in splits:
             raise DataError(f"the pocket benchmark has no split {split}; it has {listed(splits)}")
         rows = enumerate(splits[split], 1)

@@ -26,6 +26,10 @@ if TYPE_CHECKING:
 
 OBJECTIVE, RISK, MEAN = "objective", "risk", "mean"
 
+KL_NOISE = 1e-6
+"""KL to the start model has no gradient where unlearning starts; in float32 rounding leaves about
+1e-8 of the objective's, which is no direction to project on."""
+
 
 @dataclass(frozen=True)
 class GRU(Rectifier):
@@ -113,6 +117,8 @@ class GRU(Rectifier):
             norm_square: <g, g>.
         """
         if not (math.isfinite(dot) and math.isfinite(square) and square > 0 and dot < 0):
+            return 0.0
+        if self.risk == "kl" and square <= KL_NOISE**2 * norm_square:
             return 0.0
         if self.cos_clip:
             # max: cosines are negative here, the floor stops the removal of more than its share.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.rows import Rows
@@ -60,6 +61,7 @@ def fit(
 ) -> bool:
     """Minimises the NLL of the rows' answers; returns false when training diverged."""
     from unlearn_runner.data.encode import encode_rows
+    from unlearn_runner.models.forward import Models
     from unlearn_runner.training.batches import feed
     from unlearn_runner.training.engine import Engine, train
 
@@ -67,7 +69,7 @@ def fit(
     model = model.to(session.device)
     encoded = encode_rows(tokenizer, template, rows, recipe.max_length)
     engine = Engine(
-        models=models(model, None, recipe, session),
+        models=Models(model, None, partial(session.autocast, recipe.precision)),
         terms=(Term("train", "train", NLL()),),
         recipe=recipe,
         num_rows=len(rows),
@@ -75,10 +77,3 @@ def fit(
     )
     walk = feed("train", encoded, recipe.batch_size, seed)
     return train(engine, walk, title, work.checkpoints, work.log)
-
-
-def models(trained: Any, start: Any | None, recipe: Recipe, session: Session) -> Any:
-    """Returns what losses may ask, with the recipe's arithmetic."""
-    from unlearn_runner.models.forward import Models
-
-    return Models(trained, start, lambda: session.autocast(recipe.precision))

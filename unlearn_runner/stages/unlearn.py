@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from unlearn_runner.data.rows import Rows
@@ -39,9 +40,9 @@ class Unlearn(Stage):
     def run(self, work: Work) -> Outcome:
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import encode_rows, with_start
+        from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import load_model, load_tokenizer, save
         from unlearn_runner.stages import start
-        from unlearn_runner.stages.finetune import models
         from unlearn_runner.training.batches import feed
         from unlearn_runner.training.engine import Engine, train
 
@@ -64,7 +65,7 @@ class Unlearn(Stage):
             else []
         )
         engine = Engine(
-            models=models(model, held, recipe, session),
+            models=Models(model, held, partial(session.autocast, recipe.precision)),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),

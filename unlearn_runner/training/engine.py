@@ -144,4 +144,5 @@ def train(
             tick(note=" ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/"))
             if every and (step + 1) % every == 0 and step + 1 < total:
                 checkpoint.save(checkpoints, engine.state(step + 1))
-    return True
+    # The last step's gradient was finite; where it led need not be.
+    return all(bool(torch.isfinite(p).all()) for p in engine.space.parameters)

@@ -24,7 +24,7 @@ class Recipe:
     62 for 400 rows, batch 32 and 5 epochs, follow from this).
     """
 
-    lr: Annotated[float, Gt(0)] = 1e-5
+    lr: Annotated[float, Gt(0), Lt(1e30)] = 1e-5
     """Peak learning rate of AdamW."""
     batch_size: Annotated[int, Ge(1)] = 32
     """Rows per optimizer step, over all ranks and micro-batches."""

@@ -1,0 +1,446 @@
+"""Every file of `conf/` composes, builds and plans; without torch, and with names to find again."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from unlearn_runner import naming
+from unlearn_runner.config import Run
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.experiment import _refuse_other_configuration, validate
+from unlearn_runner.help import CONF, groups
+from unlearn_runner.plan import Plan, plan
+
+OPTIONS = [(group, name) for group, names in groups().items() for name in names]
+COMPONENTS = ("model", "benchmark", "method", "rectifier", "parallel", "tracker", "train")
+METHODS, RECTIFIERS = groups()["method"], groups()["rectifier"]
+
+STAGES = [
+    "base",
+    "target",
+    "reference",
+    "unlearn",
+    "evaluate target",
+    "evaluate reference",
+    "evaluate unlearned",
+    "score target",
+    "score reference",
+    "score unlearned",
+]
+
+
+@functools.cache
+def composed(*overrides: str) -> dict[str, Any]:
+    """The configuration of a command, plain."""
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=list(overrides))
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+
+
+@functools.cache
+def planned(*overrides: str) -> Plan:
+    """The plan of a command."""
+    return plan(validate(composed(*overrides)))
+
+
+def command(folder: Path, *arguments: str, **env: str) -> Any:
+    """Runs `unlearn` in a folder."""
+    return subprocess.run(
+        [sys.executable, "-m", "unlearn_runner.run", *arguments],
+        cwd=folder,
+        env={**os.environ, "COLUMNS": "250", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def needs_files(*overrides: str) -> bool:
+    """Whether a command reads TOFU's files, which are no part of the repository."""
+    return composed(*overrides)["benchmark"]["source"]["_target_"].endswith("Tofu")
+
+
+# --- every file
+
+
+def test_every_group_has_options() -> None:
+    assert set(COMPONENTS) < set(groups())
+    assert all(groups()[group] for group in COMPONENTS)
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_builds_and_plans(
+    group: str, name: str, request: pytest.FixtureRequest
+) -> None:
+    overrides = [f"{group}={name}"]
+    if needs_files(*overrides):
+        overrides.append(
+            f"benchmark.data_dir={request.getfixturevalue('shared') / 'data' / 'tofu'}"
+        )
+    stages = planned(*overrides).stages
+    labels = [stage.label for stage in stages]
+    assert [label for label in labels if label != "start numbers"] == STAGES
+    assert len({stage.key for stage in stages}) == len(stages)
+    known: set[str] = set()
+    for stage in stages:  # each finds what it reads
+        assert {read.key for read in stage.inputs} <= known
+        known.add(stage.key)
+
+
+@pytest.mark.parametrize(("method", "rectifier"), product(METHODS, RECTIFIERS))
+def test_every_method_goes_with_every_rectifier(method: str, rectifier: str) -> None:
+    stages = planned("debug=tiny", f"method={method}", f"rectifier={rectifier}").stages
+    labels = [stage.label for stage in stages]
+    assert ("start numbers" in labels) == (method == "npo")
+    assert labels.index("unlearn") == labels.index("evaluate target") - 1
+
+
+def test_methods_and_rectifiers_share_all_but_unlearning() -> None:
+    def keys(method: str, rectifier: str) -> dict[str, str]:
+        stages = planned("debug=tiny", f"method={method}", f"rectifier={rectifier}").stages
+        return {stage.label: stage.key for stage in stages}
+
+    every = [keys(*pair) for pair in product(METHODS, RECTIFIERS)]
+    for label in STAGES:
+        differ = len({found[label] for found in every})
+        assert differ == (len(every) if "unlearn" in label else 1), label
+
+
+def unlisted(node: Any, built: Any, key: str = "") -> Iterator[str]:
+    """Yields the fields of a built object that its configuration does not list."""
+    if isinstance(built, Mapping):
+        for name, value in built.items():
+            yield from unlisted(node[name], value, f"{key}.{name}")
+    if dataclasses.is_dataclass(built):
+        for item in dataclasses.fields(built):
+            if not isinstance(node, Mapping) or item.name not in node:
+                yield f"{key}.{item.name}"
+            else:
+                yield from unlisted(
+                    node[item.name], getattr(built, item.name), f"{key}.{item.name}"
+                )
+
+
+@pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if o[0] in COMPONENTS])
+def test_every_field_is_listed_so_that_it_can_be_overridden_without_a_plus(
+    group: str, name: str
+) -> None:
+    config = composed(f"{group}={name}")
+    assert list(unlisted(config[group], getattr(validate(config), group), group)) == []
+
+
+def test_the_root_lists_every_field_too() -> None:
+    config = composed()
+    assert list(unlisted(config, validate(config))) == []
+    assert set(config) == {item.name for item in dataclasses.fields(Run)}
+
+
+# --- without torch
+
+LOOK = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from test_compose import OPTIONS, needs_files, planned
+tofu = sys.argv[2]
+done = []
+for group, name in OPTIONS:
+    overrides = [f"{group}={name}"]
+    if needs_files(*overrides):
+        overrides += [f"benchmark.data_dir={tofu}"]
+    if tofu or len(overrides) == 1:
+        assert all(stage.key for stage in planned(*overrides).stages)
+        done += overrides[:1]
+heavy = [m for m in ("torch", "transformers", "accelerate", "datasets") if m in sys.modules]
+print(json.dumps({"done": done, "heavy": heavy}))
+"""
+
+
+def test_composing_building_and_planning_load_neither_torch_nor_transformers() -> None:
+    tofu = CONF.parent.parent / "shared" / "data" / "tofu"
+    arguments = [str(Path(__file__).parent), str(tofu) if tofu.is_dir() else ""]
+    looked = subprocess.run(
+        [sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True
+    )
+    found = json.loads(looked.stdout)
+    assert found["heavy"] == []
+    every = {f"{group}={name}" for group, name in OPTIONS}
+    left_out = {override for override in every if not arguments[1] and needs_files(override)}
+    assert set(found["done"]) == every - left_out
+
+
+# --- fast
+
+QUICK = ("--help", "methd=ga", "method=npoo", "train.lrr=1", "rectifier.gamma=2", "name=../x")
+
+
+@pytest.mark.parametrize("argument", QUICK)
+def test_help_and_usage_errors_answer_in_a_second_and_a_half(argument: str, tmp_path: Path) -> None:
+    spent = []
+    for _ in range(3):  # the best of three: the machine may be busy with something else
+        started = time.perf_counter()
+        done = command(tmp_path, argument)
+        spent.append(time.perf_counter() - started)
+        assert done.returncode == (0 if argument == "--help" else 2)
+        if spent[-1] < 1.5:
+            break
+    assert min(spent) < 1.5
+
+
+def test_help_lists_every_option(tmp_path: Path) -> None:
+    said = command(tmp_path, "--help").stdout
+    rows = {words[0]: set(words[1:]) for line in said.splitlines() if (words := line.split())}
+    for group, name in OPTIONS:
+        assert name in rows[group]
+
+
+# --- the plan
+
+
+def test_plan_only_lists_stages_with_keys_and_writes_nothing(tmp_path: Path) -> None:
+    overrides = ("debug=tiny", "method=npo", "rectifier=none")
+    done = command(tmp_path, *overrides, "plan_only=true", f"output_dir={tmp_path / 'out'}")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert list(tmp_path.iterdir()) == []
+    assert "runs/pocket-npo-none,debug=tiny" in done.stdout
+    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    listed = [(row[1], row[2], row[3]) for row in rows if len(row) > 4]
+    stages = planned(*overrides).stages
+    assert listed == [(stage.label, f"{stage.kind}/{stage.key}", "no") for stage in stages]
+    assert "start numbers" in [label for label, _, _ in listed]
+
+
+def test_locuslab_sizes_limit_every_view_to_300_rows(shared: Path) -> None:
+    tofu = ("benchmark=tofu", f"benchmark.data_dir={shared / 'data' / 'tofu'}")
+
+    def sizes(*overrides: str) -> dict[str, int]:
+        (stage,) = [s for s in planned(*tofu, *overrides).stages if s.label == "evaluate unlearned"]
+        return {name: len(rows) for name, rows in stage.views.items()}  # type: ignore
+
+    facts = {"real_authors": 100, "world_facts": 117}
+    assert sizes() == {"forget": 400, "retain": 400, **facts}
+    assert sizes("benchmark.compat=locuslab") == {"forget": 300, "retain": 300, **facts}
+    run = validate(composed(*tofu, "benchmark.compat=locuslab"))
+    assert run.benchmark.generation.max_length == 200
+
+
+@pytest.mark.parametrize(
+    ("forget", "rows", "retain"), [("forget01", 40, 3960), ("forget05", 200, 3800)]
+)
+def test_the_forget_split_decides_what_is_retained(
+    forget: str, rows: int, retain: int, shared: Path
+) -> None:
+    stages = planned(
+        "benchmark=tofu",
+        f"benchmark.data_dir={shared / 'data' / 'tofu'}",
+        f"benchmark.forget={forget}",
+        "model.rehearse=false",
+    ).stages
+    by_label: dict[str, Any] = {stage.label: stage for stage in stages}
+    assert len(by_label["target"].rows) == 4000
+    assert len(by_label["reference"].rows) == retain
+    assert (len(by_label["unlearn"].forget), len(by_label["unlearn"].retain)) == (rows, retain)
+    assert len(by_label["evaluate unlearned"].views["forget"]) == rows
+
+
+# --- what a key depends on
+
+INERT = (
+    "train.micro_batch=4",
+    "target.train.micro_batch=4",
+    "model.pretrain.checkpoint_every=7",
+    "train.checkpoint_every=null",
+    "evaluate.batch_size=3",
+    "parallel.threads=1",
+    "parallel.device=cpu",
+    "name=other",
+    "store=elsewhere",
+    "output_dir=elsewhere",
+    "overwrite=true",
+    "plan_only=true",
+)
+
+
+@pytest.mark.parametrize("override", INERT)
+def test_an_inert_setting_changes_no_key_no_name_and_no_identity(override: str) -> None:
+    assert composed(override) != composed()
+    assert [s.key for s in planned(override).stages] == [s.key for s in planned().stages]
+    assert naming.derive([override], CHOICES) == naming.derive([], CHOICES)
+    assert naming.identity(composed(override)) == naming.identity(composed())
+
+
+TARGETS = ["target", "evaluate target", "score target"]
+REFERENCES = ["reference", "evaluate reference", "score reference"]
+UNLEARNED = ["unlearn", "evaluate unlearned", "score unlearned"]
+SCORED = [label for label in STAGES if label.startswith("score")]
+EVALUATED = [label for label in STAGES if label.startswith("evaluate")]
+
+DETERMINING = {
+    "seed=1": UNLEARNED,
+    "train.lr=1": UNLEARNED,
+    "rectifier.gamma=0.9": UNLEARNED,
+    "method.retain.weight=2": UNLEARNED,
+    "target.seed=1": STAGES,
+    "model.pretrain.lr=1": STAGES,
+    "model.template.prompt=Q": STAGES,
+    "target.train.lr=1": [label for label in STAGES if label != "base"],
+    "benchmark.generate.max_new_tokens=3": EVALUATED + SCORED,
+    "benchmark.view.retain.limit=3": EVALUATED + SCORED,
+    "benchmark.view.retain.goal=forget": SCORED,
+    "benchmark.metric.truth_ratio.mean=arithmetic": SCORED,
+    "benchmark.version='2'": SCORED,
+}
+
+
+@pytest.mark.parametrize("override", DETERMINING)
+def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(override: str) -> None:
+    before = {stage.label: stage.key for stage in planned().stages}
+    after = {stage.label: stage.key for stage in planned(override).stages}
+    changed = {label for label in STAGES if before[label] != after[label]}
+    # The score of a model also reads the reference's evidence.
+    indirect = set(SCORED) if "evaluate reference" in DETERMINING[override] else set()
+    assert changed == set(DETERMINING[override]) | indirect
+    assert naming.identity(composed(override)) != naming.identity(composed())
+
+
+# --- names
+
+CHOICES = {"benchmark": "pocket", "method": "gd", "rectifier": "gru", "debug": None}
+
+NAMES = {
+    (): "pocket-gd-gru",
+    ("method=gd",): "pocket-gd-gru",
+    ("method=gd", "rectifier=gru", "benchmark=pocket"): "pocket-gd-gru",
+    ("seed=1",): "pocket-gd-gru,seed=1",
+    ("train.lr=1e-5", "seed=1"): "pocket-gd-gru,seed=1,train.lr=1e-5",
+    ("debug=tiny",): "pocket-gd-gru,debug=tiny",
+    ("++train.lr=1",): "pocket-gd-gru,train.lr=1",
+    ("model.template.prompt='a /b'",): "pocket-gd-gru,model.template.prompt=_a_b_",
+    ("name=x", "output_dir=/a/b", "tracker=files"): "pocket-gd-gru",
+    ("benchmark.data_dir=/a/b", "benchmark.forget=forget05"): (
+        "pocket-gd-gru,benchmark.forget=forget05"
+    ),
+}
+
+
+@pytest.mark.parametrize("overrides", NAMES, ids=" ".join)
+def test_a_name_is_derived_from_the_overrides(overrides: tuple[str, ...]) -> None:
+    assert naming.derive(overrides, CHOICES) == NAMES[overrides]
+
+
+def test_the_order_of_overrides_does_not_change_the_name() -> None:
+    overrides = ["train.lr=1e-5", "seed=1", "debug=tiny"]
+    assert naming.derive(overrides, CHOICES) == naming.derive(overrides[::-1], CHOICES)
+
+
+def test_a_long_name_is_cut_and_stays_distinct() -> None:
+    def name(last: int) -> str:
+        overrides = [f"benchmark.view.retain.limit={'1' * 200}{last}"]
+        return naming.derive(overrides, CHOICES)
+
+    assert len(name(1)) == naming.LONGEST
+    assert name(1) != name(2)
+    assert name(1) == name(1)
+    assert naming.checked(name(1)) == name(1)
+
+
+@pytest.mark.parametrize("name", ["a", "a-b_c", "lr=1e-5,x", "v1.2", "7"])
+def test_a_name_that_can_be_a_folder_is_taken_as_it_is(name: str) -> None:
+    assert naming.checked(name) == name
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "-m", "a b", "a\n", "/etc", "~"])
+def test_a_name_that_cannot_be_a_folder_is_refused_with_one_that_can(name: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        naming.checked(name)
+    offered = caught.value.fix.removeprefix("name=")
+    assert naming.checked(offered) == offered
+
+
+def test_an_identity_is_flat_and_without_what_is_inert() -> None:
+    config = {"seed": 1, "name": "x", "train": {"lr": 2, "micro_batch": 3}, "parallel": {"a": 4}}
+    assert naming.identity(config) == {"seed": 1, "train.lr": 2}
+
+
+# --- the guard of a run folder
+
+
+def guard(folder: Path, *overrides: str, overwrite: bool = False) -> None:
+    _refuse_other_configuration(folder, naming.identity(composed(*overrides)), overwrite)
+
+
+def test_a_run_folder_takes_its_own_configuration_again_and_no_other(tmp_path: Path) -> None:
+    guard(tmp_path)  # nothing there yet
+    OmegaConf.save(OmegaConf.create(composed("train.lr=0.1")), tmp_path / "config.yaml")
+    guard(tmp_path, "train.lr=0.1")
+    guard(tmp_path, "train.lr=0.1", "train.micro_batch=2", "parallel.threads=1")
+    with pytest.raises(ConfigError, match=r"differs in train\.lr"):
+        guard(tmp_path, "train.lr=0.2")
+    guard(tmp_path, "train.lr=0.2", overwrite=True)
+
+
+# --- other people's classes
+
+PLUGIN = """
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from unlearn_runner.rectifiers.none import Plain
+
+
+@dataclass(frozen=True)
+class Flip(Plain):
+    strength: Annotated[float, Gt(0)] = 1.0
+"""
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, ...]]:
+    """The overrides that choose a rectifier of a package of one's own."""
+    (tmp_path / "my_pkg").mkdir()
+    (tmp_path / "my_pkg" / "__init__.py").touch()
+    (tmp_path / "my_pkg" / "flip.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield "rectifier=none", "rectifier._target_=my_pkg.flip.Flip", "+rectifier.strength=0.5"
+    for name in [name for name in sys.modules if name.partition(".")[0] == "my_pkg"]:
+        del sys.modules[name]
+
+
+def test_a_trusted_package_can_bring_a_rectifier(plugin: tuple[str, ...]) -> None:
+    overrides = (*plugin, "trusted=[my_pkg]")
+    rectifier: Any = validate(composed(*overrides)).rectifier
+    assert (type(rectifier).__name__, rectifier.strength) == ("Flip", 0.5)
+    before = {stage.label: stage.key for stage in planned("rectifier=none").stages}
+    after = {stage.label: stage.key for stage in planned(*overrides).stages}
+    assert {label for label in STAGES if before[label] != after[label]} == set(UNLEARNED)
+
+
+def test_the_settings_of_a_trusted_class_are_checked_like_any(plugin: tuple[str, ...]) -> None:
+    with pytest.raises(ConfigError, match=r"rectifier\.strength=0 is not allowed; .* > 0"):
+        validate(composed(*plugin[:2], "+rectifier.strength=0", "trusted=[my_pkg]"))
+    with pytest.raises(ConfigError, match=r"rectifier\.strenth is not a setting"):
+        validate(composed(*plugin[:2], "+rectifier.strenth=1", "trusted=[my_pkg]"))
+
+
+def test_a_package_that_is_not_trusted_is_refused_before_it_is_imported(
+    plugin: tuple[str, ...],
+) -> None:
+    with pytest.raises(ConfigError, match="not trusted") as caught:
+        validate(composed(*plugin))
+    assert "trusted=[my_pkg]" in caught.value.fix
+    assert "my_pkg" not in sys.modules
