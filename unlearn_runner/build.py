@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib
+import math
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -47,13 +48,22 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
     for name in node:
         if name not in fields:
             _refuse_unknown(str(name), fields, key)
+    for name, value in node.items():
+        _refuse_odd(value, hints[name], _join(key, name))
     values = {
         name: _nested(value, hints[name], _join(key, name), trusted) for name, value in node.items()
     }
     try:
         return TypeAdapter(cls).validate_python(values)
     except ValidationError as error:
-        raise _explain(error, fields, hints, key) from None
+        raise _explain(error, values, hints, key) from None
+
+
+def _refuse_odd(value: object, hint: Any, key: str) -> None:
+    """Refuses what pydantic would quietly take for a number: true, and infinity."""
+    odd = isinstance(value, bool) and bool not in _options(hint)
+    if odd or (isinstance(value, float) and not math.isfinite(value)):
+        raise ConfigError(f"{key}={str(value).lower()} is not allowed; allowed: {describe(hint)}")
 
 
 def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> object:
@@ -98,7 +108,11 @@ def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ..
         raise ConfigError(f"{where}={target}: there is no module {module_name}") from None
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, schema)):
-        raise ConfigError(f"{where}={target} is not a {schema.__name__} dataclass")
+        near = nearest(class_name, (n for n, c in vars(module).items() if isinstance(c, type)))
+        raise ConfigError(
+            f"{where}={target} is not a {schema.__name__} dataclass",
+            f"{where}={module_name}.{near}" if near else "",
+        )
     return cls
 
 
@@ -110,19 +124,24 @@ def _refuse_unknown(name: str, fields: Mapping[str, object], key: str) -> typing
 
 def _explain(
     error: ValidationError,
-    fields: Mapping[str, dataclasses.Field[Any]],
+    values: Mapping[str, Any],
     hints: Mapping[str, Any],
     key: str,
 ) -> ConfigError:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    if name not in fields:
+    if name not in hints:
         return ConfigError(f"{key}: {first['msg'].removeprefix('Value error, ')}")
-    where = _join(key, name)
-    if first["type"] == "missing":
-        return ConfigError(f"{where} must be set; allowed: {describe(hints[name])}")
-    problem = f"{where}={first['input']} is not allowed; allowed: {describe(hints[name])}"
-    close = nearest(str(first["input"]), _literals(hints[name]))
+    where, value, hint = _join(key, name), values.get(name), hints[name]
+    if first["type"] == "missing" and len(first["loc"]) == 1:
+        return ConfigError(f"{where} must be set; allowed: {describe(hint)}")
+    if isinstance(value, Mapping) and len(first["loc"]) > 1 and first["loc"][1] in value:
+        inner = first["loc"][1]
+        where, value = _join(where, str(inner)), value[inner]
+        hint = typing.get_args(_options(hint)[0])[1]
+    shown = "null" if value is None else value
+    problem = f"{where}={shown} is not allowed; allowed: {describe(hint)}"
+    close = nearest(str(value), _literals(hint))
     return ConfigError(problem, f"{where}={close}" if close else "")
 
 

@@ -12,7 +12,6 @@ from typing import Any, cast
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from rich.console import Console
 from rich.table import Table
 
 from unlearn_runner import naming
@@ -21,6 +20,7 @@ from unlearn_runner.config import Run
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.help import CONF
 from unlearn_runner.plan import Plan, plan
+from unlearn_runner.progress import results_console
 from unlearn_runner.store import Store
 
 
@@ -54,6 +54,8 @@ def validate(config: dict[str, Any]) -> Run:
         raise ConfigError(
             f"trusted={trusted} must be a list of package names: trusted=[my_package]"
         )
+    if isinstance(config.get("name"), (int, float)):
+        config["name"] = str(config["name"])  # name=2024 is a name, too
     return build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
 
 
@@ -122,9 +124,10 @@ def _run(
     record.results(content)
     record.status(content["status"])
     results.print_table(by_model, f"{folder.name}: {content['status']}")
-    unlearned = next(s for s in stages.stages if s.kind == "unlearn")
     print(f"results  {folder / 'results.json'}")
-    print(f"model    {store.path(unlearned)}")
+    for item in done:
+        if item.stage.kind == "unlearn" and item.outcome == "completed":
+            print(f"model    {store.path(item.stage)}")
 
 
 def print_plan(stages: Plan, store: Store, name: str) -> None:
@@ -136,5 +139,5 @@ def print_plan(stages: Plan, store: Store, name: str) -> None:
     for stage in stages.stages:
         cached = "yes" if store.manifest(stage) else "no"
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())
-    Console(highlight=False).print(table)
+    results_console().print(table)
     print(f"store    {store.root}")

@@ -1,12 +1,12 @@
-"""Hydra's and OmegaConf's errors in our words: the key, what is allowed, the fix.
+"""Mistakes in a command line, in our words: the key, what is allowed, the fix.
 
-Hydra's own hint for a mistyped key, to add it with a plus sign, would smuggle in a setting that
-nobody reads; so the overrides themselves are looked at for the one that cannot be right.
+Groups and flags are checked before Hydra sees them. For the rest Hydra's error is translated: its
+own hint for a mistyped key, to add it with a plus sign, would smuggle in what nobody reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,95 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
-from unlearn_runner.help import groups
+from unlearn_runner.help import OPTIONAL, groups
+
+SWEEP = ("-m", "--multirun")
+ALONE = (*SWEEP, "--resolve", "--version", "--hydra-help", "--run", "-r")
+WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
+WITH_VALUE += ("--config-name", "-cn", "--config-path", "-cp", "--shell-completion", "-sc")
+HELP = "unlearn --help lists groups and keys"
+
+
+def checked(arguments: Sequence[str], conf: Path) -> list[str]:
+    """Returns the command line with its flags first, as Hydra needs them.
+
+    Raises:
+        ConfigError: For an unknown flag, or an override that no configuration could take.
+    """
+    flags, overrides = _split(arguments)
+    sweeping = any(flag in SWEEP for flag in flags)
+    options = groups(conf)
+    for override in overrides:
+        found = _wrong_form(override) or _wrong_option(override, options, sweeping)
+        if found is not None:
+            raise found
+    return [*flags, *overrides]
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    flags, overrides = [], []
+    rest = iter(arguments)
+    for argument in rest:
+        name = argument.partition("=")[0]
+        if not argument.startswith("-"):
+            overrides.append(argument)
+        elif name in ALONE:
+            flags.append(argument)
+        elif name in WITH_VALUE:
+            flags.append(argument)
+            if "=" not in argument:
+                flags.append(next(rest, ""))
+        else:
+            close = nearest(name.lstrip("-"), [*groups(), *(f.lstrip("-") for f in ALONE)])
+            fix = argument.replace(name, close, 1) if close in groups() else f"--{close}"
+            raise ConfigError(
+                f"{argument} is not a flag; settings are written KEY=VALUE, without dashes",
+                fix if close else HELP,
+            )
+    return flags, overrides
+
+
+def _wrong_form(override: str) -> UserError | None:
+    key, equals, _ = override.lstrip("+~").partition("=")
+    if not key:
+        return ConfigError(f"{override!r} names no key; write KEY=VALUE", HELP)
+    if not equals and not override.startswith("~"):
+        return ConfigError(f"{override} is not an override; write KEY=VALUE", f"{key}=...")
+    return None
+
+
+def _wrong_option(
+    override: str, options: Mapping[str, list[str]], sweeping: bool
+) -> UserError | None:
+    """Returns what is wrong with the choice of a group's option, or none."""
+    key, _, value = override.lstrip("+~").partition("=")
+    group = key.partition("@")[0]
+    if group not in options:
+        return None
+    if override.startswith("~"):
+        return ConfigError(f"{override} removes a group that every run needs", f"{group}=OPTION")
+    if override.startswith("+"):
+        return ConfigError(f"{override} adds a group that is already there", f"{group}={value}")
+    if value.startswith("{"):
+        return ConfigError(
+            f"{override} gives settings where an option is chosen", f"{group}.KEY=VALUE for each"
+        )
+    listing = value.startswith("[") and value.endswith("]")
+    names = [name.strip() for name in (value[1:-1] if listing else value).split(",")]
+    if len(names) > 1 and not sweeping:
+        return ConfigError(
+            f"{override} names several options", f"unlearn -m {group}={','.join(names)}"
+        )
+    allowed = options[group]
+    for name in names:
+        if name not in allowed and not (name == "null" and group in OPTIONAL):
+            close = nearest(name, allowed)
+            known = listed(allowed, 24) or "none yet"
+            return ConfigError(
+                f"{group}={name} is not one of the {group} options: {known}",
+                f"{group}={close}" if close else "",
+            )
+    return None
 
 
 def explain(error: Exception, arguments: Iterable[str], conf: Path) -> UserError | None:
@@ -28,96 +116,72 @@ def explain(error: Exception, arguments: Iterable[str], conf: Path) -> UserError
     """
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    arguments = list(arguments)
-    sweeping = "-m" in arguments or "--multirun" in arguments
-    options = groups(conf)
-    keys = known_keys(conf, options)
+    arguments = [argument for argument in arguments if not argument.startswith("-")]
+    settings = Settings(conf, arguments)
     for override in arguments:
-        if not override.startswith("-"):
-            found = mistake(override, options, keys, sweeping)
-            if found is not None:
-                return found
+        found = settings.mistake(override)
+        if found is not None:
+            return found
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     key = getattr(error, "full_key", None)
-    return ConfigError(f"{key}: {first}" if key else first, "unlearn --help lists groups and keys")
+    return ConfigError(f"{key}: {first}" if key else first, HELP)
 
 
-def mistake(
-    override: str, options: Mapping[str, list[str]], keys: set[str], sweeping: bool
-) -> UserError | None:
-    """Returns what is wrong with one override, or none.
+class Settings:
+    """The dotted keys a command line can set: of the options it chooses, and of all others."""
 
-    Args:
-        override: As typed, such as "method=npo" or "train.lr=1e-5".
-        options: Options by configuration group.
-        keys: Every dotted key that some file of the configuration sets.
-        sweeping: Whether several values are allowed (`-m`).
-    """
-    key, equals, value = override.lstrip("+~").partition("=")
-    key = key.partition("@")[0]
-    if not equals and not override.startswith("~"):
-        return ConfigError(
-            f"{override} is not an override; write KEY=VALUE", _offer(key, value, options, keys)
-        )
-    if key in options:
-        return _wrong_option(override, key, value, options[key], sweeping)
-    if key.partition(".")[0] != "hydra" and key not in keys:
-        siblings = [k for k in keys if k.rpartition(".")[0] == key.rpartition(".")[0]]
-        allowed = listed(sorted(s.rpartition(".")[2] for s in siblings), 16) if "." in key else ""
-        if "." not in key:
-            allowed = listed(sorted({*options, *(k for k in keys if "." not in k)}), 24)
-        return ConfigError(
-            f"{key} is not a setting" + (f"; known here: {allowed}" if allowed else ""),
-            _offer(key, value, options, keys),
-        )
-    if "," in value and not value.lstrip().startswith(("[", "{", "'", '"')) and not sweeping:
-        return ConfigError(
-            f"{key}={value} gives several values, which only a sweep can take",
-            f"unlearn -m {key}={value}, or {key}=[{value}] for one list",
-        )
-    return None
+    def __init__(self, conf: Path, overrides: Iterable[str]) -> None:
+        self.options = groups(conf)
+        main: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml"))
+        defaults = [entry for entry in main["defaults"] if entry != "_self_"]
+        self.chosen = {group: name for entry in defaults for group, name in entry.items()}
+        pairs = [override.partition("=") for override in overrides]
+        self.chosen |= {group: name for group, _, name in pairs if group in self.options}
+        self.by_option = {
+            (group, name): _keys(conf / group / f"{name}.yaml", group)
+            for group, names in self.options.items()
+            for name in names
+        }
+        here = [self.by_option.get((g, str(n)), set()) for g, n in self.chosen.items()]
+        known = {k for k in _flat(main) if not k.startswith(("defaults", "hydra"))}
+        self.known = known.union(*here)
 
-
-def _wrong_option(
-    override: str, group: str, value: str, allowed: list[str], sweeping: bool
-) -> UserError | None:
-    if override.startswith("+"):
-        return ConfigError(f"+{group} adds a group that is already there", f"{group}={value}")
-    if override.startswith("~"):
-        return ConfigError(
-            f"{override} removes a group that every run needs",
-            f"leave it out; {group}=... chooses another",
-        )
-    if "," in value and not sweeping:
-        return ConfigError(f"{group}={value} names several options", f"unlearn -m {group}={value}")
-    for option in value.split(","):
-        if option not in (*allowed, "null"):
-            close = nearest(option, allowed)
-            return ConfigError(
-                f"{group}={option} is not one of the {group} options: {listed(allowed, 24)}",
-                f"{group}={close}" if close else "",
+    def mistake(self, override: str) -> UserError | None:
+        """Returns what is wrong with an override of a key, or none."""
+        key, _, value = override.lstrip("+~").partition("=")
+        parent, _, last = key.rpartition(".")
+        if key in self.options or parent.partition(".")[0] == "hydra":
+            return None
+        if key in self.known:
+            several = "," in value and value[:1] not in "[{'\""
+            return (
+                ConfigError(
+                    f"{key}={value} gives several values, which only a sweep can take",
+                    f"unlearn -m {key}={value}, or {key}=[{value}] for one list",
+                )
+                if several
+                else None
             )
-    return None
+        beside = sorted(k.rpartition(".")[2] for k in self.known if k.rpartition(".")[0] == parent)
+        beside = beside if parent else sorted({*self.options, *beside})
+        close = nearest(key, [*self.options, *self.known])
+        bare = sorted(k for k in self.known if k.rpartition(".")[2] == key)
+        others = sorted(f"{g}={n}" for (g, n), keys in self.by_option.items() if key in keys)
+        fix = f"{close}={value or '...'}" if close else HELP
+        if others:
+            fix = f"{' or '.join(others[:3])} has it"
+        elif bare and not close:
+            fix = f"{bare[0]}={value or '...'}"
+        group = parent.partition(".")[0]
+        of = f" of {group}={self.chosen[group]}" if group in self.options and last else ""
+        return ConfigError(f"{key} is not a setting{of}; known here: {listed(beside, 24)}", fix)
 
 
-def _offer(key: str, value: str, options: Mapping[str, list[str]], keys: set[str]) -> str:
-    close = nearest(key, [*options, *keys])
-    if not close:  # a bare last part, such as gamma for rectifier.gamma
-        ends = sorted(k for k in keys if k.rpartition(".")[2] == key)
-        close = ends[0] if ends else ""
-    return f"{close}={value or '...'}" if close else "unlearn --help lists groups and keys"
-
-
-def known_keys(conf: Path, options: Mapping[str, list[str]]) -> set[str]:
-    """Returns every dotted key that some file of the configuration sets."""
-    keys = _flat(OmegaConf.to_container(OmegaConf.load(conf / "config.yaml")))
-    for group, names in options.items():
-        for name in names:
-            path = conf / group / f"{name}.yaml"
-            content = OmegaConf.to_container(OmegaConf.load(path))
-            whole = path.read_text(encoding="utf-8").startswith("# @package _global_")
-            keys |= _flat(content) if whole else {group} | _flat(content, f"{group}.")
-    return {key for key in keys if not key.startswith(("defaults", "hydra"))}
+def _keys(path: Path, group: str) -> set[str]:
+    content = OmegaConf.to_container(OmegaConf.load(path))
+    if path.read_text(encoding="utf-8").startswith("# @package _global_"):
+        return {key for key in _flat(content) if not key.startswith("defaults")}
+    return {group} | _flat(content, f"{group}.")
 
 
 def _flat(content: Any, prefix: str = "") -> set[str]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 CONF = Path(__file__).resolve().parent.parent / "conf"
-EXTRA = ("experiment", "debug")
+OPTIONAL = ("experiment", "debug")
+"""Groups that a run can do without."""
 
 TEXT = """\
 unlearn - fine-tune, unlearn with a gradient rectifier, evaluate

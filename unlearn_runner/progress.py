@@ -22,6 +22,11 @@ LINE_EVERY_S = 20.0  # a log should show life without filling up
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def results_console() -> Console:
+    """Returns the console of a command's output; wide when piped, so that keys can be searched."""
+    return Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+
+
 class Tick:
     """Advances one piece of work and says what is worth seeing."""
 

@@ -9,12 +9,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from unlearn_runner.config import Run
 from unlearn_runner.pipeline import Done
 from unlearn_runner.plan import Plan
+from unlearn_runner.progress import results_console
 from unlearn_runner.records import versions
 from unlearn_runner.stages import score
 from unlearn_runner.store import Store
@@ -117,7 +117,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
         arrow = "lower" if key in LOWER else "higher"
         cells = (_shown(by_model[m].get(key)) for m in ("target", "unlearned", "reference"))
         table.add_row(key, arrow, *cells)
-    Console(highlight=False).print(table)
+    results_console().print(table)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:

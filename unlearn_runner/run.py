@@ -30,6 +30,9 @@ def main() -> int:
     sys.argv[0] = "unlearn"  # what usage messages call the program
     try:
         _refuse_ranks()
+        from unlearn_runner.explain import checked
+
+        sys.argv[1:] = checked(arguments, CONF)
         return _compose_and_run()
     except UserError as error:
         print(error, file=sys.stderr)
@@ -65,6 +68,9 @@ def _refuse_ranks() -> None:
 def _compose_and_run() -> int:
     # Hydra swallows the cause of an error and exits by itself unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # Before torch: OpenMP threads that spin while they wait stall each other, several times over,
+    # as soon as another job shares a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     import hydra
 
     mistakes: list[UserError] = []
@@ -72,12 +78,18 @@ def _compose_and_run() -> int:
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(config: Any) -> None:
         from unlearn_runner.experiment import run_composed
+        from unlearn_runner.explain import explain
 
         # Kept from Hydra, which would print them its own way and, in a sweep, stop at the first.
         try:
             run_composed(config)
         except UserError as error:
             mistakes.append(error)
+        except Exception as error:
+            explained = explain(error, sys.argv[1:], CONF)
+            if explained is None:
+                raise
+            mistakes.append(explained)
 
     with TemporaryDirectory() as aside:
         if {"-m", "--multirun"} & set(sys.argv):

@@ -340,4 +340,4 @@ def test_line_separators_inside_a_json_text_do_not_end_the_line(tmp_path: Path) 
     row = {"question": "One\u2028two\u0085three?", "answer": "Yes."}
     path = tmp_path / "full.json"
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert read_json_rows(path) == [row]
+    assert read_json_rows(path) == [(f"{path}:1", row)]

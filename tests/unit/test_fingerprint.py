@@ -10,7 +10,7 @@ from textwrap import dedent
 import pytest
 
 from unlearn_runner import fingerprint
-from unlearn_runner.fingerprint import code_hash, reached
+from unlearn_runner.fingerprint import code_hash, modules, reached
 
 Write = Callable[[str, str], None]
 _clock = count(1)
@@ -239,7 +239,7 @@ def test_class_fields_count(write: Write) -> None:
 @pytest.fixture
 def own(write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A stand-in for this package: one module that computes, one inert."""
-    monkeypatch.setattr(fingerprint, "_HOME", tmp_path / "unlearn_runner")
+    monkeypatch.setattr(modules, "_HOME", tmp_path / "unlearn_runner")
     write("unlearn_runner/__init__.py", "")
     write("unlearn_runner/store.py", "def save(): return 1")
     write(

@@ -30,4 +30,4 @@ class People(Source):
         if split not in splits:
             raise DataError(f"the pocket benchmark has no split {split}; it has {listed(splits)}")
         rows = enumerate(splits[split], 1)
-        return Rows(split, tuple(checked(row, f"pocket/{split}", line) for line, row in rows))
+        return Rows(split, tuple(checked(row, f"pocket/{split} row {i}") for i, row in rows))

@@ -29,11 +29,12 @@ class Score(Stage):
 
     def run(self, work: Work) -> Outcome:
         """Writes `scores.json`."""
+        from unlearn_runner.records import finite
         from unlearn_runner.store import write_json
 
         judged = Evidence.load(work.path(self.evaluated), self.views)
         reference = Evidence.load(work.path(self.reference), self.views)
-        write_json(work.folder / FILE, compute(judged, reference, self.metrics))
+        write_json(work.folder / FILE, finite(compute(judged, reference, self.metrics)))
         return "completed"
 
 
