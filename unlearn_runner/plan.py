@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from unlearn_runner.benchmarks.base import Splits
 from unlearn_runner.config import Run
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import needs_start_logprobs
 from unlearn_runner.models.scratch import Scratch
 from unlearn_runner.stages.base import Stage
 from unlearn_runner.stages.evaluate import Evaluate
 from unlearn_runner.stages.finetune import Finetune
+from unlearn_runner.stages.pretrain import Pretrain
 from unlearn_runner.stages.score import Score
 from unlearn_runner.stages.start import StartNumbers
 from unlearn_runner.stages.unlearn import Unlearn
@@ -32,7 +35,7 @@ def plan(run: Run) -> Plan:
         DataError: If a split is missing or malformed.
     """
     splits = run.benchmark.splits()
-    base = run.model.base(splits.full, splits.pretrain, run.target.seed)
+    base = _base(run, splits)
     target = _finetune(run, base, splits.full, splits.pretrain, "target")
     reference = _finetune(run, base, splits.retain, splits.pretrain, "reference")
     numbers = _start_numbers(run, target, splits.forget)
@@ -80,6 +83,22 @@ def plan(run: Run) -> Plan:
     for stage in stages:
         _ = stage.key  # made from the code as it is now, not as it may be hours later
     return Plan(stages, dict(scores))
+
+
+def _base(run: Run, splits: Splits) -> Stage:
+    """Returns the stage whose artifact holds the model to fine-tune, and its tokenizer."""
+    if not isinstance(run.model, Scratch):
+        raise ConfigError(f"model: {type(run.model).__name__} has no stage that makes its base yet")
+    return Pretrain(
+        label="base",
+        shape=run.model.shape,
+        vocab_size=run.model.vocab_size,
+        template=run.model.template,
+        full=splits.full,
+        rows=splits.pretrain,
+        recipe=run.model.pretrain,
+        seed=run.target.seed,
+    )
 
 
 def _finetune(run: Run, base: Stage, rows: Rows, pretrain: Rows, label: str) -> Finetune:

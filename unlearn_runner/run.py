@@ -85,6 +85,8 @@ def _compose_and_run() -> int:
             run_composed(config)
         except UserError as error:
             mistakes.append(error)
+        except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         except Exception as error:
             explained = explain(error, sys.argv[1:], CONF)
             if explained is None:

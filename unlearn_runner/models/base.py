@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-
-from unlearn_runner.data.rows import Rows
-from unlearn_runner.stages.base import Stage
 
 
 @dataclass(frozen=True)
@@ -29,17 +25,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Model(ABC):
-    """Base class of models."""
+class Model:
+    """Base class of models; the plan knows which stage makes each kind's base."""
 
     template: Template = field(default_factory=Template)
-
-    @abstractmethod
-    def base(self, full: Rows, pretrain: Rows, seed: int) -> Stage:
-        """Returns the stage whose artifact holds the model to fine-tune, and its tokenizer.
-
-        Args:
-            full: The benchmark's training rows; a from-scratch tokenizer is made for them.
-            pretrain: Rows that stand in for a pre-training corpus.
-            seed: Seed of the initial weights and of pre-training.
-        """

@@ -7,10 +7,8 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.models.base import Model
-from unlearn_runner.stages.base import Stage
 from unlearn_runner.training.recipe import Recipe
 
 
@@ -45,18 +43,3 @@ class Scratch(Model):
     rehearse: bool = True
     """Mix the pre-training rows into fine-tuning: a model this small has no room of its own for
     what it learned first and would forget it within an epoch."""
-
-    def base(self, full: Rows, pretrain: Rows, seed: int) -> Stage:
-        """Returns the pre-training stage."""
-        from unlearn_runner.stages.pretrain import Pretrain
-
-        return Pretrain(
-            label="base",
-            shape=self.shape,
-            vocab_size=self.vocab_size,
-            template=self.template,
-            full=full,
-            rows=pretrain,
-            recipe=self.pretrain,
-            seed=seed,
-        )
