@@ -323,7 +323,8 @@ def test_a_manifest_lists_inputs_and_files(place: Workplace, first: Ended) -> No
     assert manifest["inputs"] == {"target": f"finetune/{stages['target']['key']}"}
     assert (manifest["kind"], manifest["outcome"]) == ("unlearn", "completed")
     assert {"model.safetensors", "tokenizer.json", "config.json"} <= set(manifest["files"])
-    assert manifest["settings"]["recipe"]["lr"] == 1e-4
+    lr = next(line["lr"] for line in first.lines() if line["stage"] == "unlearn")
+    assert manifest["settings"]["recipe"]["lr"] == lr
     assert "micro_batch" not in manifest["settings"]["recipe"]
 
 
