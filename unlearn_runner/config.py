@@ -5,18 +5,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Annotated
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from annotated_types import Ge
 
 from unlearn_runner.benchmarks.base import Benchmark
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.base import Model
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
+
+EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
 
 
 @dataclass(frozen=True)
@@ -27,6 +32,29 @@ class Target:
     seed: Annotated[int, Ge(0)] = 0
     """Seed of pre-training and fine-tuning, apart from `seed` so that several unlearning seeds
     share one fine-tune."""
+    path: str | None = None
+    """A model fine-tuned elsewhere, a folder or a hub id; then none is fine-tuned here."""
+    revision: str | None = None
+    """Commit, tag or branch when `path` is a hub id."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The retain-only model that forget quality compares with; trained here when all is null."""
+
+    path: str | None = None
+    """A retain-only model trained elsewhere, a folder or a hub id."""
+    revision: str | None = None
+    """Commit, tag or branch when `path` is a hub id."""
+    log: str | None = None
+    """An evaluation log of a retain-only model instead of the model: open-unlearning's
+    TOFU_EVAL.json or the TOFU repository's aggregated log."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.log is not None:
+            raise ConfigError(
+                "reference.path and reference.log both name the reference", "reference.log=null"
+            )
 
 
 @dataclass(frozen=True)
@@ -35,6 +63,31 @@ class Evaluation:
 
     batch_size: Annotated[int, Ge(1)] = 64
     """Sequences per forward pass and per generation batch. Changes speed, not scores."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of evaluation; bf16 also stores the weights so, half the memory."""
+    every: Annotated[int, Ge(1)] | str | None = None
+    """Scores along the way: a number of optimizer steps, or epochs as in 1epoch or 0.5epochs;
+    null only scores the end. The unlearned model is the same, but is computed again."""
+
+    def __post_init__(self) -> None:
+        match = EPOCHS.fullmatch(self.every) if isinstance(self.every, str) else None
+        if isinstance(self.every, str) and (match is None or float(match[1]) <= 0):
+            raise ConfigError(
+                f"evaluate.every={self.every} is not allowed; allowed: a whole number of steps, or "
+                "epochs",
+                "evaluate.every=50 or evaluate.every=1epoch",
+            )
+
+    def steps(self, recipe: Recipe, rows: int) -> tuple[int, ...]:
+        """Returns the optimizer steps, before the last, after which the model is scored."""
+        if self.every is None:
+            return ()
+        each = float(self.every) if isinstance(self.every, int) else 0.0
+        if isinstance(self.every, str) and (match := EPOCHS.fullmatch(self.every)):
+            each = float(match[1]) * rows / recipe.batch_size
+        total = recipe.num_steps(rows)
+        marks = (math.floor(i * each + 1e-9) for i in range(1, math.ceil(total / each) + 1))
+        return tuple(dict.fromkeys(step for step in marks if 0 < step < total))
 
 
 @dataclass(frozen=True)
@@ -50,10 +103,16 @@ class Run:
     evaluate: Evaluation
     parallel: Parallel
     tracker: Tracker
+    reference: Reference = field(default_factory=Reference)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
     seed: Annotated[int, Ge(0)] = 0
     """Seed of unlearning: order of the forget rows, retain partners, any draws of a method."""
+    keep: Literal["scores", "model", "checkpoints"] = "model"
+    """What an unlearned model leaves behind: evidence and scores alone; its weights, too; or also
+    the weights at every `evaluate.every`."""
+    save_dtype: Literal["float32", "bf16", "float16"] = "float32"
+    """Number format of the unlearned model's weights on disk; what is evaluated is what is kept."""
     output_dir: str | None = None
     """Where runs, sweeps and the store live; `outputs/` beside `conf/` when null."""
     store: str | None = None
@@ -64,3 +123,10 @@ class Run:
     """Print the stages, their keys and what they read, and stop."""
     trusted: tuple[str, ...] = ()
     """Further packages that `_target_` may name classes from."""
+
+    def __post_init__(self) -> None:
+        if self.keep == "checkpoints" and self.evaluate.every is None:
+            raise ConfigError(
+                "keep=checkpoints keeps the models at every evaluate.every, which is null",
+                "evaluate.every=1epoch, or keep=model",
+            )

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import traceback
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -22,6 +21,9 @@ from unlearn_runner.help import CONF
 from unlearn_runner.plan import Plan, plan
 from unlearn_runner.progress import results_console
 from unlearn_runner.store import Store
+
+if TYPE_CHECKING:
+    from unlearn_runner.records import Record
 
 
 def run_composed(composed: DictConfig) -> None:
@@ -95,9 +97,10 @@ def _run(
     folder: Path,
 ) -> None:
     # Imported here: a plan or an error needs none of it.
-    from unlearn_runner import results
-    from unlearn_runner.pipeline import execute
+    from unlearn_runner import interrupt, results
+    from unlearn_runner.pipeline import WEIGHTS, execute
     from unlearn_runner.records import Record
+    from unlearn_runner.stages import along
 
     try:
         record = Record(folder)
@@ -108,26 +111,41 @@ def _run(
             "output_dir=FOLDER on a disk you can write to",
         ) from None
     try:
-        done = execute(stages, store, record, run.parallel)
-    except KeyboardInterrupt:
-        record.status("interrupted")
+        with interrupt.heeded():
+            done = execute(stages, store, record, run.parallel)
+    except KeyboardInterrupt as error:
+        record.status("interrupted", signal=str(error) or "SIGINT", resume=results.command())
         raise
     except Exception as error:
-        record.status("failed", error=f"{type(error).__name__}: {error}")
-        if not isinstance(error, UserError):
-            (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        _failed(record, error)
         raise
+    if run.keep == "scores":
+        for item in done:
+            if item.stage.kind == "unlearn" and not item.cached:
+                store.drop(item.stage, WEIGHTS)
     config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     by_model = results.scores(stages, store, done)
-    threads = run.parallel.threads or len(os.sched_getaffinity(0))
-    content = results.content(run, folder.name, config_hash, threads, done, results.flat(by_model))
+    content = results.content(run, folder.name, config_hash, done, results.flat(by_model))
+    if stages.along is not None and done[-1].outcome == "completed":
+        content["along"] = along.read(store.path(stages.along))
     record.results(content)
     record.status(content["status"])
     results.print_table(by_model, f"{folder.name}: {content['status']}")
     print(f"results  {folder / 'results.json'}")
     for item in done:
-        if item.stage.kind == "unlearn" and item.outcome == "completed":
+        if item.stage.kind == "unlearn" and item.outcome == "completed" and run.keep != "scores":
             print(f"model    {store.path(item.stage)}")
+
+
+def _failed(record: Record, error: Exception) -> None:
+    """Leaves a failed run's status and, for what is no user's mistake, its traceback."""
+    try:
+        record.status("failed", error=f"{type(error).__name__}: {error}")
+        if not isinstance(error, UserError):
+            trace = record.folder / "traceback.txt"
+            trace.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:  # a full disk, which may be what the error is about
+        return
 
 
 def print_plan(stages: Plan, store: Store, name: str) -> None:
@@ -137,7 +155,7 @@ def print_plan(stages: Plan, store: Store, name: str) -> None:
         table.add_column(column, no_wrap=True)
     table.add_column("reads")
     for stage in stages.stages:
-        cached = "yes" if store.manifest(stage) else "no"
+        cached = ("given" if stage.given else "yes") if store.manifest(stage) else "no"
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())
     results_console().print(table)
     print(f"store    {store.root}")

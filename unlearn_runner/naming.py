@@ -17,6 +17,7 @@ INERT = (
     "store",
     "plan_only",
     "overwrite",
+    "keep",
     "parallel*",
     "tracker*",
     "*micro_batch",

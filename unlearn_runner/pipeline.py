@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from unlearn_runner.session import Session
 
 
+WEIGHTS = "*.safetensors"
+
+
 @dataclass(frozen=True)
 class Done:
     """How one stage of a run ended."""
@@ -28,39 +31,89 @@ class Done:
     seconds: float
     outcome: Outcome | None
     """None when the stage was skipped because something it reads diverged."""
+    needed: bool = True
+    """False when it is not in the store, and nothing had to be computed that reads it."""
 
 
 def execute(plan: Plan, store: Store, record: Record, parallel: Parallel) -> list[Done]:
-    """Brings every stage of the plan about, and leaves the run folder's telemetry complete."""
+    """Brings about what the plan wants, and leaves the run folder's telemetry complete."""
     finished: list[Done] = []
     outcomes: dict[str, Outcome | None] = {}
+    needed = demanded(plan, store)
     record.telemetry([])
     open_once = _opener(parallel)
     for number, stage in enumerate(plan.stages, 1):
         record.status("running", stage=stage.label, number=number, of=len(plan.stages))
-        if any(outcomes[read.key] != "completed" for read in stage.inputs):
+        if stage.key not in needed:
+            there = store.manifest(stage) is not None
+            done = Done(stage, there, 0.0, "completed", needed=there)
+        elif any(outcomes[read.key] != "completed" for read in stage.inputs):
             done = Done(stage, False, 0.0, None)
         else:
-            done = bring_about(stage, store, record, open_once)
+            done = bring_about(stage, store, record, open_once, needed[stage.key])
         finished.append(done)
         outcomes[stage.key] = done.outcome
         _say(done, number, len(plan.stages))
-    record.telemetry(line for s in plan.stages for line in last_by_step(store.path(s) / METRICS))
+    record.telemetry(
+        line for s in plan.stages if not s.given for line in last_by_step(store.path(s) / METRICS)
+    )
     return finished
 
 
+def demanded(plan: Plan, store: Store) -> dict[str, bool]:
+    """Returns the keys of the stages that must be there, each with whether it will be loaded.
+
+    Demand goes backwards from what the plan wants: what a stored score was computed from is not
+    computed again, nor must it still be there.
+    """
+    found: dict[str, bool] = {}
+
+    def demand(stage: Stage, loaded: bool) -> None:
+        if found.get(stage.key) is not None and found[stage.key] >= loaded:
+            return
+        found[stage.key] = loaded
+        if not _there(store.manifest(stage), loaded):
+            for read in stage.inputs:
+                demand(read, True)
+
+    for stage in plan.wanted:
+        demand(stage, stage.kind == "unlearn")
+    return found
+
+
+def _there(manifest: dict[str, Any] | None, loaded: bool) -> bool:
+    """Returns whether an artifact serves; one whose weights were dropped cannot be loaded."""
+    return manifest is not None and not (loaded and manifest.get("dropped"))
+
+
 def bring_about(
-    stage: Stage, store: Store, record: Record, open_session: Callable[[], Session]
+    stage: Stage,
+    store: Store,
+    record: Record,
+    open_session: Callable[[], Session],
+    loaded: bool = True,
 ) -> Done:
-    """Takes a stage from the store, or computes and publishes it under its lock."""
+    """Takes a stage from the store, or computes and publishes it under its lock.
+
+    Args:
+        stage: What is wanted.
+        store: Where it is, or will be.
+        record: The run folder.
+        open_session: Opens the device when something must be computed.
+        loaded: Whether the artifact's weights will be read.
+    """
     started = time.monotonic()
     manifest = store.manifest(stage)
-    if manifest is not None:
+    if manifest is not None and _there(manifest, loaded):
         return Done(stage, True, time.monotonic() - started, manifest["outcome"])
+    if stage.given:  # fetched to where it belongs, never published
+        here = store.root
+        outcome = stage.run(Work(here, here, stage.key, store.path, open_session, record.line))
+        return Done(stage, False, time.monotonic() - started, outcome)
     with store.locked(stage):
         # Another process may have published it while this one waited.
         manifest = store.manifest(stage)
-        if manifest is not None:
+        if manifest is not None and _there(manifest, loaded):
             return Done(stage, True, time.monotonic() - started, manifest["outcome"])
         if store.damaged(stage):
             console.print(f"warning: {store.path(stage)} is damaged and is computed again")
@@ -71,14 +124,13 @@ def bring_about(
             append_line(lines, facts)
             record.line(facts)
 
-        work = Work(building.folder, building.checkpoints, store.path, open_session, log)
+        work = Work(building.folder, building.checkpoints, stage.key, store.path, open_session, log)
         outcome = stage.run(work)
         if telemetry := last_by_step(lines):
             (building.folder / METRICS).write_text("".join(telemetry), encoding="utf-8")
         seconds = time.monotonic() - started
-        store.publish(
-            stage, building, outcome, {"seconds": round(seconds, 3), "versions": versions()}
-        )
+        facts = {"seconds": round(seconds, 3), "versions": versions()}
+        store.publish(stage, building, outcome, facts)
     return Done(stage, False, seconds, outcome)
 
 
@@ -95,10 +147,12 @@ def _opener(parallel: Parallel) -> Callable[[], Session]:
 
 def _say(done: Done, number: int, total: int) -> None:
     how = f"{done.seconds:.1f}s"
-    if done.outcome is None:
+    if not done.needed:
+        how = "not needed"
+    elif done.outcome is None:
         how = "skipped: what it reads diverged"
     elif done.cached:
-        how = "cached"
+        how = "given" if done.stage.given else "cached"
     elif done.outcome == "diverged":
         how += ", diverged"
     stage = done.stage

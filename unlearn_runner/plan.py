@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from typing import cast
 
 from unlearn_runner.benchmarks.base import Splits
 from unlearn_runner.config import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import needs_start_logprobs
+from unlearn_runner.models.pretrained import Pretrained
 from unlearn_runner.models.scratch import Scratch
+from unlearn_runner.stages.along import ScoreAlong
 from unlearn_runner.stages.base import Stage
-from unlearn_runner.stages.evaluate import Evaluate
+from unlearn_runner.stages.evaluate import Along, Evaluate, Examination
 from unlearn_runner.stages.finetune import Finetune
+from unlearn_runner.stages.given import given
 from unlearn_runner.stages.pretrain import Pretrain
 from unlearn_runner.stages.score import Score
 from unlearn_runner.stages.start import StartNumbers
@@ -25,7 +31,11 @@ class Plan:
 
     stages: tuple[Stage, ...]
     scores: dict[str, Stage]
-    """Score stage by whose scores they are: "unlearned", "target", "reference"."""
+    """Score stage by whose scores they are: "target", "unlearned", "reference"."""
+    along: Stage | None = None
+    """The stage with the scores along the way."""
+    wanted: tuple[Stage, ...] = ()
+    """What the run is for; the other stages are computed only where one of these needs them."""
 
 
 def plan(run: Run) -> Plan:
@@ -35,58 +45,77 @@ def plan(run: Run) -> Plan:
         DataError: If a split is missing or malformed.
     """
     splits = run.benchmark.splits()
-    base = _base(run, splits)
-    target = _finetune(run, base, splits.full, splits.pretrain, "target")
-    reference = _finetune(run, base, splits.retain, splits.pretrain, "reference")
-    numbers = _start_numbers(run, target, splits.forget)
-    unlearned = Unlearn(
-        label="unlearn",
-        start=target,
-        start_numbers=numbers,
-        template=run.model.template,
-        method=run.method,
-        rectifier=run.rectifier,
-        groups=run.rectifier.groups(run.method.terms()),
-        forget=splits.forget,
-        retain=splits.retain,
-        recipe=run.train,
-        seed=run.seed,
-    )
-    models = {"target": target, "reference": reference, "unlearned": unlearned}
-    views = run.benchmark.views()
-    evaluations = {
-        name: Evaluate(
-            label=f"evaluate {name}",
-            model=model,
-            template=run.model.template,
-            views={name: rows for name, (_, rows) in views.items()},
-            generation=run.benchmark.generation,
-            max_length=run.target.train.max_length,
-            batch_size=run.evaluate.batch_size,
-        )
-        for name, model in models.items()
+    base = cache(lambda: _base(run, splits))  # not looked at where nothing is fine-tuned
+    models = {
+        "target": _target(run, base, splits),
+        "reference": _reference(run, base, splits),
     }
-    scores = {
-        name: Score(
-            label=f"score {name}",
-            evaluated=evaluation,
-            reference=evaluations["reference"],
-            views={name: view for name, (view, _) in views.items()},
-            metrics=run.benchmark.metrics,
-            version=run.benchmark.version,
-        )
+    views = run.benchmark.views()
+    examination = Examination(
+        template=run.model.template,
+        views={name: rows for name, (_, rows) in views.items()},
+        generation=run.benchmark.generation,
+        max_length=run.target.train.max_length,
+        precision=run.evaluate.precision,
+        batch_size=run.evaluate.batch_size,
+    )
+    steps = run.evaluate.steps(run.train, len(splits.forget))
+    along = Along(steps, examination, run.keep == "checkpoints") if steps else None
+    models["unlearned"] = unlearned = _unlearn(run, cast(Stage, models["target"]), splits, along)
+    evaluations = {
+        name: Evaluate(label=f"evaluate {name}", model=model, examination=examination)
+        for name, model in models.items()
+        if model is not None
+    }
+    reference = evaluations.get("reference")
+    how = {
+        "views": {name: view for name, (view, _) in views.items()},
+        "metrics": run.benchmark.metrics,
+        "version": run.benchmark.version,
+    }
+    scores: dict[str, Stage] = {
+        name: Score(label=f"score {name}", evaluated=evaluation, reference=reference, **how)
         for name, evaluation in evaluations.items()
     }
-    first = [base, target, reference]
-    middle = [numbers, unlearned] if numbers is not None else [unlearned]
-    stages = (*first, *middle, *evaluations.values(), *scores.values())
-    for stage in stages:
-        _ = stage.key  # made from the code as it is now, not as it may be hours later
-    return Plan(stages, dict(scores))
+    scored_along = None
+    if along is not None:
+        scored_along = ScoreAlong(
+            label="score along", unlearned=unlearned, reference=reference, steps=steps, **how
+        )
+    kept = [unlearned] if run.keep != "scores" else []
+    last = [scored_along] if scored_along is not None else []
+    wanted = (*kept, *scores.values(), *last)
+    return Plan(tuple(_ordered(wanted)), scores, scored_along, wanted)
+
+
+def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
+    """Yields every stage that is wanted or read by one, each after what it reads.
+
+    Models first, then evidence, then scores: the order in which a reader expects them.
+    """
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        for read in stage.inputs:
+            visit(read)
+        # A key is made here, from the code as it is now, not as it may be hours later.
+        found.setdefault(stage.key, stage)
+
+    for stage in wanted:
+        visit(stage)
+    ranks = {StartNumbers: 1, Unlearn: 1, Evaluate: 2, Score: 3, ScoreAlong: 3}
+    yield from sorted(found.values(), key=lambda stage: ranks.get(type(stage), 0))
 
 
 def _base(run: Run, splits: Splits) -> Stage:
     """Returns the stage whose artifact holds the model to fine-tune, and its tokenizer."""
+    if isinstance(run.model, Pretrained):
+        if not run.model.path:
+            raise ConfigError(
+                "model.path must be set: a local folder or a hub id",
+                "model.path=FOLDER or model.path=owner/name",
+            )
+        return given("base", "model.path", run.model.path, run.model.revision)
     if not isinstance(run.model, Scratch):
         raise ConfigError(f"model: {type(run.model).__name__} has no stage that makes its base yet")
     return Pretrain(
@@ -101,6 +130,22 @@ def _base(run: Run, splits: Splits) -> Stage:
     )
 
 
+def _target(run: Run, base: Callable[[], Stage], splits: Splits) -> Stage:
+    if run.target.path is not None:
+        return given("target", "target.path", run.target.path, run.target.revision)
+    return _finetune(run, base(), splits.full, splits.pretrain, "target")
+
+
+def _reference(run: Run, base: Callable[[], Stage], splits: Splits) -> Stage | None:
+    """Returns the retain-only model; none when a log stands for it or no score asks for it."""
+    if run.reference.path is not None:
+        return given("reference", "reference.path", run.reference.path, run.reference.revision)
+    asked = any(metric.needs_reference for metric in run.benchmark.metrics.values())
+    if run.reference.log is not None or not asked:
+        return None
+    return _finetune(run, base(), splits.retain, splits.pretrain, "reference")
+
+
 def _finetune(run: Run, base: Stage, rows: Rows, pretrain: Rows, label: str) -> Finetune:
     if isinstance(run.model, Scratch) and run.model.rehearse:
         rows = Rows(f"{rows.name}+{pretrain.name}", (*rows.items, *pretrain.items))
@@ -111,6 +156,24 @@ def _finetune(run: Run, base: Stage, rows: Rows, pretrain: Rows, label: str) -> 
         rows=rows,
         recipe=run.target.train,
         seed=run.target.seed,
+    )
+
+
+def _unlearn(run: Run, target: Stage, splits: Splits, along: Along | None) -> Unlearn:
+    return Unlearn(
+        label="unlearn",
+        start=target,
+        start_numbers=_start_numbers(run, target, splits.forget),
+        template=run.model.template,
+        method=run.method,
+        rectifier=run.rectifier,
+        groups=run.rectifier.groups(run.method.terms()),
+        forget=splits.forget,
+        retain=splits.retain,
+        recipe=run.train,
+        seed=run.seed,
+        save_dtype=run.save_dtype,
+        along=along,
     )
 
 

@@ -17,6 +17,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from unlearn_runner import interrupt
+
 LINE_EVERY_S = 20.0  # a log should show life without filling up
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -37,7 +39,8 @@ class Tick:
         self.started = self.printed = time.monotonic()
 
     def __call__(self, count: int = 1, note: str = "") -> None:
-        """Counts `count` more units done."""
+        """Counts `count` more units done, and ends here when a signal asked for it."""
+        interrupt.check()
         self.done += count
         if self.bar is not None and self.task is not None:
             rate = self.done / max(time.monotonic() - self.started, 1e-9)
@@ -61,11 +64,20 @@ class Tick:
             self.bar.update(self.task, total=self.total)
 
 
+_shown: list[Progress] = []
+
+
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Tick]:
-    """Shows the progress of `total` units of work."""
+    """Shows the progress of `total` units of work, below that of the work it is a part of."""
     if not sys.stderr.isatty():
         yield Tick(title, total, None)
+        return
+    if _shown:
+        tick = Tick(title, total, _shown[0])
+        yield tick
+        if tick.task is not None:
+            _shown[0].remove_task(tick.task)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -76,4 +88,8 @@ def progress(title: str, total: int) -> Iterator[Tick]:
         TextColumn("{task.fields[note]}"),
     )
     with Progress(*columns, console=console) as bar:
-        yield Tick(title, total, bar)
+        _shown.append(bar)
+        try:
+            yield Tick(title, total, bar)
+        finally:
+            _shown.clear()

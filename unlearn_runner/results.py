@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import subprocess
 import sys
@@ -44,6 +45,7 @@ def flat(by_model: dict[str, Scores]) -> Scores:
     return {
         (key if model == "unlearned" else f"{model}.{key}"): value
         for model in ("unlearned", "target", "reference")
+        if model in by_model
         for key, value in by_model[model].items()
     }
 
@@ -54,7 +56,7 @@ def status(done: Iterable[Done]) -> str:
 
 
 def content(
-    run: Run, name: str, config_hash: str, threads: int, done: list[Done], flat_scores: Scores
+    run: Run, name: str, config_hash: str, done: list[Done], flat_scores: Scores
 ) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     return {
@@ -67,24 +69,29 @@ def content(
                 "kind": item.stage.kind,
                 "key": item.stage.key,
                 "cached": item.cached,
+                "needed": item.needed,
                 "seconds": round(item.seconds, 3),
                 "outcome": item.outcome,
             }
             for item in done
         ],
         "provenance": {
-            "command": shlex.join(
-                ["unlearn", *(a for a in sys.argv[1:] if "hydra.sweep.dir=" not in a)]
-            ),
+            "command": command(),
             "config_hash": config_hash,
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
-            "threads": threads,
+            "threads": run.parallel.threads or len(os.sched_getaffinity(0)),
+            "given": {item.stage.label: item.stage.reads() for item in done if item.stage.given},
             "benchmark_version": run.benchmark.version,
             "python": sys.version.split()[0],
             "versions": versions(),
             "commit": commit(),
         },
     }
+
+
+def command() -> str:
+    """Returns the command line as it can be typed again."""
+    return shlex.join(["unlearn", *(a for a in sys.argv[1:] if "hydra.sweep.dir=" not in a)])
 
 
 def commit() -> str | None:
@@ -106,7 +113,8 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("metric")
     table.add_column("better", justify="center")
-    for model in ("target", "unlearned", "reference"):
+    models = [name for name in ("target", "unlearned", "reference") if name in by_model]
+    for model in models:
         table.add_column(model, justify="right")
     views = ""
     for key in _ordered(by_model["target"]):
@@ -115,7 +123,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
             table.add_section()
             views = view
         arrow = "lower" if key in LOWER else "higher"
-        cells = (_shown(by_model[m].get(key)) for m in ("target", "unlearned", "reference"))
+        cells = (_shown(by_model[m].get(key)) for m in models)
         table.add_row(key, arrow, *cells)
     results_console().print(table)
 

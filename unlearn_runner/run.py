@@ -10,6 +10,7 @@ command is said before torch is loaded and before anything is written.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from tempfile import TemporaryDirectory
@@ -18,7 +19,8 @@ from typing import Any
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.help import CONF, print_help
 
-USAGE_ERROR, INTERRUPTED = 2, 130
+USAGE_ERROR = 2
+SIGNALLED = 128  # and the signal's number, as shells have it
 
 
 def main() -> int:
@@ -37,9 +39,11 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return USAGE_ERROR
-    except KeyboardInterrupt:
-        print("interrupted: the same command continues from the last checkpoint", file=sys.stderr)
-        return INTERRUPTED
+    except KeyboardInterrupt as error:
+        from unlearn_runner.results import command
+
+        print(f"interrupted; to continue: {command()}", file=sys.stderr)
+        return SIGNALLED + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         from unlearn_runner.explain import explain
 

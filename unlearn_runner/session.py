@@ -29,6 +29,8 @@ class Session:
 
     accelerator: Accelerator
     threads: int
+    attention: str
+    """Attention kernel of the models this session loads."""
 
     @property
     def device(self) -> torch.device:
@@ -47,4 +49,5 @@ def open_session(parallel: Parallel) -> Session:
     threads = parallel.threads or len(os.sched_getaffinity(0))
     torch.set_num_threads(threads)
     disable_progress_bar()  # transformers would draw one per loaded model
-    return Session(Accelerator(cpu=parallel.device == "cpu"), threads)
+    accelerator = Accelerator(cpu=parallel.device == "cpu")
+    return Session(accelerator, threads, parallel.attention)

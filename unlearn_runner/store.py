@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from fnmatch import fnmatch
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -43,10 +44,12 @@ class Store:
 
     def path(self, stage: Stage) -> Path:
         """Returns the folder of the stage's artifact, finished or not."""
-        return self.root / stage.kind / stage.key
+        return stage.outside() or self.root / stage.kind / stage.key
 
     def manifest(self, stage: Stage) -> dict[str, Any] | None:
         """Returns the manifest of a whole artifact, or none when it is missing or damaged."""
+        if stage.given:
+            return {"outcome": "completed", "files": {}} if stage.outside() else None
         folder = self.path(stage)
         try:
             manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
@@ -55,6 +58,24 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return None
         return manifest if whole else None
+
+    def drop(self, stage: Stage, pattern: str) -> None:
+        """Removes the files of an artifact that match, and says so in its manifest.
+
+        The artifact still answers what it was and how it ended; whoever needs the files computes
+        it again.
+        """
+        with self.locked(stage):
+            manifest = self.manifest(stage)
+            if manifest is None:
+                return
+            folder = self.path(stage)
+            gone = [name for name in manifest["files"] if fnmatch(name, pattern)]
+            manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in gone}
+            manifest["dropped"] = sorted({*manifest.get("dropped", []), *gone})
+            write_json(folder / MANIFEST, manifest)  # first: a kill must not leave a damaged one
+            for name in gone:
+                (folder / name).unlink(missing_ok=True)
 
     def damaged(self, stage: Stage) -> bool:
         """Returns whether something stands where the artifact should, but not a whole one."""

@@ -184,7 +184,7 @@ def test_results_have_one_structure(first: Ended) -> None:
     assert set(results["scores"]) == SCORES
     assert [stage["name"] for stage in results["stages"]] == STAGES
     for stage in results["stages"]:
-        assert set(stage) == {"name", "kind", "key", "cached", "seconds", "outcome"}
+        assert set(stage) == {"name", "kind", "key", "cached", "needed", "seconds", "outcome"}
         assert (stage["cached"], stage["outcome"]) == (False, "completed")
         assert stage["seconds"] >= 0
         assert len(stage["key"]) == 16
@@ -408,8 +408,8 @@ def test_the_micro_batch_changes_no_key_and_hardly_a_number(
         (store.root / entry["kind"]).mkdir(parents=True, exist_ok=True)
         folder = Path(entry["kind"]) / entry["key"]
         (store.root / folder).symlink_to(place.store.root / folder)
-    wanted = Plan(tuple(s for s in stages.stages if s.kind not in ("evaluate", "score")), {})
-    done = execute(wanted, store, Record(tmp_path / "run"), run.parallel)
+    models = tuple(s for s in stages.stages if s.kind not in ("evaluate", "score"))
+    done = execute(Plan(models, {}, wanted=models), store, Record(tmp_path / "run"), run.parallel)
     assert [item.cached for item in done] == [True, True, True, False]
     mine, theirs = (weights(s.path(done[-1].stage)) for s in (store, place.store))
     for name, value in theirs.items():
@@ -532,7 +532,8 @@ def test_weights_that_are_lost_in_the_last_step_are_divergence_too(
     place: Workplace, first: Ended
 ) -> None:
     run = composed("train.lr=1e29", "train.weight_decay=1e11", "train.steps=1")
-    training = Plan(tuple(stage for stage in plan(run).stages if stage.label in TRAINING), {})
+    stages = tuple(stage for stage in plan(run).stages if stage.label in TRAINING)
+    training = Plan(stages, {}, wanted=stages)
     record = Record(place.outputs / "runs" / "last-step")
     done = execute(training, place.store, record, run.parallel)
     outcomes = {item.stage.label: item.outcome for item in done}

@@ -12,14 +12,17 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
+from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Retain, Term
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.models.forward import Models
-from unlearn_runner.models.load import load_model, save
+from unlearn_runner.models.load import load_model, new_llama, save
+from unlearn_runner.models.scratch import Shape
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN, OBJECTIVE
 from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.stages.base import Work
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Draws, Feed, StepRows, feed
 from unlearn_runner.training.engine import Engine, train
@@ -152,8 +155,8 @@ def test_the_state_holds_everything_later_steps_depend_on(tiny: Any, tmp_path: P
     expected = [whole.step(walk.step(step)) for step in range(10)]
     for step in range(5):
         half.step(walk.step(step))
-    checkpoint.save(tmp_path, half.state(5))
-    state = checkpoint.load(tmp_path, CPU)
+    checkpoint.save(tmp_path, "key", 5, half.state(5))
+    state = checkpoint.load(tmp_path, "key", CPU)
     assert state is not None
     assert fresh.restore(state) == 5
     found = [fresh.step(walk.step(step)) for step in range(5, 10)]
@@ -162,12 +165,19 @@ def test_the_state_holds_everything_later_steps_depend_on(tiny: Any, tmp_path: P
 
     # The running mean is a part of it: without it the very next step is another one.
     forgetful = engine_for(tiny, GA(), GRU(), **recipe)
-    reloaded = checkpoint.load(tmp_path, CPU)
+    reloaded = checkpoint.load(tmp_path, "key", CPU)
     assert reloaded is not None
     forgetful.restore({**reloaded, "memory": {}})
     other = forgetful.step(walk.step(5))
     assert other is not None
     assert other["retain_norm"] != expected[5]["retain_norm"]
+
+
+def work_in(folder: Path, log: Any, key: str = "key") -> Work:
+    def unused(*_: Any) -> Any:
+        raise AssertionError("training reads no stage and opens no session")
+
+    return Work(folder, folder, key, unused, unused, log)
 
 
 class Kill(Exception):
@@ -190,12 +200,13 @@ class Case:
         terms = (Term("train", "train", NLL()),)
         return replace(engine, terms=terms, num_rows=len(self.tiny.rows))
 
+    def feed(self) -> Feed:
+        return unlearning_feed(self.tiny) if self.unlearns else feed("train", self.tiny.rows, 8, 0)
+
     def run(self, folder: Path, killed_at: int | None = None) -> tuple[torch.Tensor, list[int]]:
         """Weights after training, and the steps that were taken."""
         folder.mkdir(exist_ok=True)
-        engine, steps = self.engine(), list[int]()
-        rows = self.tiny.rows
-        walk = unlearning_feed(self.tiny) if self.unlearns else feed("train", rows, 8, 0)
+        engine, steps, walk = self.engine(), list[int](), self.feed()
 
         def log(facts: dict[str, Any]) -> None:
             steps.append(facts["step"])
@@ -203,10 +214,10 @@ class Case:
                 raise Kill
 
         if killed_at is None:
-            assert train(engine, walk, "stage", folder, log) is True
+            assert train(engine, walk, "stage", work_in(folder, log)) is True
         else:
             with pytest.raises(Kill):
-                train(engine, walk, "stage", folder, log)
+                train(engine, walk, "stage", work_in(folder, log))
         return weights(engine), steps
 
 
@@ -237,38 +248,87 @@ def test_a_run_may_be_killed_again_and_again(case: Case, tmp_path: Path) -> None
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.99])
-def test_a_damaged_checkpoint_is_left_aside_with_a_warning(
-    case: Case, tmp_path: Path, share: float, capsys: pytest.CaptureFixture[str]
+DAMAGE = {
+    "emptied": lambda content: b"",
+    "cut": lambda content: content[: len(content) // 3],
+    "cut at the end": lambda content: content[:-1],
+    "one bit flipped": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "other bytes": lambda content: b"hello",
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_set_aside_and_the_one_before_serves(
+    case: Case, tmp_path: Path, damage: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     expected, _ = case.run(tmp_path / "whole")
     case.run(tmp_path / "killed", killed_at=7)
-    path = tmp_path / "killed" / checkpoint.NAME
-    content = path.read_bytes()
-    path.write_bytes(content[: int(share * len(content))])
+    path = tmp_path / "killed" / "step-00000006.pt"
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
     capsys.readouterr()
+    found, steps = case.run(tmp_path / "killed")
+    assert steps == list(range(4, 11)), "it began behind the checkpoint of step 3"
+    assert torch.equal(found, expected)
+    assert f"warning: the checkpoint {path.with_suffix('.json')} is damaged" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"key": 1}', '{"key": "key"}'])
+def test_a_checkpoint_whose_note_cannot_be_read_is_passed_over(
+    tmp_path: Path, content: str
+) -> None:
+    checkpoint.save(tmp_path, "key", 3, {"step": 3})
+    checkpoint.save(tmp_path, "key", 6, {"step": 6})
+    (tmp_path / "step-00000006.json").write_text(content)
+    assert checkpoint.load(tmp_path, "key", CPU) == {"step": 3}
+
+
+def test_when_all_checkpoints_are_damaged_the_stage_starts_over(case: Case, tmp_path: Path) -> None:
+    expected, _ = case.run(tmp_path / "whole")
+    case.run(tmp_path / "killed", killed_at=7)
+    for path in (tmp_path / "killed").glob("*.pt"):
+        path.write_bytes(b"nothing")
     found, steps = case.run(tmp_path / "killed")
     assert steps == list(range(1, 11))
     assert torch.equal(found, expected)
-    assert f"warning: {path} cannot be read" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", [b"hello", b"a", b"."])
-def test_a_file_that_is_no_checkpoint_is_left_aside_too(tmp_path: Path, content: bytes) -> None:
-    (tmp_path / checkpoint.NAME).write_bytes(content)
-    assert checkpoint.load(tmp_path, CPU) is None
+def test_a_checkpoint_of_another_configuration_is_refused_and_kept(
+    case: Case, tmp_path: Path
+) -> None:
+    case.run(tmp_path, killed_at=7)
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with pytest.raises(DataError, match="another configuration"):
+        train(case.engine(), case.feed(), "stage", work_in(tmp_path, print, "other"))
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(case: Case, tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, "key", 3, case.engine().state(3))
+    other = new_llama(Shape(32, 50, 1, 2, True, 128), case.tiny.tokenizer, seed=0)
+    engine = replace(case.engine(), models=Models(other, None, nullcontext))
+    with pytest.raises(DataError, match="does not fit the model"):
+        train(engine, case.feed(), "stage", work_in(tmp_path, print))
+
+
+def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
+    for step in range(1, 6):
+        checkpoint.save(tmp_path, "key", step, {"step": step})
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [f"step-0000000{step}.{kind}" for step in (4, 5) for kind in ("json", "pt")]
 
 
 def test_a_checkpoint_half_written_does_not_touch_the_one_before(tmp_path: Path) -> None:
-    checkpoint.save(tmp_path, {"step": 3})
+    checkpoint.save(tmp_path, "key", 3, {"step": 3})
 
     class Unpicklable:
         def __reduce__(self) -> Any:
             raise Kill
 
     with pytest.raises(Kill):
-        checkpoint.save(tmp_path, {"step": 6, "more": Unpicklable()})
-    assert checkpoint.load(tmp_path, CPU) == {"step": 3}
+        checkpoint.save(tmp_path, "key", 6, {"step": 6, "more": Unpicklable()})
+    assert checkpoint.load(tmp_path, "key", CPU) == {"step": 3}
 
 
 # --- divergence
@@ -299,7 +359,7 @@ def test_training_that_diverges_says_so_and_stops(
 ) -> None:
     engine, lines = engine_for(tiny, GA(Retain()), rectifier), list[dict[str, Any]]()
     breaks(engine)
-    assert train(engine, unlearning_feed(tiny), "unlearn", tmp_path, lines.append) is False
+    assert train(engine, unlearning_feed(tiny), "unlearn", work_in(tmp_path, lines.append)) is False
     assert lines[-1] == {"stage": "unlearn", "step": finite_steps + 1, "diverged": True}
     assert len(lines) == finite_steps + 1
     assert not any("diverged" in line for line in lines[:-1])
@@ -316,7 +376,7 @@ def test_a_step_that_is_not_finite_leaves_the_weights_as_they_were(tiny: Any) ->
 def test_a_learning_rate_without_measure_diverges(tiny: Any, tmp_path: Path) -> None:
     lines = list[dict[str, Any]]()
     engine = engine_for(tiny, GA(), Plain(), lr=1e20)
-    assert train(engine, unlearning_feed(tiny), "unlearn", tmp_path, lines.append) is False
+    assert train(engine, unlearning_feed(tiny), "unlearn", work_in(tmp_path, lines.append)) is False
     assert lines[-1]["diverged"] is True
 
 

@@ -47,13 +47,14 @@ class Table:
 
     def __init__(self, logits: Tensor) -> None:
         self.logits = logits
+        self.output = nn.Identity()
 
-    def base_model(self, input_ids: Tensor, **_: Any) -> Any:
+    def __call__(self, input_ids: Tensor, **_: Any) -> Any:
         looked_up = self.logits[input_ids[:, 0], : input_ids.shape[1]]
-        return SimpleNamespace(last_hidden_state=looked_up)
+        return SimpleNamespace(logits=self.output(looked_up))
 
     def get_output_embeddings(self) -> nn.Module:
-        return nn.Identity()
+        return self.output
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import DataError
-from unlearn_runner.models.base import Template
+from unlearn_runner.models.base import Prompting
 
 
 @dataclass(frozen=True)
@@ -31,21 +31,26 @@ class Encoded:
         return len(self.ids) - self.prompt_length
 
 
-def encode(tokenizer: Any, template: Template, question: str, answer: str, most: int) -> Encoded:
+def encode(tokenizer: Any, template: Prompting, question: str, answer: str, most: int) -> Encoded:
     """Encodes prompt and answer in one piece, so that they are tokenised as they are generated.
 
     A token is scored when it ends behind the prompt's last character; counting the tokens of the
-    prompt alone would be off wherever tokens span the boundary. Cut at `most` tokens; only an
-    uncut row carries the end-of-sequence label.
+    prompt alone would be off wherever tokens span the boundary, and wherever a tokenizer adds
+    special tokens. One end-of-turn token closes the answer: the one a chat template writes behind
+    it, else the tokenizer's end of sequence. Cut at `most` tokens; only an uncut row carries it.
 
     Raises:
         DataError: If nothing of the answer is left within `most` tokens.
     """
-    prompt, continuation = template.texts(question, answer)
-    found = tokenizer(prompt + continuation, return_offsets_mapping=True)
-    ends = [end for _, end in found["offset_mapping"]]
-    prompt_length = next((i for i, end in enumerate(ends) if end > len(prompt)), len(ends))
-    ids = [*found["input_ids"], tokenizer.eos_token_id][:most]
+    rendered = template.render(tokenizer, question, answer)
+    found = tokenizer(
+        rendered.text,
+        return_offsets_mapping=True,
+        add_special_tokens=rendered.special_tokens,
+    )
+    ids, spans = found["input_ids"], found["offset_mapping"]
+    prompt_length = next((i for i, s in enumerate(spans) if s[1] > rendered.prompt_end), len(ids))
+    ids = [*_closed(tokenizer, ids, spans, rendered.answer_end)][:most]
     if prompt_length >= len(ids):
         raise DataError(
             f"the question {question[:60]!r}... fills all {most} tokens; no answer token is left",
@@ -54,7 +59,24 @@ def encode(tokenizer: Any, template: Template, question: str, answer: str, most:
     return Encoded(tuple(ids), prompt_length)
 
 
-def encode_rows(tokenizer: Any, template: Template, rows: Rows, most: int) -> list[Encoded]:
+def _closed(tokenizer: Any, ids: list[int], spans: list[tuple[int, int]], end: int) -> list[int]:
+    """Returns the ids up to the token that closes the answer, which is appended when missing."""
+    special = set(tokenizer.all_special_ids)
+    # A tokenizer's own special tokens span no text; only one behind the last text can be the end.
+    last = max((i for i, (start, stop) in enumerate(spans) if start < min(stop, end)), default=-1)
+    for i in range(last + 1, len(ids)):
+        if ids[i] in special:
+            return ids[: i + 1]
+    return [*ids[: last + 1], tokenizer.eos_token_id]
+
+
+def stops(tokenizer: Any, template: Prompting) -> list[int]:
+    """Returns the tokens that end a generated answer: the end of sequence, and of a turn."""
+    closing = encode(tokenizer, template, "Q", "A", most=1 << 30).ids[-1]
+    return sorted({tokenizer.eos_token_id, closing})
+
+
+def encode_rows(tokenizer: Any, template: Prompting, rows: Rows, most: int) -> list[Encoded]:
     """Encodes the question and answer of every row."""
     return [encode(tokenizer, template, row.question, row.answer, most) for row in rows]
 

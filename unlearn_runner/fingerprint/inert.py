@@ -5,7 +5,7 @@ INERT: frozenset[str] = frozenset(
     for name in (
         *("errors", "records", "progress", "store", "tracking", "report", "fingerprint", "keys"),
         *("plan", "pipeline", "build", "launch", "worker", "run", "experiment", "explain", "help"),
-        *("naming", "results", "parallel", "session"),
+        *("naming", "results", "parallel", "session", "interrupt", "commands"),
     )
 )
 """Modules, with all below them, that cannot change a result: neither followed nor hashed."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import ClassVar
 
 from unlearn_runner.metrics.evidence import Evidence
 
@@ -24,6 +25,9 @@ class Judged:
 @dataclass(frozen=True)
 class Metric(ABC):
     """Base class of metrics; the keys a metric returns are final score names."""
+
+    needs_reference: ClassVar[bool] = False
+    """Whether the metric compares with the retain-only model."""
 
     @abstractmethod
     def score(self, name: str, judged: Judged) -> dict[str, float | None]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import cast
+from typing import ClassVar, cast
 
 from unlearn_runner.metrics.base import Judged, Metric
 from unlearn_runner.metrics.evidence import Floats
@@ -32,6 +32,8 @@ class ForgetQuality(Metric):
     """KS test of the truth ratios on the rows to be forgotten, against the retain-only model."""
 
     mean: Mean = "geometric"
+
+    needs_reference: ClassVar[bool] = True
 
     def score(self, name: str, judged: Judged) -> dict[str, float | None]:
         """Returns `<name>` (p-value) and `<name>_ks` (statistic)."""

@@ -27,12 +27,21 @@ class Autocast(Protocol):
 def scored_logits(model: Any, batch: Batch) -> Tensor:
     """Returns the logits that predict the batch's labels; [scored tokens, vocabulary].
 
+    The model's own forward pass runs, so whatever a family does behind its vocabulary projection
+    (Gemma 2 caps its logits, others scale them) is done; only the projection's input is narrowed.
     In float32, or float64 when the model is: loss arithmetic never happens in bf16.
     """
-    hidden = model.base_model(
-        input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
-    ).last_hidden_state
-    logits = model.get_output_embeddings()(hidden[batch.row, batch.position])
+
+    def narrow(_: Any, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        return (inputs[0][batch.row, batch.position], *inputs[1:])
+
+    hook = model.get_output_embeddings().register_forward_pre_hook(narrow)
+    try:
+        logits = model(
+            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+        ).logits
+    finally:
+        hook.remove()
     return logits if logits.dtype == torch.float64 else logits.float()
 
 

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
+from unlearn_runner.errors import DataError, listed
 from unlearn_runner.models.scratch import Shape
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -55,16 +57,47 @@ def new_llama(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def load_model(folder: Path, precision: str, device: torch.device) -> Any:
+def load_model(folder: Path, precision: str, device: torch.device, attention: str = "sdpa") -> Any:
     """Loads a causal LM from a folder in the precision its training stage works in.
 
     The dtype is always pinned: transformers would otherwise keep the checkpoint's, and updating
     bf16 weights in place loses most AdamW steps (steps are smaller than bf16's spacing).
+
+    Raises:
+        DataError: If the folder holds no whole model.
     """
-    model = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=DTYPES[precision], attn_implementation="sdpa", local_files_only=True
-    )
+    model = _from_folder(folder, DTYPES[precision], attention)
     return in_precision(model, precision).to(device)
+
+
+def load_frozen(folder: Path, precision: str, device: torch.device, attention: str = "sdpa") -> Any:
+    """Loads a causal LM that is only asked: bf16 is then how its weights are stored, too."""
+    dtype = torch.bfloat16 if precision == "bf16" else DTYPES[precision]
+    return _from_folder(folder, dtype, attention).to(device).eval()
+
+
+def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=dtype,
+            attn_implementation=attention,
+            local_files_only=True,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"the model in {folder} cannot be loaded: {reason}") from None
+    model, loading = loaded
+    if loading["missing_keys"]:
+        # transformers fills them with random numbers and goes on.
+        raise DataError(
+            f"the model in {folder} lacks weights of its architecture "
+            f"({type(model).__name__}): {listed(sorted(loading['missing_keys']), 3)}",
+            "its config.json belongs to another model, or the files were not all copied",
+        )
+    return model
 
 
 def in_precision(model: Any, precision: str) -> Any:
@@ -85,13 +118,38 @@ def in_precision(model: Any, precision: str) -> Any:
 
 
 def load_tokenizer(folder: Path) -> Any:
-    """Loads the tokenizer that was saved beside a model."""
-    return AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    """Loads the tokenizer that was saved beside a model.
+
+    Where it has no padding token its end of sequence pads: masked, so any token would do.
+
+    Raises:
+        DataError: If there is none, or one that cannot tell which characters a token stands for.
+    """
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except Exception as error:  # many kinds, by format; all mean that it cannot be read
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"the tokenizer in {folder} cannot be loaded: {reason}") from None
+    if not tokenizer.is_fast or tokenizer.eos_token_id is None:
+        lack = "an end-of-sequence token" if tokenizer.is_fast else "character offsets (it is slow)"
+        raise DataError(
+            f"the tokenizer in {folder} has no {lack}",
+            "save its fast form (tokenizer.json) with eos_token set beside the model",
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    return tokenizer
 
 
-def save(model: Any, tokenizer: Any, folder: Path) -> None:
-    """Saves model and tokenizer as an ordinary safetensors folder; float64 as float32."""
-    if model.dtype == torch.float64:
-        model = model.to(torch.float32)
+def save(model: Any, tokenizer: Any, folder: Path, dtype: str = "float32") -> None:
+    """Saves model and tokenizer as an ordinary safetensors folder.
+
+    Args:
+        model: A transformers model; left in `dtype`.
+        tokenizer: Saved beside it.
+        folder: Where.
+        dtype: Number format of the stored weights: "float32", "bf16" or "float16".
+    """
+    model = model.to({"bf16": torch.bfloat16, "float16": torch.float16}.get(dtype, torch.float32))
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

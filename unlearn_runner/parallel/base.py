@@ -20,3 +20,6 @@ class Parallel:
     """CPU threads of the process; null takes every core this process may use. Bit-for-bit
     repetition on a CPU needs equal thread counts, so the number is recorded with the results."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
+    """Attention kernel; flash_attention_2 needs its package and precision=bf16. The kernels agree
+    up to rounding."""

@@ -18,10 +18,11 @@ def generate(
     tokenizer: Any,
     encoded: Sequence[Encoded],
     setting: Generation,
+    ends: Sequence[int],
     batch_size: int,
     title: str,
 ) -> list[str]:
-    """Returns the greedy continuation of every row's prompt, cut at the end of sequence.
+    """Returns the greedy continuation of every row's prompt, cut at the first token of `ends`.
 
     The prompt's tokens are the ones in front of the first scored token, so a model is asked with
     exactly what it was trained on. Rows are padded on the left and sorted by length.
@@ -32,7 +33,7 @@ def generate(
         for start in range(0, len(order), batch_size):
             chosen = order[start : start + batch_size]
             prompts = [encoded[i].ids[: encoded[i].prompt_length] for i in chosen]
-            texts = _continue(model, tokenizer, prompts, setting)
+            texts = _continue(model, tokenizer, prompts, setting, ends)
             for i, text in zip(chosen, texts, strict=True):
                 found[i] = text
             tick(len(chosen))
@@ -40,10 +41,14 @@ def generate(
 
 
 def _continue(
-    model: Any, tokenizer: Any, prompts: list[tuple[int, ...]], setting: Generation
+    model: Any,
+    tokenizer: Any,
+    prompts: list[tuple[int, ...]],
+    setting: Generation,
+    ends: Sequence[int],
 ) -> list[str]:
     longest = max(map(len, prompts))
-    pad, end = tokenizer.pad_token_id, tokenizer.eos_token_id
+    pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     room = model.config.max_position_embeddings - longest
@@ -57,14 +62,13 @@ def _continue(
         top_p=None,
         top_k=None,
         pad_token_id=pad,
-        eos_token_id=end,
+        eos_token_id=list(ends),
         use_cache=True,
     )
     texts = []
     for prompt, row in zip(prompts, out[:, longest:].tolist(), strict=True):
         if setting.max_length is not None:  # counted with the row's own prompt, not with padding
             row = row[: max(0, setting.max_length - len(prompt))]
-        if end in row:
-            row = row[: row.index(end)]
+        row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
         texts.append(tokenizer.decode(row, skip_special_tokens=True).strip())
     return texts

@@ -30,6 +30,8 @@ class Work:
     """Where to leave results; published as a whole when the stage ends."""
     checkpoints: Path
     """Survives a killed stage and is found again by the next attempt; removed when published."""
+    key: str
+    """Of the stage that runs: what its checkpoints are marked with."""
     path: Callable[[Stage], Path]
     """Folder of another stage's finished artifact."""
     open_session: Callable[[], Session]
@@ -47,6 +49,12 @@ class Stage(ABC):
 
     kind: ClassVar[str]
     """Folder of the store, and the first part of the key."""
+    given: ClassVar[bool] = False
+    """Whether the artifact exists without the runner, outside the store."""
+
+    def outside(self) -> Path | None:
+        """Returns the folder of a given artifact, or none when it is not there (yet)."""
+        return None
 
     @cached_property
     def key(self) -> str:

@@ -3,12 +3,65 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.benchmarks.base import Generation
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.models.base import Template
+from unlearn_runner.models.base import Prompting
 from unlearn_runner.stages.base import INERT, Outcome, Stage, Work
+
+if TYPE_CHECKING:
+    from unlearn_runner.session import Session
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What a model is asked, and how."""
+
+    template: Prompting
+    views: dict[str, Rows]
+    generation: Generation
+    max_length: int
+    precision: str
+    batch_size: int = field(metadata=INERT)
+
+    def take(self, model: Any, tokenizer: Any, folder: Path, title: str) -> None:
+        """Writes `<view>.logprobs.parquet` and `<view>.generations.parquet`.
+
+        Args:
+            model: A causal LM in eval mode.
+            tokenizer: Its tokenizer.
+            folder: Where the evidence goes.
+            title: What the progress is called.
+        """
+        from unlearn_runner.data.encode import encode, encode_rows, stops
+        from unlearn_runner.probes.evidence import answers, write_generations, write_logprobs
+        from unlearn_runner.probes.generations import generate
+        from unlearn_runner.probes.logprobs import probe
+
+        size, most = self.batch_size, self.max_length
+        ends = stops(tokenizer, self.template)
+        for name, rows in self.views.items():
+            asked = answers(rows)
+            encoded = [
+                encode(tokenizer, self.template, rows[i].question, text, most)
+                for i, _, _, text in asked
+            ]
+            pad = tokenizer.pad_token_id
+            probed = probe(model, encoded, pad, size, f"{title}, {name} answers")
+            write_logprobs(folder / f"{name}.logprobs.parquet", name, asked, probed)
+            prompts = encode_rows(tokenizer, self.template, rows, most)
+            texts = generate(
+                model,
+                tokenizer,
+                prompts,
+                self.generation,
+                ends,
+                size,
+                f"{title}, {name} generation",
+            )
+            write_generations(folder / f"{name}.generations.parquet", name, rows, texts)
 
 
 @dataclass(frozen=True)
@@ -16,44 +69,62 @@ class Evaluate(Stage):
     """Runs both probes over every view, once."""
 
     model: Stage
-    template: Template
-    views: dict[str, Rows]
-    generation: Generation
-    max_length: int
-    batch_size: int = field(metadata=INERT)
+    examination: Examination
 
     kind: ClassVar[str] = "evaluate"
 
     def reads(self) -> str:
         """Names the model and the views."""
-        views = ", ".join(f"{name} {len(rows)}" for name, rows in self.views.items())
-        return f"{self.model.label}, rows of {views}"
+        views = self.examination.views.items()
+        listed = ", ".join(f"{name} {len(rows)}" for name, rows in views)
+        return f"{self.model.label}, rows of {listed}"
 
     def run(self, work: Work) -> Outcome:
-        """Writes `<view>.logprobs.parquet` and `<view>.generations.parquet`."""
-        from unlearn_runner.data.encode import encode, encode_rows
-        from unlearn_runner.models.load import load_model, load_tokenizer
-        from unlearn_runner.probes.evidence import answers, write_generations, write_logprobs
-        from unlearn_runner.probes.generations import generate
-        from unlearn_runner.probes.logprobs import probe
+        """Loads the model and examines it."""
+        from unlearn_runner.models.load import load_frozen, load_tokenizer
 
         session = work.open_session()
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, "float32", session.device).eval()
-        size, most = self.batch_size, self.max_length
-        for name, rows in self.views.items():
-            title = f"{self.label}, {name}"
-            asked = answers(rows)
-            encoded = [
-                encode(tokenizer, self.template, rows[i].question, text, most)
-                for i, _, _, text in asked
-            ]
-            probed = probe(model, encoded, tokenizer.pad_token_id, size, f"{title} answers")
-            write_logprobs(work.folder / f"{name}.logprobs.parquet", name, asked, probed)
-            prompts = encode_rows(tokenizer, self.template, rows, most)
-            texts = generate(
-                model, tokenizer, prompts, self.generation, size, f"{title} generation"
-            )
-            write_generations(work.folder / f"{name}.generations.parquet", name, rows, texts)
+        precision = self.examination.precision
+        model = load_frozen(folder, precision, session.device, session.attention)
+        self.examination.take(model, tokenizer, work.folder, self.label)
         return "completed"
+
+
+@dataclass(frozen=True)
+class Along:
+    """Examinations while a model is unlearned."""
+
+    steps: tuple[int, ...]
+    """After which optimizer steps."""
+    examination: Examination
+    models: bool = False
+    """Whether the models of those steps are kept, too."""
+
+    def take(self, step: int, model: Any, tokenizer: Any, work: Work, title: str) -> None:
+        """Examines the model after `step` when it is due, unless that was done before a kill."""
+        room = work.checkpoints / folder(step)
+        if step not in self.steps or room.exists():
+            return
+        from unlearn_runner.models.load import save
+
+        session: Session = work.open_session()
+        unfinished = room.with_name(f".{room.name}")
+        unfinished.mkdir(exist_ok=True)
+        model.eval()
+        with session.autocast(self.examination.precision):
+            self.examination.take(model, tokenizer, unfinished, f"{title} at step {step}")
+        if self.models:
+            save(model, tokenizer, unfinished / "model")
+        unfinished.rename(room)
+
+    def collect(self, work: Work) -> None:
+        """Moves the evidence of all steps into the stage's artifact."""
+        for step in self.steps:
+            (work.checkpoints / folder(step)).rename(work.folder / folder(step))
+
+
+def folder(step: int) -> str:
+    """Returns the name of the folder of one step's evidence."""
+    return f"step-{step:06d}"

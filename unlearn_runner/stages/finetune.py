@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import NLL
-from unlearn_runner.models.base import Template
+from unlearn_runner.models.base import Prompting
 from unlearn_runner.stages.base import Outcome, Stage, Work
 from unlearn_runner.training.recipe import Recipe
 
@@ -22,7 +22,7 @@ class Finetune(Stage):
     """Fits a model to question/answer rows."""
 
     base: Stage
-    template: Template
+    template: Prompting
     rows: Rows
     recipe: Recipe
     seed: int
@@ -40,7 +40,7 @@ class Finetune(Stage):
         session = work.open_session()
         base = work.path(self.base)
         tokenizer = load_tokenizer(base)
-        model = load_model(base, self.recipe.precision, session.device)
+        model = load_model(base, self.recipe.precision, session.device, session.attention)
         if not fit(
             model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
         ):
@@ -52,7 +52,7 @@ class Finetune(Stage):
 def fit(
     model: Any,
     tokenizer: Any,
-    template: Template,
+    template: Prompting,
     rows: Rows,
     recipe: Recipe,
     seed: int,
@@ -76,4 +76,4 @@ def fit(
         pad=tokenizer.pad_token_id,
     )
     walk = feed("train", encoded, recipe.batch_size, seed)
-    return train(engine, walk, title, work.checkpoints, work.log)
+    return train(engine, walk, title, work)

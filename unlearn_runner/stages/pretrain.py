@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.models.base import Template
+from unlearn_runner.models.base import Prompting
 from unlearn_runner.models.scratch import Shape
 from unlearn_runner.stages.base import Outcome, Stage, Work
 from unlearn_runner.training.recipe import Recipe
@@ -18,7 +18,7 @@ class Pretrain(Stage):
 
     shape: Shape
     vocab_size: int
-    template: Template
+    template: Prompting
     full: Rows
     """What the tokenizer is trained on, beside `rows`: a general-purpose tokenizer would know these
     words too."""
@@ -37,8 +37,8 @@ class Pretrain(Stage):
         from unlearn_runner.models.load import in_precision, new_llama, save, train_tokenizer
         from unlearn_runner.stages.finetune import fit
 
-        texts = ["".join(self.template.texts(row.question, row.answer)) for row in self.full]
-        texts += ["".join(self.template.texts(row.question, row.answer)) for row in self.rows]
+        rows = [*self.full, *self.rows]
+        texts = [self.template.render(None, row.question, row.answer).text for row in rows]
         tokenizer = train_tokenizer(texts, self.vocab_size)
         model = in_precision(new_llama(self.shape, tokenizer, self.seed), self.recipe.precision)
         if len(self.rows) and not fit(

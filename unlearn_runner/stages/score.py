@@ -19,7 +19,7 @@ class Score(Stage):
     """Scores one model's evidence against the retain-only model's."""
 
     evaluated: Stage
-    reference: Stage
+    reference: Stage | None
     views: dict[str, View]
     metrics: dict[str, Metric]
     version: str
@@ -33,7 +33,9 @@ class Score(Stage):
         from unlearn_runner.store import write_json
 
         judged = Evidence.load(work.path(self.evaluated), self.views)
-        reference = Evidence.load(work.path(self.reference), self.views)
+        reference = None
+        if self.reference is not None:
+            reference = Evidence.load(work.path(self.reference), self.views)
         write_json(work.folder / FILE, finite(compute(judged, reference, self.metrics)))
         return "completed"
 

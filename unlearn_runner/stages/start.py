@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.models.base import Template
+from unlearn_runner.models.base import Prompting
 from unlearn_runner.stages.base import INERT, Outcome, Stage, Work
 
 FILE = "forget.logprobs.parquet"
@@ -22,7 +22,7 @@ class StartNumbers(Stage):
     """Scores the forget answers under the model that unlearning starts from."""
 
     model: Stage
-    template: Template
+    template: Prompting
     rows: Rows
     max_length: int
     precision: str
@@ -44,7 +44,7 @@ class StartNumbers(Stage):
         session = work.open_session()
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, self.precision, session.device).eval()
+        model = load_model(folder, self.precision, session.device, session.attention).eval()
         encoded = encode_rows(tokenizer, self.template, self.rows, self.max_length)
         with session.autocast(self.precision):
             probed = probe(model, encoded, tokenizer.pad_token_id, self.batch_size, self.label)

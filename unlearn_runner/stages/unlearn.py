@@ -8,9 +8,10 @@ from typing import ClassVar
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.base import Method, needs_start_model
-from unlearn_runner.models.base import Template
+from unlearn_runner.models.base import Prompting
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.stages.base import Outcome, Stage, Work
+from unlearn_runner.stages.evaluate import Along
 from unlearn_runner.training.recipe import Recipe
 
 
@@ -20,7 +21,7 @@ class Unlearn(Stage):
 
     start: Stage
     start_numbers: Stage | None
-    template: Template
+    template: Prompting
     method: Method
     rectifier: Rectifier
     groups: tuple[Group, ...]
@@ -29,6 +30,8 @@ class Unlearn(Stage):
     retain: Rows
     recipe: Recipe
     seed: int
+    save_dtype: str = "float32"
+    along: Along | None = None
 
     kind: ClassVar[str] = "unlearn"
 
@@ -49,12 +52,12 @@ class Unlearn(Stage):
         session, recipe = work.open_session(), self.recipe
         folder = work.path(self.start)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, recipe.precision, session.device)
+        model = load_model(folder, recipe.precision, session.device, session.attention)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
         held = None
         if needs_start_model(watched):
-            held = load_model(folder, recipe.precision, session.device).eval()
+            held = load_model(folder, recipe.precision, session.device, session.attention).eval()
         forget = encode_rows(tokenizer, self.template, self.forget, recipe.max_length)
         if self.start_numbers is not None:
             forget = with_start(forget, start.read(work.path(self.start_numbers)))
@@ -73,7 +76,14 @@ class Unlearn(Stage):
             rectifier=self.rectifier,
         )
         walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
-        if not train(engine, walk, self.label, work.checkpoints, work.log):
+
+        def along(step: int) -> None:
+            if self.along is not None:
+                self.along.take(step, model, tokenizer, work, self.label)
+
+        if not train(engine, walk, self.label, work, along):
             return "diverged"
-        save(model, tokenizer, work.folder)
+        save(model, tokenizer, work.folder, self.save_dtype)
+        if self.along is not None:
+            self.along.collect(work)
         return "completed"

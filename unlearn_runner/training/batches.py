@@ -16,7 +16,7 @@ import torch
 from unlearn_runner.data.encode import Batch, Encoded, collate
 from unlearn_runner.methods.losses import Unit
 
-ORDER, PARTNER = 1, 2  # separate streams of draws
+ORDER, PARTNER, NOISE = 1, 2, 3  # separate streams of draws
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,10 @@ class Draws:
         """Returns the retain row that goes with a visit: a uniform draw, anew each epoch."""
         generator = np.random.default_rng([self.seed, PARTNER, epoch, row])
         return int(generator.integers(self.num_partners))
+
+    def noise(self, step: int) -> int:
+        """Returns the seed of whatever else is random in an optimizer step."""
+        return int(np.random.SeedSequence([self.seed, NOISE, step]).generate_state(1)[0])
 
 
 @lru_cache(maxsize=4)

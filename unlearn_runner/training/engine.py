@@ -10,11 +10,12 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
+from unlearn_runner import interrupt
+from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Term
 from unlearn_runner.models.forward import Models
 from unlearn_runner.progress import progress
@@ -24,6 +25,9 @@ from unlearn_runner.training import checkpoint, optim
 from unlearn_runner.training.batches import Feed, StepRows
 from unlearn_runner.training.gradients import GradientSpace
 from unlearn_runner.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unlearn_runner.stages.base import Work
 
 
 @dataclass
@@ -105,10 +109,21 @@ class Engine:
         }
 
     def restore(self, state: dict[str, Any]) -> int:
-        """Continues from `state`; returns the number of steps done."""
-        self.models.trained.load_state_dict(state["model"])
-        self.optimizer.load_state_dict(state["optimizer"])
-        self.schedule.load_state_dict(state["schedule"])
+        """Continues from `state`; returns the number of steps done.
+
+        Raises:
+            DataError: If it is the state of a model of another shape.
+        """
+        try:
+            self.models.trained.load_state_dict(state["model"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.schedule.load_state_dict(state["schedule"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise DataError(
+                f"a checkpoint does not fit the model that is trained: {reason}",
+                "remove the checkpoints, and the stage starts over",
+            ) from None
         self.memory = state["memory"]
         return int(state["step"])
 
@@ -117,32 +132,49 @@ def train(
     engine: Engine,
     feed: Feed,
     title: str,
-    checkpoints: Path,
-    log: Callable[[dict[str, Any]], None],
+    work: Work,
+    along: Callable[[int], None] = lambda _: None,
 ) -> bool:
     """Runs the loop to its end, continuing from a checkpoint where one is found.
 
+    Args:
+        engine: What changes.
+        feed: The rows of every step.
+        title: What telemetry and progress call it.
+        work: Where checkpoints and telemetry go.
+        along: Called with the number of steps done after every step, and once more for the step
+            that a checkpoint was found of; must not change the model, nor mind being repeated.
+
     Returns:
         Whether it reached the end; false when training diverged (a non-finite loss or gradient).
+
+    Raises:
+        Interrupted: If a signal asked for it; a checkpoint has been left.
     """
     total = engine.recipe.num_steps(engine.num_rows)
     every = engine.recipe.checkpoint_every
-    found = checkpoint.load(checkpoints, engine.device)
+    found = checkpoint.load(work.checkpoints, work.key, engine.device)
     first = engine.restore(found) if found else 0
-    engine.models.trained.train()
+    del found  # as large as the model and its optimizer together
     with progress(title, total) as tick:
         tick.resume(first)
-        for step in range(first, total):
+        if first:
+            along(first)
+        for done in range(first + 1, total + 1):
+            # Dropout, where a model has any, is drawn anew each step: the same step after a resume.
+            torch.manual_seed(feed.draws.noise(done))
+            engine.models.trained.train()
             started = time.perf_counter()
-            rows = feed.step(step)
+            rows = feed.step(done - 1)
             facts = engine.step(rows)
             if facts is None:
-                log({"stage": title, "step": step + 1, "diverged": True})
+                work.log({"stage": title, "step": done, "diverged": True})
                 return False
             rate = rows.num_tokens / (time.perf_counter() - started)
-            log({"stage": title, "step": step + 1, **facts, "tokens_per_s": round(rate, 1)})
+            work.log({"stage": title, "step": done, **facts, "tokens_per_s": round(rate, 1)})
+            if interrupt.requested() or (every and done % every == 0 and done < total):
+                checkpoint.save(work.checkpoints, work.key, done, engine.state(done))
+            along(done)
             tick(note=" ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/"))
-            if every and (step + 1) % every == 0 and step + 1 < total:
-                checkpoint.save(checkpoints, engine.state(step + 1))
     # The last step's gradient was finite; where it led need not be.
     return all(bool(torch.isfinite(p).all()) for p in engine.space.parameters)

@@ -1,0 +1,55 @@
+"""Scores along the way: what unlearning does to a model step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unlearn_runner.benchmarks.base import View
+from unlearn_runner.metrics.base import Metric
+from unlearn_runner.metrics.evidence import Evidence
+from unlearn_runner.stages.base import Outcome, Stage, Work
+from unlearn_runner.stages.evaluate import folder
+from unlearn_runner.stages.score import compute
+
+FILE = "along.json"
+
+
+@dataclass(frozen=True)
+class ScoreAlong(Stage):
+    """Scores the evidence that an unlearning left after some of its steps."""
+
+    unlearned: Stage
+    reference: Stage | None
+    steps: tuple[int, ...]
+    views: dict[str, View]
+    metrics: dict[str, Metric]
+    version: str
+
+    kind: ClassVar[str] = "along"
+
+    def run(self, work: Work) -> Outcome:
+        """Writes `along.json`, and one line of telemetry per examined step."""
+        from unlearn_runner.records import finite
+        from unlearn_runner.store import write_json
+
+        place = work.path(self.unlearned)
+        reference = None
+        if self.reference is not None:
+            reference = Evidence.load(work.path(self.reference), self.views)
+        found = []
+        for step in self.steps:
+            judged = Evidence.load(place / folder(step), self.views)
+            scores = compute(judged, reference, self.metrics)
+            found.append({"step": step, "scores": scores})
+            work.log({"stage": self.label, "step": step, **scores})
+        write_json(work.folder / FILE, finite(found))
+        return "completed"
+
+
+def read(place: Path) -> list[dict[str, Any]]:
+    """Returns step and scores of every examined step."""
+    import json
+
+    return json.loads((place / FILE).read_text(encoding="utf-8"))
