@@ -89,9 +89,10 @@ class GRU(Rectifier):
         _, weight = self._risk(terms)
         if weight:
             objective = space.add(objective, risk, weight)
-        mean = space.scale(risk, self.gamma)
         if MEAN in memory and self.gamma < 1:
-            mean = space.add(space.scale(memory[MEAN], 1 - self.gamma), mean)
+            mean = space.mix(memory[MEAN], risk, self.gamma)
+        else:
+            mean = space.scale(risk, self.gamma)
         memory[MEAN] = mean
         if self.clip == "before" and self.tau is not None:
             objective, _ = space.clip(objective, self.tau)

@@ -15,6 +15,8 @@ from torch import Tensor, nn
 
 Gradient = list[Tensor | None]
 
+PIECE = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
+
 
 class GradientSpace:
     """Gradients of one list of parameters, on one device.
@@ -44,24 +46,32 @@ class GradientSpace:
 
     def dots(self, *pairs: tuple[Gradient, Gradient]) -> list[float]:
         """Returns the inner products of pairs of gradients, summed in float64."""
-        sums = [self._dot(*pair) for pair in pairs]
-        return torch.stack(sums).tolist()  # one transfer for all products
-
-    def _dot(self, a: Gradient, b: Gradient) -> Tensor:
-        total = torch.zeros((), dtype=torch.float64, device=self.parameters[0].device)
-        for x, y in zip(a, b, strict=True):
-            if x is not None and y is not None:
-                total += torch.dot(x.reshape(-1).double(), y.reshape(-1).double())
-        return total
+        total = torch.zeros(len(pairs), dtype=torch.float64, device=self.parameters[0].device)
+        for entries in zip(*(gradient for pair in pairs for gradient in pair), strict=True):
+            for place in range(len(pairs)):
+                x, y = entries[2 * place], entries[2 * place + 1]
+                if x is not None and y is not None:
+                    total[place] += _dot(x.reshape(-1), y.reshape(-1))
+        return total.tolist()  # one transfer for all products
 
     def add(self, a: Gradient, b: Gradient, alpha: float = 1.0) -> Gradient:
         """Returns a + alpha * b; overwrites a."""
         out: Gradient = []
         for x, y in zip(a, b, strict=True):
             if x is None:
-                out.append(None if y is None else y * alpha)
+                out.append(_times(y, alpha))
             else:
                 out.append(x if y is None else x.add_(y, alpha=alpha))
+        return out
+
+    def mix(self, a: Gradient, b: Gradient, share: float) -> Gradient:
+        """Returns (1 - share) * a + share * b, in one sweep over memory; overwrites a."""
+        out: Gradient = []
+        for x, y in zip(a, b, strict=True):
+            if x is None or y is None:
+                out.append(x.mul_(1 - share) if x is not None else _times(y, share))
+            else:
+                out.append(x.lerp_(y, share))
         return out
 
     def scale(self, a: Gradient, factor: float) -> Gradient:
@@ -80,3 +90,16 @@ class GradientSpace:
         norm = self.norm(a)
         factor = bound / (norm + 1e-6)
         return (self.scale(a, factor) if factor < 1 else a), norm
+
+
+def _times(x: Tensor | None, factor: float) -> Tensor | None:
+    return None if x is None else x * factor
+
+
+def _dot(x: Tensor, y: Tensor) -> Tensor:
+    """Returns the inner product in float64, with float64 copies of a small piece at a time."""
+    pieces = zip(x.split(PIECE), y.split(PIECE), strict=True)
+    if x is y:
+        squares = (a.double() for a, _ in pieces)
+        return torch.stack([torch.dot(a, a) for a in squares]).sum()
+    return torch.stack([torch.dot(a.double(), b.double()) for a, b in pieces]).sum()
