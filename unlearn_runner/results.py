@@ -115,7 +115,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
             table.add_section()
             views = view
         arrow = "lower" if key in LOWER else "higher"
-        cells = (_shown(by_model[m].get(key)) for m in ("target", "unlearned", "reference"))
+        cells = (shown(by_model[m].get(key)) for m in ("target", "unlearned", "reference"))
         table.add_row(key, arrow, *cells)
     results_console().print(table)
 
@@ -127,7 +127,8 @@ def _ordered(names: Iterable[str]) -> list[str]:
     return [n for n in names if "." not in n] + by_view
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """Returns a score as tables print it."""
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
