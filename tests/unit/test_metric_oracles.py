@@ -24,6 +24,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from unlearn_runner.logs.read import open_log
 from unlearn_runner.metrics.base import Judged, Metric
 from unlearn_runner.metrics.evidence import Evidence
 from unlearn_runner.metrics.forget_quality import ForgetQuality, forget_quality
@@ -249,6 +250,33 @@ def locuslab(shared: Path) -> dict[str, Log]:
             for view, key in LOCUSLAB.items()
         }
     return logs
+
+
+def _reads_alike(path: Path, log: Log) -> None:
+    """The product's readers find, row by row, what the readers of this file find."""
+    for view, part in log.items():
+        seen = open_log(path).view(ANCHOR_VIEWS[view])
+        assert seen.loss("answer").tolist() == part.right.tolist()
+        assert seen.loss(seen.right_role).tolist() == part.paraphrased.tolist()
+        wrong = [row.tolist() for row in part.wrong]
+        assert [row.tolist() for row in seen.losses("perturbed")] == wrong
+        texts = seen.record.texts
+        assert texts is not None
+        assert (tuple(texts.generations), tuple(texts.answers)) == (part.generations, part.answers)
+        assert seen.record.recalls == part.stored["rougeL_recall"].tolist()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_reader_of_locuslab_logs(shared: Path, locuslab: dict[str, Log], model: str) -> None:
+    name = f"llama2-7b_{model}_wd0.01.eval_log_aggregated.json"
+    _reads_alike(shared / "data/tofu_eval_logs/locuslab" / name, locuslab[model])
+
+
+@pytest.mark.parametrize("model", ["full.forget01", "full.forget10", "retain90", "retain99"])
+def test_the_reader_of_open_unlearning_logs(shared: Path, open_unlearning: Any, model: str) -> None:
+    name = f"tofu_Llama-3.2-1B-Instruct_{model}.TOFU_EVAL.min.json"
+    path = shared / "data/tofu_eval_logs/open_unlearning" / name
+    _reads_alike(path, open_unlearning(model)[0])
 
 
 # fmt: off

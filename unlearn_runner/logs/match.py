@@ -30,6 +30,10 @@ class Asked:
         asked = self.question in other.prompt or other.question in self.prompt
         return self.answer == other.answer and asked
 
+    def distance(self, other: Asked) -> int:
+        """Returns how much longer one question is: with several alike, the nearest is meant."""
+        return abs(len(self.question) - len(other.question))
+
 
 def from_texts(texts: Texts) -> list[Asked]:
     """Returns the rows of a log."""
@@ -97,7 +101,7 @@ def match(mine: Sequence[Asked], theirs: Sequence[Asked]) -> Match:
     for place, row in enumerate(mine):
         found = [other for other in waiting[row.answer] if row.same(theirs[other])]
         if found:
-            best = min(found, key=lambda other: row.prompt != theirs[other].prompt)
+            best = min(found, key=lambda other: row.distance(theirs[other]))
             waiting[row.answer].remove(best)
             pairs.append((place, best))
     return Match(len(mine), len(theirs), tuple(pairs))

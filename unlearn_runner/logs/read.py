@@ -27,7 +27,7 @@ def open_log(path: Path) -> Log:
         DataError: It cannot be read, is not JSON, or is neither format.
     """
     if path.is_dir():
-        names = {item.name for item in path.iterdir()}
+        names = _names(path)
         if Artifact.recognises(names):
             return Artifact(path, names)
         raise DataError(f"{path} is a folder without an evaluation's evidence in it", KNOWN)
@@ -49,7 +49,18 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise DataError(f"{path}: the log cannot be read: {error.strerror}", KNOWN) from error
+        raise _unreadable(path, error) from error
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {item.name for item in folder.iterdir()}
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: the log cannot be read: {error.strerror}", KNOWN)
 
 
 def _parsed(path: Path) -> Any:
