@@ -123,7 +123,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
             table.add_section()
             views = view
         arrow = "lower" if key in LOWER else "higher"
-        cells = (_shown(by_model[m].get(key)) for m in models)
+        cells = (shown(by_model[m].get(key)) for m in models)
         table.add_row(key, arrow, *cells)
     results_console().print(table)
 
@@ -135,7 +135,8 @@ def _ordered(names: Iterable[str]) -> list[str]:
     return [n for n in names if "." not in n] + by_view
 
 
-def _shown(value: float | None) -> str:
+def shown(value: float | None) -> str:
+    """Returns a score as tables print it."""
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"

@@ -15,16 +15,18 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from unlearn_runner.logs.read import open_log
 from unlearn_runner.metrics.base import Judged, Metric
-from unlearn_runner.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.metrics.evidence import Evidence
 from unlearn_runner.metrics.forget_quality import ForgetQuality, forget_quality
 from unlearn_runner.metrics.probability import Probability, option_probability, probability
 from unlearn_runner.metrics.rouge import RougeL, rouge_l_recall
@@ -250,6 +252,33 @@ def locuslab(shared: Path) -> dict[str, Log]:
     return logs
 
 
+def _reads_alike(path: Path, log: Log) -> None:
+    """The product's readers find, row by row, what the readers of this file find."""
+    for view, part in log.items():
+        seen = open_log(path).view(ANCHOR_VIEWS[view])
+        assert seen.loss("answer").tolist() == part.right.tolist()
+        assert seen.loss(seen.right_role).tolist() == part.paraphrased.tolist()
+        wrong = [row.tolist() for row in part.wrong]
+        assert [row.tolist() for row in seen.losses("perturbed")] == wrong
+        texts = seen.record.texts
+        assert texts is not None
+        assert (tuple(texts.generations), tuple(texts.answers)) == (part.generations, part.answers)
+        assert seen.record.recalls == part.stored["rougeL_recall"].tolist()
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_the_reader_of_locuslab_logs(shared: Path, locuslab: dict[str, Log], model: str) -> None:
+    name = f"llama2-7b_{model}_wd0.01.eval_log_aggregated.json"
+    _reads_alike(shared / "data/tofu_eval_logs/locuslab" / name, locuslab[model])
+
+
+@pytest.mark.parametrize("model", ["full.forget01", "full.forget10", "retain90", "retain99"])
+def test_the_reader_of_open_unlearning_logs(shared: Path, open_unlearning: Any, model: str) -> None:
+    name = f"tofu_Llama-3.2-1B-Instruct_{model}.TOFU_EVAL.min.json"
+    path = shared / "data/tofu_eval_logs/open_unlearning" / name
+    _reads_alike(path, open_unlearning(model)[0])
+
+
 # fmt: off
 PARTS = {  # 3.1: retain, ra, wf (P, R, T each); utility geometric, arithmetic; forget P, R, T
     "full": (
@@ -375,8 +404,16 @@ def test_forget_quality_of_the_logs(
 # The same through the metrics a benchmark lists, from evidence as the probes write it.
 
 
-def _evidence(log: Log, paraphrased: bool = True) -> Evidence:
+class Seen(NamedTuple):
+    """As much of a benchmark's view as evidence needs."""
+
+    goal: str
+    probability: str
+
+
+def _evidence(folder: Path, log: Log, paraphrased: bool = True) -> Evidence:
     views = {}
+    folder.mkdir()
     for name, part in log.items():
         asked = [(row, "answer", 0, loss) for row, loss in enumerate(part.right)]
         if paraphrased:
@@ -392,15 +429,19 @@ def _evidence(log: Log, paraphrased: bool = True) -> Evidence:
             # Two tokens whose mean is the row's: metrics normalise by length.
             "logprob": [[-1.5 * loss, -0.5 * loss] for loss in losses],
         }
-        generations = {"generation": part.generations, "answer": part.answers}
-        views[name] = ViewEvidence(
-            name,
+        generations = {
+            "row": list(range(len(part.answers)))[::-1],
+            "question": [""] * len(part.answers),
+            "generation": part.generations[::-1],
+            "answer": part.answers[::-1],
+        }
+        pq.write_table(pa.table(logprobs), folder / f"{name}.logprobs.parquet")
+        pq.write_table(pa.table(generations), folder / f"{name}.generations.parquet")
+        views[name] = Seen(
             "forget" if name == "forget" else "keep",
             "options" if name in ("ra", "wf") else "answer",
-            pa.table(logprobs),
-            pa.table(generations),
         )
-    return Evidence(views)
+    return Evidence.load(folder, views)
 
 
 METRICS: dict[str, Metric] = {
@@ -419,9 +460,9 @@ def _scores(model: Evidence, reference: Evidence | None) -> dict[str, float | No
     return scores
 
 
-def test_metrics_on_evidence(locuslab: dict[str, Log]) -> None:
-    reference = _evidence(locuslab["retain90"])
-    found = _scores(_evidence(locuslab["full"]), reference)
+def test_metrics_on_evidence(tmp_path: Path, locuslab: dict[str, Log]) -> None:
+    reference = _evidence(tmp_path / "retain", locuslab["retain90"])
+    found = _scores(_evidence(tmp_path / "full", locuslab["full"]), reference)
     nine, (utility, _, *forget) = PARTS["full"][:9], PARTS["full"][9:]
     names = [
         f"{view}.{name}" for view in VIEWS for name in ("probability", "rouge_l", "truth_ratio")
@@ -434,18 +475,23 @@ def test_metrics_on_evidence(locuslab: dict[str, Log]) -> None:
     assert quality["forget_quality_ks"] == pytest.approx(0.3966666667, abs=5.1e-11)
 
 
-def test_without_a_paraphrase_the_answer_is_the_right_one(locuslab: dict[str, Log]) -> None:
+def test_without_a_paraphrase_the_answer_is_the_right_one(
+    tmp_path: Path, locuslab: dict[str, Log]
+) -> None:
     """As on world facts, whose answers the log scored twice (losses differ by up to 0.12)."""
     part = locuslab["full"]["wf"]
-    judged = Judged(_evidence({"wf": part}, paraphrased=False), None, {})
+    judged = Judged(_evidence(tmp_path / "wf", {"wf": part}, paraphrased=False), None, {})
     expected = knowing(truth_ratio(part.right, part.wrong))
     assert expected != pytest.approx(knowing(part.ratio()), rel=1e-6)
     found = TruthRatio().score("truth_ratio", judged)
     assert found == pytest.approx({"wf.truth_ratio": expected}, rel=RTOL)
 
 
-def test_without_a_reference_there_is_no_forget_quality(locuslab: dict[str, Log]) -> None:
-    judged = Judged(_evidence({"forget": locuslab["retain99"]["forget"]}), None, {})
+def test_without_a_reference_there_is_no_forget_quality(
+    tmp_path: Path, locuslab: dict[str, Log]
+) -> None:
+    log = {"forget": locuslab["retain99"]["forget"]}
+    judged = Judged(_evidence(tmp_path / "log", log), None, {})
     found = ForgetQuality().score("forget_quality", judged)
     assert found == {"forget_quality": None, "forget_quality_ks": None}
 

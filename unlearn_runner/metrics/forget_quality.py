@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, cast
+from typing import Annotated, ClassVar, cast
+
+from annotated_types import Ge
 
 from unlearn_runner.metrics.base import Judged, Metric
 from unlearn_runner.metrics.evidence import Floats
@@ -32,15 +34,22 @@ class ForgetQuality(Metric):
     """KS test of the truth ratios on the rows to be forgotten, against the retain-only model."""
 
     mean: Mean = "geometric"
+    eps: Annotated[float, Ge(0)] = 0.0
+    """Added to the right answer's probability on both sides: 1e-10 in open-unlearning."""
 
     needs_reference: ClassVar[bool] = True
 
     def score(self, name: str, judged: Judged) -> dict[str, float | None]:
-        """Returns `<name>` (p-value) and `<name>_ks` (statistic)."""
+        """Returns `<name>` (p-value) and `<name>_ks` (statistic), over the rows both have."""
+        nothing: dict[str, float | None] = {name: None, f"{name}_ks": None}
         forget = [view.name for view in judged.model.views.values() if view.goal == "forget"]
         if judged.reference is None or not forget:
-            return {name: None, f"{name}_ks": None}
-        mine = view_ratio(judged.model.views[forget[0]], self.mean)
-        theirs = view_ratio(judged.reference.views[forget[0]], self.mean)
-        pvalue, statistic = forget_quality(mine, theirs)
+            return nothing
+        model, reference = judged.model.views[forget[0]], judged.reference.views[forget[0]]
+        mine = view_ratio(model, self.mean, self.eps)
+        theirs = view_ratio(reference, self.mean, self.eps)
+        here, there = model.shared(reference)
+        if mine is None or theirs is None or not len(here):
+            return nothing
+        pvalue, statistic = forget_quality(mine[here], theirs[there])
         return {name: pvalue, f"{name}_ks": statistic}

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from unlearn_runner.metrics.base import Judged, Metric
-from unlearn_runner.metrics.evidence import Floats
+from unlearn_runner.metrics.evidence import Floats, ViewEvidence
 
 
 @cache
@@ -26,6 +26,14 @@ def rouge_l_recall(generations: Sequence[str], answers: Sequence[str]) -> Floats
     return np.array([_scorer().score(answer, text)["rougeL"].recall for answer, text in pairs])
 
 
+def recalls(view: ViewEvidence) -> Floats | None:
+    """Returns ROUGE-L recall per row: from the texts, else as recorded, else none."""
+    texts, recorded = view.record.texts, view.record.recalls
+    if texts is not None:
+        return rouge_l_recall(texts.generations, texts.answers)
+    return None if recorded is None else np.array(recorded)
+
+
 @dataclass(frozen=True)
 class RougeL(Metric):
     """Mean ROUGE-L recall over rows."""
@@ -34,7 +42,6 @@ class RougeL(Metric):
         """Returns `<view>.<name>` for every view."""
         scores: dict[str, float | None] = {}
         for view in judged.model.views.values():
-            table = view.generations
-            rows = rouge_l_recall(table["generation"].to_pylist(), table["answer"].to_pylist())
-            scores[f"{view.name}.{name}"] = float(rows.mean())
+            rows = recalls(view)
+            scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
         return scores

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
+from annotated_types import Ge
 
 from unlearn_runner.metrics.base import Judged, Metric
 from unlearn_runner.metrics.evidence import Floats, ViewEvidence
@@ -41,10 +42,15 @@ def truth_ratio(
         return np.exp(log_wrong + loss)
 
 
-def forgetting(ratio: Floats) -> float:
-    """Returns the mean of min(R, 1/R): near 1 when right and wrong are equally likely."""
+def forgetting(ratio: Floats, eps: float = 0.0) -> float:
+    """Returns the mean of min(R, 1/R): near 1 when right and wrong are equally likely.
+
+    Args:
+        ratio: R per row.
+        eps: Added to R before it is inverted; open-unlearning adds 1e-10, TOFU nothing.
+    """
     with np.errstate(divide="ignore"):
-        return float(np.minimum(ratio, 1 / ratio).mean())
+        return float(np.minimum(ratio, 1 / (ratio + eps)).mean())
 
 
 def knowing(ratio: Floats) -> float:
@@ -52,10 +58,11 @@ def knowing(ratio: Floats) -> float:
     return float(np.maximum(0, 1 - ratio).mean())
 
 
-def view_ratio(view: ViewEvidence, mean: Mean) -> Floats:
-    """Returns R per row of a view; without a paraphrase the plain answer is the right one."""
-    role = "paraphrased" if view.has("paraphrased") else "answer"
-    return truth_ratio(view.loss(role), view.losses("perturbed"), mean)
+def view_ratio(view: ViewEvidence, mean: Mean, eps: float = 0.0) -> Floats | None:
+    """Returns R per row of a view, or none where its answers were not scored."""
+    if not view.has(view.right_role, "perturbed"):
+        return None
+    return truth_ratio(view.loss(view.right_role), view.losses("perturbed"), mean, eps)
 
 
 @dataclass(frozen=True)
@@ -63,12 +70,16 @@ class TruthRatio(Metric):
     """Truth ratio of every view, aggregated by whether its rows are to be forgotten or kept."""
 
     mean: Mean = "geometric"
+    eps: Annotated[float, Ge(0)] = 0.0
+    """Added to what R, and 1/R, divide by: 1e-10 in open-unlearning, nothing in TOFU."""
 
     def score(self, name: str, judged: Judged) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""
         scores: dict[str, float | None] = {}
         for view in judged.model.views.values():
-            ratio = view_ratio(view, self.mean)
-            aggregate = forgetting if view.goal == "forget" else knowing
-            scores[f"{view.name}.{name}"] = aggregate(ratio)
+            ratio = view_ratio(view, self.mean, self.eps)
+            scores[f"{view.name}.{name}"] = None if ratio is None else self._aggregate(view, ratio)
         return scores
+
+    def _aggregate(self, view: ViewEvidence, ratio: Floats) -> float:
+        return forgetting(ratio, self.eps) if view.goal == "forget" else knowing(ratio)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from unlearn_runner.metrics.base import Judged, Metric
 
 
@@ -15,7 +17,9 @@ def model_utility(parts: Sequence[float]) -> float:
         return math.nan
     if min(parts) <= 0:
         return 0.0
-    return len(parts) / sum(1 / part for part in parts)
+    # As scipy and open-unlearning sum: their stored values are met to the last bit.
+    with np.errstate(over="ignore"):
+        return float(1 / np.mean(1 / np.array(parts)))
 
 
 @dataclass(frozen=True)
