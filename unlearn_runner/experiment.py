@@ -125,7 +125,7 @@ def _run(
                 store.drop(item.stage, WEIGHTS)
     config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     by_model = results.scores(stages, store, done)
-    content = results.content(run, folder.name, config_hash, done, results.flat(by_model))
+    content = results.content(run, stages, folder.name, config_hash, done, results.flat(by_model))
     if stages.along is not None and done[-1].outcome == "completed":
         content["along"] = along.read(store.path(stages.along))
     record.results(content)

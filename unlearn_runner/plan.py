@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import cast
 
-from unlearn_runner.benchmarks.base import Splits
+from unlearn_runner.benchmarks.base import Splits, View
 from unlearn_runner.config import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
@@ -20,7 +21,7 @@ from unlearn_runner.stages.evaluate import Along, Evaluate, Examination
 from unlearn_runner.stages.finetune import Finetune
 from unlearn_runner.stages.given import given
 from unlearn_runner.stages.pretrain import Pretrain
-from unlearn_runner.stages.score import Score
+from unlearn_runner.stages.score import RetainLog, Score, Source
 from unlearn_runner.stages.start import StartNumbers
 from unlearn_runner.stages.unlearn import Unlearn
 
@@ -36,6 +37,8 @@ class Plan:
     """The stage with the scores along the way."""
     wanted: tuple[Stage, ...] = ()
     """What the run is for; the other stages are computed only where one of these needs them."""
+    log: RetainLog | None = None
+    """What stands for the retain-only model, when a log does."""
 
 
 def plan(run: Run) -> Plan:
@@ -67,7 +70,8 @@ def plan(run: Run) -> Plan:
         for name, model in models.items()
         if model is not None
     }
-    reference = evaluations.get("reference")
+    log = _log(run, views)
+    reference: Source | None = log or evaluations.get("reference")
     how = {
         "views": {name: view for name, (view, _) in views.items()},
         "metrics": run.benchmark.metrics,
@@ -75,7 +79,7 @@ def plan(run: Run) -> Plan:
     }
     scores: dict[str, Stage] = {
         name: Score(label=f"score {name}", evaluated=evaluation, reference=reference, **how)
-        for name, evaluation in evaluations.items()
+        for name, evaluation in (evaluations | ({"reference": log} if log else {})).items()
     }
     scored_along = None
     if along is not None:
@@ -85,7 +89,7 @@ def plan(run: Run) -> Plan:
     kept = [unlearned] if run.keep != "scores" else []
     last = [scored_along] if scored_along is not None else []
     wanted = (*kept, *scores.values(), *last)
-    return Plan(tuple(_ordered(wanted)), scores, scored_along, wanted)
+    return Plan(tuple(_ordered(wanted)), scores, scored_along, wanted, log)
 
 
 def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
@@ -144,6 +148,21 @@ def _reference(run: Run, base: Callable[[], Stage], splits: Splits) -> Stage | N
     if run.reference.log is not None or not asked:
         return None
     return _finetune(run, base(), splits.retain, splits.pretrain, "reference")
+
+
+def _log(run: Run, views: dict[str, tuple[View, Rows]]) -> RetainLog | None:
+    """Returns the retain-only model's log, read once so that a wrong one is refused now."""
+    if run.reference.log is None:
+        return None
+    forget = next((name for name, (view, _) in views.items() if view.goal == "forget"), None)
+    if forget is None:
+        raise ConfigError("reference.log: this benchmark has no forget view to compare with a log")
+    from unlearn_runner.logs.read import digest
+
+    path = Path(run.reference.log).expanduser().absolute()
+    log = RetainLog(path, digest(path), views[forget][1], forget)
+    log.matched()
+    return log
 
 
 def _finetune(run: Run, base: Stage, rows: Rows, pretrain: Rows, label: str) -> Finetune:

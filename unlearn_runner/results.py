@@ -56,7 +56,7 @@ def status(done: Iterable[Done]) -> str:
 
 
 def content(
-    run: Run, name: str, config_hash: str, done: list[Done], flat_scores: Scores
+    run: Run, plan: Plan, name: str, config_hash: str, done: list[Done], flat_scores: Scores
 ) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     return {
@@ -80,13 +80,21 @@ def content(
             "config_hash": config_hash,
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
             "threads": run.parallel.threads or len(os.sched_getaffinity(0)),
-            "given": {item.stage.label: item.stage.reads() for item in done if item.stage.given},
+            "given": given(plan),
             "benchmark_version": run.benchmark.version,
             "python": sys.version.split()[0],
             "versions": versions(),
             "commit": commit(),
         },
     }
+
+
+def given(plan: Plan) -> dict[str, str]:
+    """Returns what the run was given instead of making it: by label, what and which."""
+    found = {s.label: f"{s.reads()} ({s.kind}/{s.key})" for s in plan.stages if s.given}
+    if plan.log is not None:
+        found["reference log"] = f"{plan.log.path} (sha256 {plan.log.digest}...)"
+    return found
 
 
 def command() -> str:

@@ -11,7 +11,7 @@ from unlearn_runner.metrics.base import Metric
 from unlearn_runner.metrics.evidence import Evidence
 from unlearn_runner.stages.base import Outcome, Stage, Work
 from unlearn_runner.stages.evaluate import folder
-from unlearn_runner.stages.score import compute
+from unlearn_runner.stages.score import Source, compute, retained
 
 FILE = "along.json"
 
@@ -21,7 +21,7 @@ class ScoreAlong(Stage):
     """Scores the evidence that an unlearning left after some of its steps."""
 
     unlearned: Stage
-    reference: Stage | None
+    reference: Source | None
     steps: tuple[int, ...]
     views: dict[str, View]
     metrics: dict[str, Metric]
@@ -35,9 +35,7 @@ class ScoreAlong(Stage):
         from unlearn_runner.store import write_json
 
         place = work.path(self.unlearned)
-        reference = None
-        if self.reference is not None:
-            reference = Evidence.load(work.path(self.reference), self.views)
+        reference = retained(self.reference, work, self.views)
         found = []
         for step in self.steps:
             judged = Evidence.load(place / folder(step), self.views)
