@@ -107,6 +107,8 @@ def _run(
             f"the run folder {folder} cannot be written: {error.strerror}",
             "output_dir=FOLDER on a disk you can write to",
         ) from None
+    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    record.mirror(run.tracker, config, [config_hash, *(stage.key for stage in stages.stages)])
     try:
         done = execute(stages, store, record, run.parallel)
     except KeyboardInterrupt:
@@ -117,7 +119,6 @@ def _run(
         if not isinstance(error, UserError):
             (folder / "traceback.txt").write_text(traceback.format_exc(), encoding="utf-8")
         raise
-    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     by_model = results.scores(stages, store, done)
     threads = run.parallel.threads or len(os.sched_getaffinity(0))
     content = results.content(run, folder.name, config_hash, threads, done, results.flat(by_model))
