@@ -46,7 +46,7 @@ class Record:
         folder.mkdir(parents=True, exist_ok=True)
         self._mirror: Safe | None = None
         self._mirrored: dict[str, set[int]] = {}
-        self._results: dict[str, Any] | None = None
+        self._results: dict[str, Any] = {}
 
     def mirror(self, tracker: Tracker, config: Mapping[str, Any], parts: Iterable[str]) -> None:
         """Opens the tracker's mirror of this run.
@@ -66,7 +66,7 @@ class Record:
         if self._mirror is not None and status in ENDED:
             before = self._mirror.error
             self._mirror.finish(status)
-            if self._results is not None and self._mirror.error != before:
+            if self._results and self._mirror.error != before:
                 self._write_results()
         content = {
             "status": status,
@@ -117,11 +117,11 @@ class Record:
         """Writes `results.json`."""
         self._results = finite(content)
         self._write_results()
-        if self._mirror is not None and self._results is not None:
-            self._mirror.results(self._results)
+        if self._mirror is not None:
+            self._mirror.results({**self._results, **self._tracker()})
 
     def _write_results(self) -> None:
-        write_json(self.folder / RESULTS, {**(self._results or {}), **self._tracker()})
+        write_json(self.folder / RESULTS, {**self._results, **self._tracker()})
 
     def _tracker(self) -> dict[str, Any]:
         if self._mirror is None:

@@ -15,14 +15,16 @@ import time
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.records import Record
-from unlearn_runner.tracking.base import Files, Mirrored, Sink, Tracker, table
+from unlearn_runner.tracking.base import Files, Mirrored, Sink, Tracker, require, table
 from unlearn_runner.tracking.private import HIDDEN, redacted
 from unlearn_runner.tracking.safe import Safe
 from unlearn_runner.tracking.wandb import Wandb
@@ -105,10 +107,10 @@ class Workplace:
         )
         plain = {name: v for name, v in os.environ.items() if not name.startswith("WANDB_")}
         environment = {"HOME": str(self.home), "PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+        named = (f"name={name}", f"output_dir={self.outputs}")
         started = time.monotonic()
         done = subprocess.run(
-            [sys.executable, "-m", "unlearn_runner.run", *TINY, f"name={name}"]
-            + [f"output_dir={self.outputs}", *overrides],
+            [sys.executable, "-m", "unlearn_runner.run", *TINY, *named, *overrides],
             cwd=self.folder,
             env={**plain, **environment, **variables},
             stdin=subprocess.DEVNULL,
@@ -312,60 +314,62 @@ def test_the_same_command_continues_the_same_run(place: Workplace, offline: Ende
     assert telemetry(again.folder) == again.lines
 
 
-def test_jobs_of_a_sweep_are_runs_of_their_own(place: Workplace, offline: Ended) -> None:
-    ended = place.process("sweep", "-m", "tracker=wandb", "method=ga,gd", "rectifier=none")
-    assert ended.code == 0, ended.err
-    folders = sorted((place.outputs / "sweeps" / "sweep").iterdir())
-    assert len(folders) == 2
-    identities = set()
-    for folder in folders:
-        job = Ended(0, "", 0, folder)
-        assert by_place(telemetry(folder)) == by_place(job.lines)
-        assert (
-            summary(folder)["scores/model_utility"]
-            == (job.json("results.json")["scores"]["model_utility"])
-        )
-        run = started(folder)
-        assert (run.display_name, run.run_group) == (folder.name, "sweep")
-        identities.add(run.run_id)
-    assert len(identities) == 2
-
-
 # --- trackers that fail
 
 
-def test_an_invalid_key_without_a_network_is_said_once(place: Workplace, offline: Ended) -> None:
-    ended = place.process(
-        "unreachable",
-        "seed=1",
-        "tracker=wandb",
-        "tracker.mode=online",
-        WANDB_API_KEY=SECRETS["WANDB_API_KEY"],
-        WANDB_BASE_URL="http://127.0.0.1:9",
-    )
+def check_offline_instead(ended: Ended) -> str:
+    """The run is complete, says one thing, and has left what can be sent later."""
     assert ended.code == 0, ended.err
-    assert ended.seconds < 60
+    assert ended.json("status.json")["status"] == "completed"
     (said,) = ended.warnings
     assert said.startswith("warning: tracker=wandb: ")
     assert "recording offline" in said
     for name in ("results.json", "status.json"):
         assert said.endswith(ended.json(name)["tracker"]["error"])
-    assert ended.json("status.json")["status"] == "completed"
-    # What could not be sent is there to be sent later.
     assert by_place(telemetry(ended.folder)) == by_place(ended.lines)
-    assert SECRETS["WANDB_API_KEY"] not in said
+    assert summary(ended.folder)["status"] == "completed"
+    assert ended.seconds < 60
+    assert SECRETS["WANDB_API_KEY"] not in ended.err
+    return said
 
 
-@pytest.mark.parametrize("key", [None, "short"])
-def test_a_missing_or_malformed_key_is_said_and_never_asked_for(
-    key: str | None, place: Workplace, offline: Ended
-) -> None:
-    variables = {"WANDB_API_KEY": key} if key else {}
-    ended = place.process(f"key-{key}", "tracker=wandb", "tracker.mode=online", **variables)
-    assert ended.code == 0, ended.err
-    (said,) = ended.warnings
-    assert ("WANDB_API_KEY invalid" if key else "nobody is logged in") in said
-    assert by_place(telemetry(ended.folder)) == by_place(ended.lines)
+def test_an_invalid_key_without_a_network_is_said_once(place: Workplace, offline: Ended) -> None:
+    variables = {**SECRETS, "WANDB_BASE_URL": "http://127.0.0.1:9"}
+    ended = place.process("unreachable", "tracker=wandb", "tracker.mode=online", **variables)
+    assert "http://127.0.0.1:9 cannot be reached: " in check_offline_instead(ended)
+
+
+class Refusing(BaseHTTPRequestHandler):
+    """W&B's answer to a key that it does not know."""
+
+    def do_POST(self) -> None:
+        body = b'{"errors": [{"message": "invalid key"}]}'
+        self.send_response(401)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_a_refused_key_is_said_once(place: Workplace, offline: Ended) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        variables = {**SECRETS, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
+        ended = place.process("refused", "tracker=wandb", **variables)  # auto: somebody has a key
+    finally:
+        server.shutdown()
+        server.server_close()
+    check_offline_instead(ended)
+
+
+def test_a_missing_key_is_said_and_never_asked_for(place: Workplace, offline: Ended) -> None:
+    ended = place.process("no-key", "tracker=wandb", "tracker.mode=online")
+    assert "nobody is logged in" in check_offline_instead(ended)
 
 
 def test_a_tracker_that_raises_stops_nothing(place: Workplace, offline: Ended) -> None:
@@ -381,6 +385,25 @@ def test_a_tracker_that_raises_stops_nothing(place: Workplace, offline: Ended) -
     assert len(ended.lines) == 13
     assert ended.json("results.json")["tracker"]["error"].startswith("SystemExit: the dashboard")
     assert ended.json("status.json")["status"] == "completed"
+
+
+def test_jobs_of_a_sweep_are_runs_of_their_own(place: Workplace, offline: Ended) -> None:
+    ended = place.process("sweep", "-m", "tracker=wandb", "seed=0,1")
+    assert ended.code == 0, ended.err
+    folders = sorted((place.outputs / "sweeps" / "sweep").iterdir())
+    assert len(folders) == 2
+    identities = set()
+    for folder in folders:
+        job = Ended(0, "", 0, folder)
+        assert by_place(telemetry(folder)) == by_place(job.lines)
+        assert (
+            summary(folder)["scores/model_utility"]
+            == (job.json("results.json")["scores"]["model_utility"])
+        )
+        run = started(folder)
+        assert (run.display_name, run.run_group) == (folder.name, "sweep")
+        identities.add(run.run_id)
+    assert len(identities) == 2
 
 
 class Slow(Sink):
@@ -470,30 +493,33 @@ def test_a_continued_stage_is_mirrored_from_its_first_step(tmp_path: Path) -> No
 def test_tensorboard_equals_metrics_jsonl(place: Workplace, offline: Ended) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
     from tensorboard.util.tensor_util import make_ndarray
+    from torch.utils.tensorboard import SummaryWriter
 
-    for _ in range(2):  # the second finds everything in the store, and an earlier file
-        ended = place.process("board", "tracker=tensorboard", **SECRETS)
-        assert ended.code == 0, ended.err
-        assert ended.warnings == []
-        found = EventAccumulator(str(ended.folder / "tensorboard"), size_guidance={"tensors": 0})
-        found.Reload()
-        values = {
-            tag: [(event.step, make_ndarray(event.tensor_proto)) for event in found.Tensors(tag)]
-            for tag in found.Tags()["tensors"]
-        }
-        texts = {tag: values.pop(tag) for tag in [*values] if tag.endswith("/text_summary")}
-        expected: dict[str, list[tuple[int, float]]] = {}
-        for line in ended.lines:
-            for key in line.keys() - {"stage", "step"}:
-                place_ = expected.setdefault(f"{line['stage']}/{key}", [])
-                place_.append((line["step"], line[key]))
-        for key, value in ended.json("results.json")["scores"].items():
-            expected[f"scores/{key}"] = [(0, value)]
-        assert {t: [(s, v.item()) for s, v in points] for t, points in values.items()} == expected
-        shown = {tag.removesuffix("/text_summary") for tag in texts}
-        assert shown == {"config", "results", "provenance", "status"}
-        rows = texts["results/text_summary"][0][1].item().decode().splitlines()
-        assert len(rows) == 2 + len(ended.json("results.json")["scores"]) / 3
+    folder = place.outputs / "runs" / "board" / "tensorboard"
+    with SummaryWriter(str(folder)) as earlier:  # by an attempt that was killed
+        earlier.add_scalar("unlearn/lr", 1.0, 1, new_style=True)
+    ended = place.process("board", "tracker=tensorboard", **SECRETS)
+    assert ended.code == 0, ended.err
+    assert ended.warnings == []
+    found = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    found.Reload()
+    values = {
+        tag: [(event.step, make_ndarray(event.tensor_proto)) for event in found.Tensors(tag)]
+        for tag in found.Tags()["tensors"]
+    }
+    texts = {tag: values.pop(tag) for tag in [*values] if tag.endswith("/text_summary")}
+    expected: dict[str, list[tuple[int, float]]] = {}
+    for line in ended.lines:
+        for key in line.keys() - {"stage", "step"}:
+            points_ = expected.setdefault(f"{line['stage']}/{key}", [])
+            points_.append((line["step"], line[key]))
+    for key, value in ended.json("results.json")["scores"].items():
+        expected[f"scores/{key}"] = [(0, value)]
+    assert {t: [(s, v.item()) for s, v in points] for t, points in values.items()} == expected
+    shown = {tag.removesuffix("/text_summary") for tag in texts}
+    assert shown == {"config", "results", "provenance", "status"}
+    rows = texts["results/text_summary"][0][1].item().decode().splitlines()
+    assert len(rows) == 2 + len(ended.json("results.json")["scores"]) / 3
 
 
 # --- packages
@@ -530,13 +556,27 @@ def test_what_is_switched_off_needs_no_package(
     assert not Wandb().mirrors
     assert Wandb(mode="offline").mirrors
     with pytest.raises(ConfigError, match="nowhere_to_be_found"):
-        from unlearn_runner.tracking.base import require
-
         require("nowhere_to_be_found", "x")
     record = Record(tmp_path)
     record.mirror(Files(), {}, [])
     record.results({"scores": {}})
     assert json.loads((tmp_path / "results.json").read_text()) == {"scores": {}}
+
+
+# In a process of its own, because W&B reads the environment once.
+LOOK_FOR_A_LOGIN = """
+import os, pathlib
+from unlearn_runner.tracking.wandb import Wandb
+
+netrc = pathlib.Path.home() / ".netrc"
+print(Wandb()._online())
+netrc.write_text("machine elsewhere login user password x\\n")
+print(Wandb()._online())
+netrc.write_text("machine api.wandb.ai login user password x\\n")
+print(Wandb()._online())
+os.environ["WANDB_MODE"] = "offline"
+print(Wandb()._online())
+"""
 
 
 def test_auto_asks_the_environment_and_the_netrc(
@@ -546,19 +586,10 @@ def test_auto_asks_the_environment_and_the_netrc(
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("WANDB_BASE_URL", "https://api.wandb.ai")
-    code = "from unlearn_runner.tracking.wandb import Wandb; print(Wandb()._online())"
-
-    def online() -> bool:
-        told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-        return {"True\n": True, "False\n": False}[told.stdout]
-
-    assert not online()
-    (tmp_path / ".netrc").write_text("machine elsewhere login user password x\n")
-    assert not online()
-    (tmp_path / ".netrc").write_text("machine api.wandb.ai login user password x\n")
-    assert online()
-    monkeypatch.setenv("WANDB_MODE", "offline")
-    assert not online()
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK_FOR_A_LOGIN], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == ["False", "False", "True", "False"]
 
 
 # --- small parts

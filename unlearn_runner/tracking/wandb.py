@@ -14,12 +14,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from netrc import NetrcParseError, netrc
 from pathlib import Path
+from ssl import SSLError
 from typing import Any, Literal
+from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit
+from urllib.request import urlopen
 
 from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
+from unlearn_runner.tracking.private import redacted
 
 PROJECT = "unlearn-runner"
+REACHED_WITHIN = 5.0  # seconds
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
 
 
@@ -64,23 +69,27 @@ class Wandb(Tracker):
 
         # Beforehand: what is printed while it sets itself up heeds no setting of a run.
         wandb.setup(settings=wandb.Settings(silent=True))
-        later = (
-            f"recording offline, `wandb sync {run.folder / 'wandb'}/offline-run-*` sends it later"
-        )
-        if self._online():
-            if not logged_in():  # it would ask for a key
-                run.warn(f"nobody is logged in (wandb login, or WANDB_API_KEY); {later}")
-                return WandbSink(self._init(run, "offline"), run)
+        if self._online() and (opened := self._try_online(run)):
+            return opened
+        return WandbSink(self._init(run, "offline"), run)
+
+    def _try_online(self, run: Mirrored) -> Sink | None:
+        import wandb
+
+        problem = _obstacle()
+        if problem is None:
             before = set(_folders(run, "run"))
             try:
                 return WandbSink(self._init(run, "online"), run)
             except Exception as error:
-                run.warn(f"{type(error).__name__}: {str(error)[:150]}; {later}")
-            # Its process would take the next run of this id for the one that failed.
+                problem = f"{type(error).__name__}: {str(error)[:150]}"
+            # W&B's process would take the next run of this id for the one that failed.
             wandb.teardown(exit_code=1)
             for folder in set(_folders(run, "run")) - before:
                 shutil.rmtree(folder, ignore_errors=True)
-        return WandbSink(self._init(run, "offline"), run)
+        place = run.folder / "wandb" / "offline-run-*"
+        run.warn(f"{problem}; recording offline, `wandb sync {place}` sends it later")
+        return None
 
     def _online(self) -> bool:
         asked = MODES.get(os.environ.get("WANDB_MODE", "")) if self.mode == "auto" else self.mode
@@ -106,20 +115,23 @@ class Wandb(Tracker):
             x_disable_stats=True,
             x_save_requirements=False,
         )
+        named = {
+            "name": run.name,
+            "project": self.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+            "entity": self.entity,
+            "group": self.group or run.sweep,
+            "job_type": self.job_type,
+            "tags": self.tags,
+            "notes": self.notes,
+        }
         return wandb.init(
             dir=run.folder,
             id=run.identity,
-            name=run.name,
             resume="allow",
             reinit="create_new",
-            project=self.project or os.environ.get("WANDB_PROJECT") or PROJECT,
-            entity=self.entity,
-            group=self.group or run.sweep,
-            job_type=self.job_type,
-            tags=self.tags,
-            notes=self.notes,
             config=dict(run.config),
             settings=settings,
+            **redacted(named),
         )
 
 
@@ -193,6 +205,26 @@ def logged_in() -> bool:
         except (OSError, NetrcParseError):
             continue
     return False
+
+
+def _obstacle() -> str | None:
+    """Returns why W&B would ask for a key, or wait long for an answer."""
+    import wandb
+
+    if not logged_in():
+        return "nobody is logged in (wandb login, or WANDB_API_KEY)"
+    url = wandb.setup().settings.base_url
+    try:
+        urlopen(url, timeout=REACHED_WITHIN).close()
+    except HTTPError:
+        return None  # an answer
+    except URLError as error:
+        if isinstance(error.reason, SSLError):
+            return None  # W&B has certificates and settings of its own
+        return f"{url} cannot be reached: {error.reason}"
+    except OSError as error:
+        return f"{url} cannot be reached: {error}"
+    return None
 
 
 @contextmanager
