@@ -87,13 +87,12 @@ class Record:
                 come first.
         """
         if of_stage is not None and facts["stage"] not in self._mirrored:
-            earlier = map(json.loads, last_by_step(of_stage))
-            for line in sorted(earlier, key=lambda line: line["step"]):
-                if line["step"] < facts["step"]:
-                    self._line(line)
-        self._line(facts)
-
-    def _line(self, facts: dict[str, Any]) -> None:
+            found = [(json.loads(line), line) for line in last_by_step(of_stage)]
+            earlier = [(old, line) for old, line in found if old["step"] < facts["step"]]
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.writelines(line for _, line in earlier)
+            for old, _ in earlier:
+                self._reflect(old)
         append_line(self.folder / METRICS, facts)
         self._reflect(facts)
 
