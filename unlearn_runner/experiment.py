@@ -21,6 +21,7 @@ from unlearn_runner.help import CONF
 from unlearn_runner.plan import Plan, plan
 from unlearn_runner.progress import results_console
 from unlearn_runner.store import Store
+from unlearn_runner.tracking.private import redacted
 
 if TYPE_CHECKING:
     from unlearn_runner.records import Record
@@ -44,6 +45,7 @@ def run_composed(composed: DictConfig) -> None:
         print_plan(stages, store, name)
         return
     folder = outputs / name
+    config = redacted(config)  # what is written down holds no secret
     identity = naming.identity(config)
     _refuse_other_configuration(folder, identity, run.overwrite)
     _run(run, config, identity, stages, store, folder)
@@ -110,6 +112,8 @@ def _run(
             f"the run folder {folder} cannot be written: {error.strerror}",
             "output_dir=FOLDER on a disk you can write to",
         ) from None
+    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    record.mirror(run.tracker, config, [config_hash, *(stage.key for stage in stages.stages)])
     try:
         with interrupt.heeded():
             done = execute(stages, store, record, run.parallel)
@@ -123,7 +127,6 @@ def _run(
         for item in done:
             if item.stage.kind == "unlearn" and not item.cached:
                 store.drop(item.stage, WEIGHTS)
-    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
     by_model = results.scores(stages, store, done)
     content = results.content(run, stages, folder.name, config_hash, done, results.flat(by_model))
     if stages.along is not None and done[-1].outcome == "completed":

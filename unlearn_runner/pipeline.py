@@ -122,7 +122,7 @@ def bring_about(
 
         def log(facts: dict[str, Any]) -> None:
             append_line(lines, facts)
-            record.line(facts)
+            record.line(facts, lines)
 
         work = Work(building.folder, building.checkpoints, stage.key, store.path, open_session, log)
         outcome = stage.run(work)

@@ -10,15 +10,19 @@ import json
 import math
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from unlearn_runner.store import write_json
+from unlearn_runner.tracking.base import Tracker
+from unlearn_runner.tracking.safe import Safe
 
 METRICS, RESULTS, STATUS = "metrics.jsonl", "results.json", "status.json"
+ENDED = ("completed", "diverged", "interrupted", "failed")
 VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "hydra-core")
 VERSIONS += ("omegaconf", "numpy", "scipy", "pyarrow", "rouge-score", "unlearn-runner")
 
@@ -35,36 +39,93 @@ def finite(value: Any) -> Any:
 
 
 class Record:
-    """Writes one run folder."""
+    """Writes one run folder, and hands everything on to its mirror where there is one."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
+        self._mirror: Safe | None = None
+        self._mirrored: dict[str, set[int]] = {}
+        self._results: dict[str, Any] = {}
+
+    def mirror(self, tracker: Tracker, config: Mapping[str, Any], parts: Iterable[str]) -> None:
+        """Opens the tracker's mirror of this run.
+
+        Args:
+            tracker: Where to.
+            config: The resolved configuration.
+            parts: What tells this run's numbers from another's: configuration, stages' keys.
+        """
+        if tracker.mirrors:
+            place = str(self.folder.resolve())
+            identity = sha256("\n".join([place, *parts]).encode()).hexdigest()[:16]
+            self._mirror = Safe(tracker, self.folder.resolve(), config, identity)
 
     def status(self, status: str, **facts: object) -> None:
         """Writes `status.json`: waiting, running, completed, diverged, interrupted or failed."""
+        if self._mirror is not None and status in ENDED:
+            before = self._mirror.error
+            self._mirror.finish(status)
+            if self._results and self._mirror.error != before:
+                self._write_results()
         content = {
             "status": status,
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),
             "pid": os.getpid(),
             "host": socket.gethostname(),
             **facts,
+            **self._tracker(),
         }
         write_json(self.folder / STATUS, finite(content))
 
-    def line(self, facts: dict[str, Any]) -> None:
-        """Appends one line of telemetry to `metrics.jsonl`."""
+    def line(self, facts: dict[str, Any], of_stage: Path | None = None) -> None:
+        """Appends one line of telemetry to `metrics.jsonl`.
+
+        Args:
+            facts: The line: "stage", "step", numbers.
+            of_stage: The stage's own lines; those of an earlier attempt that this one continues
+                come first.
+        """
+        if of_stage is not None and facts["stage"] not in self._mirrored:
+            found = [(json.loads(line), line) for line in last_by_step(of_stage)]
+            earlier = [(old, line) for old, line in found if old["step"] < facts["step"]]
+            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+                file.writelines(line for _, line in earlier)
+            for old, _ in earlier:
+                self._reflect(old)
         append_line(self.folder / METRICS, facts)
+        self._reflect(facts)
 
     def telemetry(self, lines: Iterable[str]) -> None:
         """Replaces `metrics.jsonl` by the finished stages' lines."""
+        lines = list(lines)
         temporary = self.folder / f".{METRICS}.new"
         temporary.write_text("".join(lines), encoding="utf-8")
         os.replace(temporary, self.folder / METRICS)
+        for line in lines:
+            self._reflect(json.loads(line))
+
+    def _reflect(self, facts: dict[str, Any]) -> None:
+        """Mirrors a line, once."""
+        steps = self._mirrored.setdefault(facts["stage"], set())
+        if self._mirror is not None and facts["step"] not in steps:
+            self._mirror.line(finite(facts))
+        steps.add(facts["step"])
 
     def results(self, content: dict[str, Any]) -> None:
         """Writes `results.json`."""
-        write_json(self.folder / RESULTS, finite(content))
+        self._results = finite(content)
+        self._write_results()
+        if self._mirror is not None:
+            self._mirror.results({**self._results, **self._tracker()})
+
+    def _write_results(self) -> None:
+        write_json(self.folder / RESULTS, {**self._results, **self._tracker()})
+
+    def _tracker(self) -> dict[str, Any]:
+        if self._mirror is None:
+            return {}
+        return {"tracker": {"name": self._mirror.name, "error": self._mirror.error}}
 
 
 def append_line(path: Path, facts: dict[str, Any]) -> None:

@@ -2,14 +2,115 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unlearn_runner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Mirrored:
+    """What a tracker is told of the run it mirrors."""
+
+    folder: Path
+    """The run folder; what a tracker writes goes below it."""
+    identity: str
+    """Hash of the folder, the settings and the stages' keys: the same when a run is continued."""
+    config: Mapping[str, Any]
+    """The resolved configuration, secrets removed."""
+    warn: Callable[[str], None] = field(repr=False)
+    """Says that the mirror is less than was asked for, where it is not lost altogether."""
+
+    @property
+    def name(self) -> str:
+        """The run's name: the run folder's."""
+        return self.folder.name
+
+    @property
+    def sweep(self) -> str | None:
+        """Name of the sweep that the run is a job of."""
+        parent = self.folder.parent
+        return parent.name if parent.parent.name == "sweeps" else None
+
+
+class Sink:
+    """An opened mirror. Calls may fail or take long: `tracking.safe` keeps both from training."""
+
+    def line(self, facts: Mapping[str, Any]) -> None:
+        """Takes one line of `metrics.jsonl`: "stage", "step" and numbers; null is not finite."""
+
+    def results(self, content: Mapping[str, Any]) -> None:
+        """Takes what `results.json` holds."""
+
+    def finish(self, status: str) -> None:
+        """Takes how the run ended, and closes."""
 
 
 @dataclass(frozen=True)
 class Tracker:
-    """Base class of the sinks that a run's telemetry can be mirrored to."""
+    """Base class of trackers: settings of a mirror, and how to open it."""
+
+    patience: ClassVar[float] = 30.0
+    """Seconds that a run waits for the mirror, once when it opens and once when it closes."""
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether there is anything to open."""
+        return True
+
+    def open(self, run: Mirrored) -> Sink:
+        """Opens the mirror; imports what it needs."""
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
 class Files(Tracker):
     """Nothing beside `metrics.jsonl`, `results.json` and `status.json`."""
+
+    @property
+    def mirrors(self) -> bool:
+        """Nothing to open."""
+        return False
+
+
+def numbers(facts: Mapping[str, Any]) -> dict[str, float | None]:
+    """Returns a line's numbers, those that were not finite included, without stage and step."""
+    return {
+        key: value
+        for key, value in facts.items()
+        if key not in ("stage", "step") and (value is None or isinstance(value, (int, float)))
+    }
+
+
+TABLE = ("metric", "target", "unlearned", "reference")
+
+
+def table(scores: Mapping[str, float | None]) -> list[tuple[str | float | None, ...]]:
+    """Returns the rows of the results table, under the headings of `TABLE`."""
+    names = (re.sub(r"^(target|reference)\.", "", name) for name in scores)
+    return [
+        (name, scores.get(f"target.{name}"), scores.get(name), scores.get(f"reference.{name}"))
+        for name in dict.fromkeys(names)
+    ]
+
+
+def require(package: str, option: str) -> None:
+    """Refuses a tracker whose package is not installed, without importing it.
+
+    Raises:
+        ConfigError: If there is no such package.
+    """
+    from importlib.util import find_spec
+
+    try:
+        found = find_spec(package) is not None
+    except (ImportError, ValueError):
+        found = False
+    if not found:
+        raise ConfigError(
+            f"tracker={option} needs the package {package}, which is not installed",
+            f"pip install {package}, or tracker=files",
+        )

@@ -1,0 +1,243 @@
+"""Weights & Biases: one run per run folder, offline unless the user is logged in or asks otherwise.
+
+Everything W&B writes lies in `<run folder>/wandb/`; an offline run is sent with `wandb sync`.
+Neither code, command line, console, git state, environment nor machine statistics are recorded.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from netrc import NetrcParseError, netrc
+from pathlib import Path
+from ssl import SSLError
+from typing import Any, Literal
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+from urllib.request import urlopen
+
+from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
+from unlearn_runner.tracking.private import redacted
+
+PROJECT = "unlearn-runner"
+REACHED_WITHIN = 5.0  # seconds
+MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
+
+
+@dataclass(frozen=True)
+class Wandb(Tracker):
+    """A W&B run with the configuration, every line of telemetry, the scores and the table.
+
+    Each stage has an axis of its own, `<stage>/step`, so that charts are grouped by stage.
+    """
+
+    mode: Literal["auto", "offline", "online", "disabled"] = "auto"
+    """`auto` is what WANDB_MODE says; without it online for a user who is logged in."""
+    project: str | None = None
+    """WANDB_PROJECT, or unlearn-runner, when null."""
+    entity: str | None = None
+    """User or team; the account's default when null."""
+    group: str | None = None
+    """Name of the sweep when null."""
+    job_type: str = "unlearn"
+    tags: tuple[str, ...] = ()
+    notes: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.mirrors:
+            require("wandb", "wandb")
+
+    @property
+    def mirrors(self) -> bool:
+        """Whether W&B is wanted at all."""
+        asked = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode
+        return asked != "disabled"
+
+    def open(self, run: Mirrored) -> Sink:
+        """Starts the run; offline, with a warning, when W&B cannot be reached."""
+        # It would write elsewhere if it did not find its folder.
+        (run.folder / "wandb").mkdir(exist_ok=True)
+        with _inside(run.folder / "wandb"):
+            return self._open(run)
+
+    def _open(self, run: Mirrored) -> Sink:
+        import wandb
+
+        # Beforehand: what is printed while it sets itself up heeds no setting of a run.
+        wandb.setup(settings=wandb.Settings(silent=True))
+        if self._online() and (opened := self._try_online(run)):
+            return opened
+        return WandbSink(self._init(run, "offline"), run)
+
+    def _try_online(self, run: Mirrored) -> Sink | None:
+        import wandb
+
+        problem = _obstacle()
+        if problem is None:
+            before = set(_folders(run, "run"))
+            try:
+                return WandbSink(self._init(run, "online"), run)
+            except Exception as error:
+                problem = f"{type(error).__name__}: {str(error)[:150]}"
+            # W&B's process would take the next run of this id for the one that failed.
+            wandb.teardown(exit_code=1)
+            for folder in set(_folders(run, "run")) - before:
+                shutil.rmtree(folder, ignore_errors=True)
+        place = run.folder / "wandb" / "offline-run-*"
+        run.warn(f"{problem}; recording offline, `wandb sync {place}` sends it later")
+        return None
+
+    def _online(self) -> bool:
+        asked = MODES.get(os.environ.get("WANDB_MODE", "")) if self.mode == "auto" else self.mode
+        return logged_in() if asked is None else asked == "online"
+
+    def _init(self, run: Mirrored, mode: Literal["online", "offline"]) -> Any:
+        import wandb
+
+        settings = wandb.Settings(
+            mode=mode,
+            # Shorter than the patience, so that there is time left to go offline.
+            init_timeout=self.patience / 3,
+            finish_timeout=self.patience / 2,
+            silent=True,
+            console="off",
+            disable_code=True,
+            disable_git=True,
+            disable_job_creation=True,
+            save_code=False,
+            use_dot_wandb=False,
+            x_disable_meta=True,
+            x_disable_machine_info=True,
+            x_disable_stats=True,
+            x_save_requirements=False,
+        )
+        named = {
+            "name": run.name,
+            "project": self.project or os.environ.get("WANDB_PROJECT") or PROJECT,
+            "entity": self.entity,
+            "group": self.group or run.sweep,
+            "job_type": self.job_type,
+            "tags": self.tags,
+            "notes": self.notes,
+        }
+        return wandb.init(
+            dir=run.folder,
+            id=run.identity,
+            resume="allow",
+            reinit="create_new",
+            config=dict(run.config),
+            settings=settings,
+            **redacted(named),
+        )
+
+
+class WandbSink(Sink):
+    """An opened W&B run."""
+
+    def __init__(self, opened: Any, mirrored: Mirrored) -> None:
+        self.run, self.mirrored = opened, mirrored
+        self.defined: set[str] = set()
+
+    def line(self, facts: Mapping[str, Any]) -> None:
+        """Logs the numbers under `<stage>/<key>` against `<stage>/step`."""
+        axis = f"{facts['stage']}/step"
+        if self.run.resumed and facts["step"] <= (self.run.summary.get(axis) or 0):
+            return  # W&B has it from before the interruption
+        named = {f"{facts['stage']}/{key}": value for key, value in numbers(facts).items()}
+        if axis not in self.defined:
+            self.run.define_metric(axis, hidden=True)
+        for key in named.keys() - self.defined:
+            self.run.define_metric(key, step_metric=axis)
+        self.defined |= {axis, *named}
+        self.run.log({axis: facts["step"], **named})
+
+    def results(self, content: Mapping[str, Any]) -> None:
+        """Puts scores and provenance into the summary, and logs the table and both files."""
+        import wandb
+
+        scores = content["scores"]
+        self.run.summary.update({f"scores/{name}": value for name, value in scores.items()})
+        self.run.summary.update({"provenance": content["provenance"]})
+        with _inside(self.mirrored.folder / "wandb"):
+            rows: list[Any] = [list(row) for row in table(scores)]
+            self.run.log({"results": wandb.Table(columns=list(TABLE), data=rows)})
+            artifact = wandb.Artifact(f"run-{self.mirrored.identity}", type="run")
+            with artifact.new_file("results.json") as file:
+                file.write(json.dumps(content, indent=1, ensure_ascii=False))
+            artifact.add_file(str(self.mirrored.folder / "metrics.jsonl"), skip_cache=True)
+            self.run.log_artifact(artifact)
+
+    def finish(self, status: str) -> None:
+        """Closes the run; a complete offline run takes the place of those of earlier attempts."""
+        self.run.summary.update({"status": status})
+        here = Path(self.run.dir).parent
+        complete = status in ("completed", "diverged")
+        self.run.finish(exit_code=0 if complete else 1)
+        if complete:
+            for folder in _folders(self.mirrored, "offline-run"):
+                if folder != here:
+                    shutil.rmtree(folder, ignore_errors=True)
+
+
+def _folders(run: Mirrored, kind: str) -> Iterator[Path]:
+    return (run.folder / "wandb").glob(f"{kind}-*-{run.identity}")
+
+
+def logged_in() -> bool:
+    """Returns whether W&B has credentials, without asking for any."""
+    import wandb
+
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
+        return True
+    settings = wandb.setup().settings
+    if settings.api_key:
+        return True
+    host = urlsplit(settings.base_url).hostname or ""
+    named = os.environ.get("NETRC")
+    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
+        try:
+            if netrc(os.path.expanduser(path)).authenticators(host):
+                return True
+        except (OSError, NetrcParseError):
+            continue
+    return False
+
+
+def _obstacle() -> str | None:
+    """Returns why W&B would ask for a key, or wait long for an answer."""
+    import wandb
+
+    if not logged_in():
+        return "nobody is logged in (wandb login, or WANDB_API_KEY)"
+    url = wandb.setup().settings.base_url
+    try:
+        urlopen(url, timeout=REACHED_WITHIN).close()
+    except HTTPError:
+        return None  # an answer
+    except URLError as error:
+        if isinstance(error.reason, SSLError):
+            return None  # W&B has certificates and settings of its own
+        return f"{url} cannot be reached: {error.reason}"
+    except OSError as error:
+        return f"{url} cannot be reached: {error}"
+    return None
+
+
+@contextmanager
+def _inside(folder: Path) -> Iterator[None]:
+    """Keeps W&B's copies and logs below `folder`, unless the user has a place for them.
+
+    It would fill `~/.local/share` and `~/.cache`, which on a cluster are small.
+    """
+    places = {"WANDB_DATA_DIR": folder / "data", "WANDB_CACHE_DIR": folder / "cache"}
+    new = {name: str(place) for name, place in places.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
+    finally:
+        for name in new:
+            del os.environ[name]
