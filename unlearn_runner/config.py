@@ -119,6 +119,9 @@ class Run:
     """Where artifacts live; `<output_dir>/store` when null."""
     overwrite: bool = False
     """Allow a run folder of the same name to be replaced by another configuration."""
+    verify: bool = False
+    """Compare every byte of every artifact taken from the store with what was written, not only of
+    those that are loaded. A damaged one is computed again."""
     plan_only: bool = False
     """Print the stages, their keys and what they read, and stop."""
     trusted: tuple[str, ...] = ()

@@ -16,6 +16,7 @@ from rich.table import Table
 from unlearn_runner import naming
 from unlearn_runner.build import TRUSTED, build
 from unlearn_runner.config import Run
+from unlearn_runner.disk import refusal
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.help import CONF
 from unlearn_runner.plan import Plan, plan
@@ -40,7 +41,7 @@ def run_composed(composed: DictConfig) -> None:
     name = _name(run)
     stages = plan(run)
     outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
-    store = Store(Path(run.store).expanduser() if run.store else outputs / "store")
+    store = Store(Path(run.store).expanduser() if run.store else outputs / "store", run.verify)
     if run.plan_only:
         print_plan(stages, store, name)
         return
@@ -48,7 +49,12 @@ def run_composed(composed: DictConfig) -> None:
     config = redacted(config)  # what is written down holds no secret
     identity = naming.identity(config)
     _refuse_other_configuration(folder, identity, run.overwrite)
-    _run(run, config, identity, stages, store, folder)
+    try:
+        _run(run, config, identity, stages, store, folder)
+    except OSError as error:
+        if refused := refusal(error, folder):
+            raise refused from error
+        raise
 
 
 def validate(config: dict[str, Any]) -> Run:

@@ -72,7 +72,7 @@ def demanded(plan: Plan, store: Store) -> dict[str, bool]:
         if found.get(stage.key) is not None and found[stage.key] >= loaded:
             return
         found[stage.key] = loaded
-        if not _there(store.manifest(stage), loaded):
+        if store.manifest(stage, loaded) is None:
             for read in stage.inputs:
                 demand(read, True)
 
@@ -81,30 +81,25 @@ def demanded(plan: Plan, store: Store) -> dict[str, bool]:
     return found
 
 
-def _there(manifest: dict[str, Any] | None, loaded: bool) -> bool:
-    """Returns whether an artifact serves; one whose weights were dropped cannot be loaded."""
-    return manifest is not None and not (loaded and manifest.get("dropped"))
-
-
 def bring_about(
     stage: Stage,
     store: Store,
     record: Record,
     open_session: Callable[[], Session],
-    loaded: bool = True,
+    load: bool = False,
 ) -> Done:
     """Takes a stage from the store, or computes and publishes it under its lock.
 
     Args:
         stage: What is wanted.
         store: Where it is, or will be.
-        record: The run folder.
+        record: Takes the telemetry.
         open_session: Opens the device when something must be computed.
-        loaded: Whether the artifact's weights will be read.
+        load: Whether a stage is about to load the artifact; then every byte is checked.
     """
     started = time.monotonic()
-    manifest = store.manifest(stage)
-    if manifest is not None and _there(manifest, loaded):
+    manifest = store.manifest(stage, load)
+    if manifest is not None:
         return Done(stage, True, time.monotonic() - started, manifest["outcome"])
     if stage.given:  # fetched to where it belongs, never published
         here = store.root
@@ -112,11 +107,12 @@ def bring_about(
         return Done(stage, False, time.monotonic() - started, outcome)
     with store.locked(stage):
         # Another process may have published it while this one waited.
-        manifest = store.manifest(stage)
-        if manifest is not None and _there(manifest, loaded):
+        manifest = store.manifest(stage, load)
+        if manifest is not None:
             return Done(stage, True, time.monotonic() - started, manifest["outcome"])
-        if store.damaged(stage):
-            console.print(f"warning: {store.path(stage)} is damaged and is computed again")
+        if fault := store.fault(stage):
+            warning = f"{store.path(stage)} is damaged and is computed again: {fault}"
+            console.print(f"warning: {warning}", markup=False)
         building = store.begin(stage)
         lines = building.checkpoints / METRICS
 

@@ -3,6 +3,10 @@
 An artifact is a folder `<store>/<kind>/<key>` whose `manifest.json` was written last and which was
 renamed into place as a whole, so a reader never sees half of one. A lock per key lets processes
 that want the same artifact wait for each other; the operating system frees it when its owner dies.
+
+Disks forget and bytes flip, so a manifest holds the size and sha256 of every file, and of itself.
+Whoever only asks whether an artifact is there compares sizes, and hashes small files; what is about
+to be loaded into a computation is hashed throughout, and so is everything under `verify=true`.
 """
 
 from __future__ import annotations
@@ -11,21 +15,26 @@ import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
-from hashlib import sha256
+from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
-
-from unlearn_runner.errors import UserError
+from unlearn_runner.disk import refusal, size
 from unlearn_runner.keys import settings
+from unlearn_runner.locks import hold
 from unlearn_runner.stages.base import Outcome, Stage
 
 MANIFEST = "manifest.json"
+PARTIAL, REMOVED = ".partial", ".removed"
+SMALL = 4 << 20
+"""Bytes up to which a file is hashed whenever it is looked at: some milliseconds."""
+
+_digests: dict[tuple[int, ...], str] = {}
+"""Digests of files as they are: hashing gigabytes once in a process is enough."""
 
 
 @dataclass(frozen=True)
@@ -37,27 +46,37 @@ class Building:
 
 
 class Store:
-    """Artifacts below one folder."""
+    """Artifacts below one folder.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Args:
+        root: The folder.
+        verify: Hash every file of every artifact that is looked at, however large.
+    """
+
+    def __init__(self, root: Path, verify: bool = False) -> None:
+        self.root, self.verify = root, verify
 
     def path(self, stage: Stage) -> Path:
         """Returns the folder of the stage's artifact, finished or not."""
         return stage.outside() or self.root / stage.kind / stage.key
 
-    def manifest(self, stage: Stage) -> dict[str, Any] | None:
-        """Returns the manifest of a whole artifact, or none when it is missing or damaged."""
+    def manifest(self, stage: Stage, load: bool = False) -> dict[str, Any] | None:
+        """Returns the manifest of a whole artifact, or none when it is missing or damaged.
+
+        Args:
+            stage: Whose artifact.
+            load: Whether its files are about to be read; then all of them are hashed, and one
+                whose weights were dropped does not serve.
+        """
         if stage.given:
             return {"outcome": "completed", "files": {}} if stage.outside() else None
+        manifest, fault = inspect(self.path(stage), load or self.verify)
+        return None if fault or (load and manifest.get("dropped")) else manifest
+
+    def fault(self, stage: Stage) -> str:
+        """Returns what is wrong with what stands where the artifact should, or an empty string."""
         folder = self.path(stage)
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-            sizes = {name: entry["size"] for name, entry in manifest["files"].items()}
-            whole = all((folder / name).stat().st_size == size for name, size in sizes.items())
-        except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return None
-        return manifest if whole else None
+        return inspect(folder, self.verify)[1] if os.path.lexists(folder) else ""
 
     def drop(self, stage: Stage, pattern: str) -> None:
         """Removes the files of an artifact that match, and says so in its manifest.
@@ -73,27 +92,29 @@ class Store:
             gone = [name for name in manifest["files"] if fnmatch(name, pattern)]
             manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in gone}
             manifest["dropped"] = sorted({*manifest.get("dropped", []), *gone})
+            del manifest["sha256"]
+            manifest["sha256"] = _own_digest(manifest)
             write_json(folder / MANIFEST, manifest)  # first: a kill must not leave a damaged one
             for name in gone:
                 (folder / name).unlink(missing_ok=True)
 
-    def damaged(self, stage: Stage) -> bool:
-        """Returns whether something stands where the artifact should, but not a whole one."""
-        return self.path(stage).exists() and self.manifest(stage) is None
-
     @contextmanager
     def locked(self, stage: Stage) -> Iterator[None]:
-        """Holds the lock of one artifact; waits for another process that holds it."""
+        """Holds the lock of one artifact; waits for another process that holds it.
+
+        Raises:
+            DiskError: When the disk refuses something within; checkpoints stay as they are.
+        """
         folder = self.path(stage).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"the store {self.root} cannot be written: {error.strerror}",
-                "store=FOLDER or output_dir=FOLDER on a disk you can write to",
-            ) from None
-        with FileLock(folder / f".{stage.key}.lock"):
-            yield
+            with hold(folder, stage.key, f"{stage.label} ({stage.kind}/{stage.key})"):
+                yield
+        except Exception as error:
+            refused = refusal(error, folder / stage.key)
+            if refused is None:
+                raise
+            raise refused from error
 
     def begin(self, stage: Stage) -> Building:
         """Returns empty room for an artifact; checkpoints of an earlier attempt are kept."""
@@ -108,39 +129,127 @@ class Store:
         files = {}
         for path in sorted(p for p in building.folder.rglob("*") if p.is_file()):
             name = path.relative_to(building.folder).as_posix()
+            _sync(path)
             files[name] = {"size": path.stat().st_size, "sha256": _digest(path)}
         manifest = {
             "kind": stage.kind,
             "key": stage.key,
             "outcome": outcome,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "label": stage.label,
+            "reads": stage.reads(),
             "inputs": {s.label: f"{s.kind}/{s.key}" for s in stage.inputs},
             "settings": settings(stage),
             **facts,
             "files": files,
         }
+        manifest["sha256"] = _own_digest(manifest)
         write_json(building.folder / MANIFEST, manifest)
+        _sync(building.folder / MANIFEST)
+        _sync(building.folder)
         final = self.path(stage)
-        if final.exists():  # only a damaged artifact can stand here: we hold the lock
-            shutil.rmtree(final)
+        discard(final)  # only a damaged artifact can stand here: we hold the lock
         os.replace(building.folder, final)
+        # Without it a power cut could take back the rename, and hours of training with it.
+        _sync(final.parent)
         shutil.rmtree(self._room(stage), ignore_errors=True)
 
     def _room(self, stage: Stage) -> Path:
-        return self.root / stage.kind / f".{stage.key}.partial"
+        return self.root / stage.kind / f".{stage.key}{PARTIAL}"
+
+
+def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
+    """Returns an artifact's manifest, and what is wrong with it or an empty string.
+
+    Args:
+        folder: Of the artifact.
+        every: Hash files of any size, not only small ones and those whose digest is known.
+    """
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}, f"{MANIFEST} is missing"
+    except (OSError, ValueError) as error:
+        return {}, f"{MANIFEST} cannot be read: {error}"
+    try:
+        manifest = json.loads(text)
+        files = {
+            name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()
+        }
+        if _own_digest(manifest) != manifest["sha256"] or _render(manifest) != text:
+            return {}, f"{MANIFEST} is not as it was written"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}, f"{MANIFEST} is not a manifest"
+    if (manifest.get("kind"), manifest.get("key")) != (folder.parent.name, folder.name):
+        return {}, f"{MANIFEST} is of {manifest.get('kind')}/{manifest.get('key')}"
+    for name, (length, digest) in files.items():
+        if fault := _file_fault(folder / name, length, digest, every):
+            return manifest, f"{name} {fault}"
+    return manifest, ""
+
+
+def _file_fault(path: Path, length: int, digest: str, every: bool) -> str:
+    try:
+        found = path.stat().st_size
+        if found != length:
+            return f"has {size(found)} ({found}) instead of {length} bytes"
+        known = every or found <= SMALL or _identity(path) in _digests
+        if known and _digest(path) != digest:
+            return "has other bytes than were written (sha256 differs)"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""
+
+
+def discard(path: Path) -> None:
+    """Removes a folder: renamed away first, so that nobody finds half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}{REMOVED}")
+    with suppress(FileNotFoundError):
+        os.replace(path, aside)
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Returns what changes whenever a file's content may have; a rename is no change."""
+    stat = path.stat()
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
 
 
 def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        digest = sha256()
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()
+    identity = _identity(path)
+    if identity not in _digests:
+        with path.open("rb") as file:
+            _digests[identity] = file_digest(file, "sha256").hexdigest()
+    return _digests[identity]
+
+
+def _own_digest(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return sha256(_render(rest).encode()).hexdigest()
+
+
+def _render(content: object) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _sync(path: Path) -> None:
+    """Waits until a file or a folder's list of names is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        # A rename may reach the disk before what it renames: a manifest beside empty files.
+        with suppress(OSError):  # some network file systems cannot sync a folder
+            os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def write_json(path: Path, content: object) -> None:
     """Writes JSON so that a reader sees the old file or the new one, never a part."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    text = json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False)
-    temporary.write_text(text + "\n", encoding="utf-8")
+    temporary.write_text(_render(content), encoding="utf-8")
     os.replace(temporary, path)

@@ -69,9 +69,22 @@ def command(folder: Path, *arguments: str, **env: str) -> Any:
     )
 
 
-def needs_files(*overrides: str) -> bool:
+def needs_tofu(*overrides: str) -> bool:
     """Whether a command reads TOFU's files, which are no part of the repository."""
     return composed(*overrides)["benchmark"]["source"]["_target_"].endswith("Tofu")
+
+
+def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
+    """An option with what it asks the user for: TOFU's files, or the folder of a model."""
+    overrides = [override]
+    if needs_tofu(override):
+        overrides.append(f"benchmark.data_dir={tofu}")
+    if override == "model=hf":
+        for name in ("model.safetensors", "tokenizer.json"):  # a plan looks for them, no further
+            (folder / name).write_text("{}")
+        (folder / "config.json").write_text('{"model_type": "llama"}')
+        overrides.append(f"model.path={folder}")
+    return overrides
 
 
 # --- every file
@@ -84,14 +97,11 @@ def test_every_group_has_options() -> None:
 
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_builds_and_plans(
-    group: str, name: str, request: pytest.FixtureRequest
+    group: str, name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
-    overrides = [f"{group}={name}"]
-    if needs_files(*overrides):
-        overrides.append(
-            f"benchmark.data_dir={request.getfixturevalue('shared') / 'data' / 'tofu'}"
-        )
-    stages = planned(*overrides).stages
+    option = f"{group}={name}"
+    tofu = request.getfixturevalue("shared") / "data" / "tofu" if needs_tofu(option) else ""
+    stages = planned(*completed(option, tofu, tmp_path)).stages
     labels = [stage.label for stage in stages]
     assert [label for label in labels if label != "start numbers"] == STAGES
     assert len({stage.key for stage in stages}) == len(stages)
@@ -154,31 +164,32 @@ def test_the_root_lists_every_field_too() -> None:
 LOOK = """
 import json, sys
 sys.path.insert(0, sys.argv[1])
-from test_compose import OPTIONS, needs_files, planned
-tofu = sys.argv[2]
+from pathlib import Path
+from test_compose import OPTIONS, completed, needs_tofu, planned
+tofu, folder = sys.argv[2], Path(sys.argv[3])
 done = []
 for group, name in OPTIONS:
-    overrides = [f"{group}={name}"]
-    if needs_files(*overrides):
-        overrides += [f"benchmark.data_dir={tofu}"]
-    if tofu or len(overrides) == 1:
-        assert all(stage.key for stage in planned(*overrides).stages)
-        done += overrides[:1]
+    option = f"{group}={name}"
+    if tofu or not needs_tofu(option):
+        assert all(stage.key for stage in planned(*completed(option, tofu, folder)).stages)
+        done.append(option)
 heavy = [m for m in ("torch", "transformers", "accelerate", "datasets") if m in sys.modules]
 print(json.dumps({"done": done, "heavy": heavy}))
 """
 
 
-def test_composing_building_and_planning_load_neither_torch_nor_transformers() -> None:
+def test_composing_building_and_planning_load_neither_torch_nor_transformers(
+    tmp_path: Path,
+) -> None:
     tofu = CONF.parent.parent / "shared" / "data" / "tofu"
-    arguments = [str(Path(__file__).parent), str(tofu) if tofu.is_dir() else ""]
+    arguments = [str(Path(__file__).parent), str(tofu) if tofu.is_dir() else "", str(tmp_path)]
     looked = subprocess.run(
         [sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True
     )
     found = json.loads(looked.stdout)
     assert found["heavy"] == []
     every = {f"{group}={name}" for group, name in OPTIONS}
-    left_out = {override for override in every if not arguments[1] and needs_files(override)}
+    left_out = {override for override in every if not arguments[1] and needs_tofu(override)}
     assert set(found["done"]) == every - left_out
 
 
@@ -228,7 +239,7 @@ def test_locuslab_sizes_limit_every_view_to_300_rows(shared: Path) -> None:
 
     def sizes(*overrides: str) -> dict[str, int]:
         (stage,) = [s for s in planned(*tofu, *overrides).stages if s.label == "evaluate unlearned"]
-        return {name: len(rows) for name, rows in stage.views.items()}  # type: ignore
+        return {name: len(rows) for name, rows in stage.examination.views.items()}  # type: ignore
 
     facts = {"real_authors": 100, "world_facts": 117}
     assert sizes() == {"forget": 400, "retain": 400, **facts}
@@ -253,7 +264,7 @@ def test_the_forget_split_decides_what_is_retained(
     assert len(by_label["target"].rows) == 4000
     assert len(by_label["reference"].rows) == retain
     assert (len(by_label["unlearn"].forget), len(by_label["unlearn"].retain)) == (rows, retain)
-    assert len(by_label["evaluate unlearned"].views["forget"]) == rows
+    assert len(by_label["evaluate unlearned"].examination.views["forget"]) == rows
 
 
 # --- what a key depends on

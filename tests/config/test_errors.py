@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
+import shutil
 import subprocess
 import sys
 import time
@@ -61,6 +62,37 @@ DAMAGED: dict[str, dict[str, bytes | None]] = {
     "no_perturbed": {"retain_perturbed": lines(qa(1))},
     "empty_perturbed": {"retain_perturbed": lines(qa(1, perturbed_answer=["a", ""]))},
     "other_version": {"retain90": lines(qa(1), qa(5))},
+    "empty_array": {"full": b"[]\n"},
+    "array": {"full": b'[{"question": "Q?", "answer": "A."},\n {"question": "Q2?"}]'},
+    "broken_array": {"full": b'[{"question": "Q?",\n "answer": }]'},
+    "number": {"full": lines(qa(0), qa(1) | {"answer": 7})},
+    "list": {"full": lines(qa(0), qa(1) | {"answer": ["Answer 1."]})},
+    "null": {"full": lines(qa(0) | {"answer": None})},
+    "no_object": {"full": lines(qa(0)) + b'["Question?", "Answer."]\n'},
+    "nested": {"full": lines(qa(0)) + b"[" * 100_000 + b"\n"},
+    "not_a_number": {"full": lines(qa(0)) + b'{"question": "Q?", "answer": NaN}\n'},
+    "infinite": {"full": b'{"question": "Q?", "answer": "A.", "weight": Infinity}\n'},
+    "long_number": {"full": b'{"question": "Q?", "answer": %s}\n' % (b"1" * 5000)},
+    "twice_a_key": {"full": b'{"question": "Q?", "answer": "A.", "answer": "B."}\n'},
+    "surrogate": {"full": b'{"question": "Q\\ud800?", "answer": "A."}\n'},
+    "latin1_after_mark": {"full": b"\xef\xbb\xbf" + lines(qa(0)) + b'{"question": "\xe9"}\n'},
+    "utf16": {"full": '{"question": "Q?", "answer": "A."}\n'.encode("utf-16")},
+    "lfs": {"full": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"},
+    "repeated": {"full": lines(qa(0), qa(1), qa(1), qa(2))},
+    "twice_wrong": {"retain_perturbed": lines(judged(1) | {"perturbed_answer": ["a", "b", "a "]})},
+    "wrong_is_right": {"retain_perturbed": lines(judged(1) | {"perturbed_answer": ["Answer 1."]})},
+    "wrong_is_paraphrase": {
+        "forget10_perturbed": lines(judged(0) | {"perturbed_answer": ["No.", "It is 0."]})
+    },
+    "a_text_perturbed": {"retain_perturbed": lines(judged(1) | {"perturbed_answer": "No."})},
+    "no_paraphrase": {
+        "retain_perturbed": lines(judged(1), qa(2, perturbed_answer=["No."])),
+    },
+    "some_perturbed": {
+        "retain_perturbed": lines(qa(2, paraphrased_answer="It is 2."), judged(1)),
+    },
+    "empty_paraphrase": {"retain_perturbed": lines(judged(1) | {"paraphrased_answer": " "})},
+    "marked": {"full": b"\xef\xbb\xbf" + lines(qa(0), qa(1), qa(2)).replace(b"\n", b"\r\n")},
 }
 SIZES = ",".join(f"{name}:{content.count(b'}')}" for name, content in SOUND.items())
 
@@ -210,6 +242,49 @@ MISTAKES = {
         tofu("empty_perturbed"), "retain_perturbed.json:1", "'perturbed_answer'"
     ),
     "splits of two versions": mistake(tofu("other_version"), "retain90", "forget10", "full"),
+    "empty array": mistake(tofu("empty_array"), "full.json", "empty"),
+    "row of an array": mistake(tofu("array"), "full.json row 2", "'answer'"),
+    "array not JSON": mistake(tofu("broken_array"), "full.json:2", "JSON"),
+    "a number for an answer": mistake(tofu("number"), "full.json:2", "non-text", "'answer'"),
+    "a list for an answer": mistake(tofu("list"), "full.json:2", "non-text", "'answer'"),
+    "null for an answer": mistake(tofu("null"), "full.json:1", "non-text", "'answer'"),
+    "row not an object": mistake(tofu("no_object"), "full.json:2", "not a JSON object"),
+    "row nested without end": mistake(tofu("nested"), "full.json:2", "nested"),
+    "NaN": mistake(tofu("not_a_number"), "full.json:2", "NaN"),
+    "Infinity": mistake(tofu("infinite"), "full.json:1", "Infinity"),
+    "a number too long to read": mistake(tofu("long_number"), "full.json:1", "JSON"),
+    "a key twice": mistake(tofu("twice_a_key"), "full.json:1", "'answer'", "twice"),
+    "half of a surrogate pair": mistake(tofu("surrogate"), "full.json:1", "surrogate"),
+    "line counted behind a mark": mistake(tofu("latin1_after_mark"), "full.json:2", "UTF-8"),
+    "UTF-16": mistake(tofu("utf16"), "full.json:1", "UTF-8"),
+    "a pointer of Git LFS": mistake(tofu("lfs"), "full.json:1", "JSON"),
+    "a row twice": mistake(tofu("repeated"), "full.json:3", "repeats", "full.json:2"),
+    "a wrong answer twice": mistake(
+        tofu("twice_wrong"), "retain_perturbed.json:1", "number 3", "same as number 1"
+    ),
+    "a wrong answer that is right": mistake(
+        tofu("wrong_is_right"), "retain_perturbed.json:1", "number 1", "the 'answer'"
+    ),
+    "a wrong answer that is the paraphrase": mistake(
+        tofu("wrong_is_paraphrase"),
+        "forget10_perturbed.json:1",
+        "number 2",
+        "the 'paraphrased_answer'",
+    ),
+    "a text for a list": mistake(tofu("a_text_perturbed"), "retain_perturbed.json:1", "a list"),
+    "a paraphrase missing": mistake(
+        tofu("no_paraphrase"), "retain_perturbed.json:2 has no 'paraphrased_answer'"
+    ),
+    "perturbed answers missing": mistake(
+        tofu("some_perturbed"), "retain_perturbed.json:1 has no 'perturbed_answer'"
+    ),
+    "an empty paraphrase": mistake(
+        tofu("empty_paraphrase"), "retain_perturbed.json:1", "'paraphrased_answer'"
+    ),
+    "a file for a folder": mistake(
+        "benchmark=tofu benchmark.data_dir=@sound/full.json", "benchmark.data_dir", "not a folder"
+    ),
+    "verify not a truth value": mistake("verify=7", "verify=7", "true or false"),
 }
 
 
@@ -332,6 +407,38 @@ def test_the_fix_for_a_wrong_number_of_rows_takes_the_files_as_they_are(
     (fix,) = [word for word in told.split() if "benchmark.source.sizes" in word]
     done = unlearn(tmp_path, *command, fix)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_mark_and_carriage_returns_are_read_as_if_they_were_not_there(data: Path) -> None:
+    from unlearn_runner.data.sources import Tofu
+
+    sound, marked = (Tofu(data_dir=str(data / d), sizes=None) for d in ("sound", "marked"))
+    assert marked.read("full") == sound.read("full")
+
+
+def test_an_answer_longer_than_the_context_is_said_and_nothing_is_lost(
+    data: Path, tmp_path: Path
+) -> None:
+    # Only the tokenizer knows how long a row is, and a from-scratch model's is made by the run.
+    long = qa(1) | {"answer": "word " * 40}
+    folder = tmp_path / "data"
+    folder.mkdir()
+    for split, content in {**SOUND, "full": lines(qa(0), long, qa(2))}.items():
+        (folder / f"{split}.json").write_bytes(content)
+    (folder / "retain90.json").write_bytes(lines(long, qa(2)))
+    command = f"benchmark=tofu benchmark.data_dir={folder} benchmark.source.sizes=null"
+    for limit in ("target.train.max_length=64", "model.shape.context=64"):
+        done = unlearn(tmp_path, *PACE, *command.split(), limit, "name=long")
+        assert done.returncode == 2, done.stderr
+        said, fix = done.stderr.strip().splitlines()[-2:]
+        assert said.startswith("error: full+real_authors+world_facts row 2 has ")
+        assert "more than the 64" in said
+        assert "target.train.max_length=" in fix
+        assert "Traceback" not in done.stderr
+        status = json.loads((tmp_path / "out" / "runs" / "long" / "status.json").read_text())
+        assert status["status"] == "failed"
+        shutil.rmtree(tmp_path / "out" / "runs")
+    assert len(list((tmp_path / "out" / "store" / "pretrain").glob("*/manifest.json"))) == 2
 
 
 def test_line_separators_inside_a_json_text_do_not_end_the_line(tmp_path: Path) -> None:

@@ -60,10 +60,10 @@ def runs(root: Path) -> int:
     return len(path.read_text().splitlines()) if path.exists() else 0
 
 
-def start(root: Path, who: str, seconds: float) -> subprocess.Popen[str]:
+def start(root: Path, who: str, seconds: float, prelude: str = "") -> subprocess.Popen[str]:
     """Another process that wants the same artifact and says whether it found it."""
     code = (
-        "import sys; from pathlib import Path; import test_store\n"
+        f"{prelude}\nimport sys; from pathlib import Path; import test_store\n"
         "root, who, seconds = sys.argv[1:]\n"
         "print(test_store.bring(Path(root), who, float(seconds)))"
     )
@@ -107,11 +107,11 @@ def publish(store: Store, stage: Stage) -> Path:
 
 def test_a_published_artifact_is_a_hit_with_all_its_files_listed(store: Store, stage: Slow) -> None:
     assert store.manifest(stage) is None
-    assert not store.damaged(stage), "nothing is there, so nothing is damaged"
+    assert not store.fault(stage), "nothing is there, so nothing is damaged"
     folder = publish(store, stage)
     manifest = store.manifest(stage)
     assert manifest is not None
-    assert not store.damaged(stage)
+    assert not store.fault(stage)
     assert folder == store.root / "slow" / stage.key
     assert {name: entry["size"] for name, entry in manifest["files"].items()} == {
         "inner/more": 10,
@@ -149,7 +149,7 @@ def test_the_manifest_comes_last_and_without_it_nothing_is_visible(
     assert seen == [{"text", "more"}]
     assert not store.path(stage).exists()
     assert store.manifest(stage) is None
-    assert not store.damaged(stage)
+    assert not store.fault(stage)
 
 
 def test_two_settings_two_artifacts(store: Store, stage: Slow, tmp_path: Path) -> None:
@@ -193,13 +193,76 @@ def test_a_damaged_artifact_is_no_hit_and_is_computed_again(
     assert bring(tmp_path, "first") is False
     damage(store.path(stage))
     assert store.manifest(stage) is None
-    assert store.damaged(stage)
+    assert store.fault(stage)
     assert bring(tmp_path, "second") is False
     assert f"{store.path(stage)} is damaged" in capsys.readouterr().err
-    assert not store.damaged(stage)
+    assert not store.fault(stage)
     assert (store.path(stage) / "text").read_text() == "hello"
     assert bring(tmp_path, "third") is True
     assert runs(tmp_path) == 2
+
+
+def flip(path: Path) -> None:
+    """Changes one bit, and puts the times back: as a failing disk would."""
+    stat = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+@pytest.mark.parametrize("name", ["text", "inner/more", MANIFEST])
+def test_a_flipped_bit_in_any_small_file_is_noticed_at_once(
+    name: str, store: Store, stage: Slow
+) -> None:
+    folder = publish(store, stage)
+    flip(folder / name)
+    assert store.manifest(stage) is None
+    assert name in store.fault(stage)
+
+
+def test_every_bit_of_a_manifest_matters(store: Store, stage: Slow) -> None:
+    path = publish(store, stage) / MANIFEST
+    sound = path.read_bytes()
+    for place in range(len(sound)):
+        path.write_bytes(sound[:place] + bytes([sound[place] ^ 1]) + sound[place + 1 :])
+        assert store.manifest(stage) is None, sound[place - 20 : place + 20]
+    path.write_bytes(sound)
+    assert store.manifest(stage) is not None
+
+
+def test_a_large_file_is_hashed_when_it_is_loaded_or_verified(
+    store: Store, stage: Slow, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(store_module, "SMALL", 8)
+    folder = publish(store, stage)
+    flip(folder / "inner" / "more")
+    monkeypatch.setattr(store_module, "_digests", {})  # as a process that has just begun
+    assert store.manifest(stage) is not None, "its size is right"
+    assert Store(store.root, verify=True).manifest(stage) is None
+    monkeypatch.setattr(store_module, "_digests", {})
+    assert store.manifest(stage, load=True) is None
+    assert store.manifest(stage) is None, "what has been found out is not forgotten"
+    assert store.fault(stage) == "inner/more has other bytes than were written (sha256 differs)"
+
+
+def test_an_artifact_under_another_key_is_not_that_artifact(store: Store, stage: Slow) -> None:
+    other = Slow("slow", text="other")
+    publish(store, stage).rename(store.path(other))
+    assert store.manifest(other) is None
+    assert stage.key in store.fault(other)
+
+
+def test_a_damaged_artifact_is_replaced_under_the_eyes_of_a_reader(
+    store: Store, stage: Slow
+) -> None:
+    folder = publish(store, stage)
+    (folder / "inner" / "more").unlink()
+    with (folder / "text").open() as reader:
+        publish(store, stage)
+        assert reader.read() == "hello"
+    assert store.manifest(stage) is not None
+    assert {p.name for p in folder.parent.iterdir()} == {stage.key}
 
 
 # --- an attempt that did not end
@@ -269,6 +332,45 @@ def test_a_killed_owner_is_taken_over(store: Store, stage: Slow, tmp_path: Path)
     # What both attempts logged as step 1 is told once.
     lines = (store.path(stage) / METRICS).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == [1]
+
+
+# As on a network file system without such locks.
+NO_FLOCK = """
+import errno, fcntl
+
+def flock(*_):
+    raise OSError(errno.ENOSYS, "Function not implemented")
+
+fcntl.flock = flock
+"""
+
+
+def test_a_killed_owner_is_taken_over_where_there_is_no_flock(tmp_path: Path) -> None:
+    owner = start(tmp_path, "owner", 60.0, NO_FLOCK)
+    wait_until(lambda: runs(tmp_path) == 1)
+    waiting = start(tmp_path, "waiting", 0.0, NO_FLOCK)
+    with pytest.raises(subprocess.TimeoutExpired):
+        waiting.communicate(timeout=1.5)
+    assert runs(tmp_path) == 1
+    owner.kill()
+    owner.communicate(timeout=10)
+    assert waiting.communicate(timeout=60)[0].strip() == "False"
+    assert runs(tmp_path) == 2
+
+
+def test_a_waiting_process_says_for_what_and_for_whom_again_and_again(
+    store: Store, stage: Slow, tmp_path: Path
+) -> None:
+    quick = "import unlearn_runner.locks as locks; locks.SAY_EVERY_S = 0.2"
+    with store.locked(stage):
+        waiting = start(tmp_path, "waiting", 0.0, quick + "\nimport sys; sys.stderr = sys.stdout")
+        assert waiting.stdout is not None
+        said = [waiting.stdout.readline() for _ in range(3)]
+    waiting.communicate(timeout=20)
+    who, what = f"process {os.getpid()} (since", f"waiting for slow (slow/{stage.key})"
+    assert all(who in line and what in line for line in said), said
+    assert [line.startswith("still") for line in said] == [False, True, True]
+    assert not list(store.root.glob("slow/.*.owner"))
 
 
 # --- telemetry

@@ -77,8 +77,36 @@ def stops(tokenizer: Any, template: Prompting) -> list[int]:
 
 
 def encode_rows(tokenizer: Any, template: Prompting, rows: Rows, most: int) -> list[Encoded]:
-    """Encodes the question and answer of every row."""
-    return [encode(tokenizer, template, row.question, row.answer, most) for row in rows]
+    """Encodes the question and answer of every row, uncut; see `encode_whole`."""
+    texts = ((row.question, row.answer) for row in rows)
+    return [
+        encode_whole(tokenizer, template, question, answer, most, f"{rows.name} row {number}")
+        for number, (question, answer) in enumerate(texts, 1)
+    ]
+
+
+def encode_whole(
+    tokenizer: Any, template: Prompting, question: str, answer: str, most: int, where: str
+) -> Encoded:
+    """Encodes a row that must fit: what a cut answer scores is not what its whole would.
+
+    Raises:
+        DataError: If the row is longer than `most` tokens, naming `where` it stands.
+    """
+    row = encode(tokenizer, template, question, answer, most=1 << 30)
+    if len(row.ids) > most:
+        raise DataError(
+            f"{where} has {len(row.ids)} tokens with its end, more than the {most} that max_length "
+            f"and the model's context allow: {question[:60]!r}",
+            f"target.train.max_length={len(row.ids)} train.max_length={len(row.ids)} (of a "
+            "from-scratch model also model.pretrain.max_length), or shorten the row",
+        )
+    return row
+
+
+def room(model: Any, max_length: int) -> int:
+    """Returns how many tokens a row may have: what is set, or what the model has positions for."""
+    return min(max_length, getattr(model.config, "max_position_embeddings", max_length))
 
 
 def with_start(encoded: Sequence[Encoded], logprobs: Sequence[Any]) -> list[Encoded]:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.errors import DataError, listed, nearest
@@ -50,7 +50,7 @@ class Tofu(Source):
     def read(self, split: str) -> Rows:
         """Returns the rows of `split`, checked."""
         where, records = self._from_hub(split) if self.data_dir is None else self._from_file(split)
-        rows = Rows(split, tuple(checked(record, place) for place, record in records))
+        rows = Rows(split, checked_split(records))
         expected = (self.sizes or {}).get(split)
         if expected is not None and len(rows) != expected:
             raise DataError(
@@ -97,37 +97,91 @@ def read_json_rows(path: Path) -> list[Placed]:
     """Reads a JSON array or JSON lines; each record with the place it stands at.
 
     Raises:
-        DataError: If the file is not UTF-8 or not JSON, naming the line.
+        DataError: If the file cannot be read, is not UTF-8 or not JSON, naming the line.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        line = path.read_bytes()[: error.start].count(b"\n") + 1
-        raise DataError(f"{path}:{line} is not UTF-8 text") from None
+    text = _text(path)
     if text.lstrip().startswith("["):
-        try:
-            return [(f"{path} row {i}", record) for i, record in enumerate(json.loads(text), 1)]
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{error.lineno} is not valid JSON: {error.msg}") from None
-    records = []
-    # Not splitlines: a JSON text may hold other line separators than the newline.
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            records.append((f"{path}:{number}", json.loads(line)))
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{number} is not valid JSON: {error.msg}") from None
-    if not records:
+        found = [(f"{path} row {i}", record) for i, record in enumerate(_json(text, path), 1)]
+    else:
+        # Not splitlines: a JSON text may hold other line separators than the newline.
+        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+        found = [(f"{path}:{i}", _json(line, path, i)) for i, line in lines]
+    if not found:
         raise DataError(f"{path} is empty")
-    return records
+    return found
+
+
+def _text(path: Path) -> str:
+    try:
+        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark some editors begin with
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise DataError(
+            f"{path}:{line} is not UTF-8 text", f"iconv -f latin1 -t utf-8 {path.name}, if it is"
+        ) from None
+
+
+def _json(text: str, path: Path, line: int | None = None) -> Any:
+    """Returns what a whole file, or the given line of it, says in JSON by the standard alone."""
+    where = path if line is None else f"{path}:{line}"
+    try:
+        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
+    except json.JSONDecodeError as error:
+        at = f"{path}:{error.lineno if line is None else line}"
+        raise DataError(f"{at} is not valid JSON: {error.msg}") from None
+    except RecursionError:
+        raise DataError(f"{where} is not valid JSON for us: it is nested too deeply") from None
+    except ValueError as error:
+        raise DataError(f"{where} is not valid JSON: {error}") from None
+
+
+def _no_number(name: str) -> NoReturn:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} stands twice in one object")
+    return dict(pairs)
+
+
+def checked_split(records: Iterable[Placed]) -> tuple[QA, ...]:
+    """Returns the rows of a split, each checked, and checked against each other.
+
+    Raises:
+        DataError: If a row is malformed, repeats another, or lacks what others have.
+    """
+    rows: list[QA] = []
+    places: dict[tuple[str, str], str] = {}
+    for where, record in records:
+        row = checked(record, where)
+        # TOFU asks one question of two authors: only question and answer together are a row.
+        first = places.setdefault((row.question, row.answer), where)
+        if first != where:
+            raise DataError(f"{where} repeats the question and answer of {first}")
+        for name, there, expected in (
+            ("paraphrased_answer", row.paraphrased_answer, rows and rows[0].paraphrased_answer),
+            ("perturbed_answer", row.perturbed_answers, rows and rows[0].perturbed_answers),
+        ):
+            if rows and bool(there) != bool(expected):
+                other = next(iter(places.values()))
+                lacks, has = (other, where) if there else (where, other)
+                raise DataError(f"{lacks} has no {name!r}, but {has} has: all rows or none must")
+        rows.append(row)
+    return tuple(rows)
 
 
 def checked(record: object, where: str) -> QA:
     """Returns the row that a record of TOFU's schema describes.
 
     Raises:
-        DataError: If a key is missing, empty or of the wrong type.
+        DataError: If a key is missing, empty or of the wrong type, or a wrong answer is right.
     """
     if not isinstance(record, Mapping):
         raise DataError(f"{where} is not a JSON object with question and answer")
@@ -142,4 +196,21 @@ def checked(record: object, where: str) -> QA:
     paraphrase = record.get("paraphrased_answer")
     if paraphrase is not None and (not isinstance(paraphrase, str) or not paraphrase.strip()):
         raise DataError(f"{where} has an empty or non-text 'paraphrased_answer'")
-    return QA(record["question"], record["answer"], paraphrase, tuple(wrong))
+    row = QA(record["question"], record["answer"], paraphrase, tuple(wrong))
+    _check_answers(row, where)
+    return row
+
+
+def _check_answers(row: QA, where: str) -> None:
+    """Refuses answers that a comparison of right and wrong ones could not tell apart."""
+    seen: dict[str, str] = {}
+    right = [("answer", row.answer), ("paraphrased_answer", row.paraphrased_answer or "")]
+    for text in (row.question, *(text for _, text in right), *row.perturbed_answers):
+        if any("\ud800" <= character <= "\udfff" for character in text):
+            raise DataError(f"{where} holds half of a surrogate pair, which is no text")
+    for name, text in right:
+        seen.setdefault(text.strip(), f"the {name!r}")
+    for number, text in enumerate(row.perturbed_answers, 1):
+        same = seen.setdefault(text.strip(), f"number {number}")
+        if same != f"number {number}":
+            raise DataError(f"{where}: 'perturbed_answer' number {number} is the same as {same}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -145,11 +146,13 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: str = "float32") -> No
     """Saves model and tokenizer as an ordinary safetensors folder.
 
     Args:
-        model: A transformers model; left in `dtype`.
+        model: A transformers model; left as it is.
         tokenizer: Saved beside it.
         folder: Where.
         dtype: Number format of the stored weights: "float32", "bf16" or "float16".
     """
-    model = model.to({"bf16": torch.bfloat16, "float16": torch.float16}.get(dtype, torch.float32))
+    wanted = {"bf16": torch.bfloat16, "float16": torch.float16}.get(dtype, torch.float32)
+    if model.dtype != wanted:
+        model = deepcopy(model).to(wanted)
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)

@@ -35,18 +35,25 @@ class Examination:
             folder: Where the evidence goes.
             title: What the progress is called.
         """
-        from unlearn_runner.data.encode import encode, encode_rows, stops
+        from unlearn_runner.data.encode import encode_rows, encode_whole, room, stops
         from unlearn_runner.probes.evidence import answers, write_generations, write_logprobs
         from unlearn_runner.probes.generations import generate
         from unlearn_runner.probes.logprobs import probe
 
-        size, most = self.batch_size, self.max_length
+        size, most = self.batch_size, room(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
             asked = answers(rows)
             encoded = [
-                encode(tokenizer, self.template, rows[i].question, text, most)
-                for i, _, _, text in asked
+                encode_whole(
+                    tokenizer,
+                    self.template,
+                    rows[i].question,
+                    text,
+                    most,
+                    f"{rows.name} row {i + 1}, {role} answer",
+                )
+                for i, role, _, text in asked
             ]
             pad = tokenizer.pad_token_id
             probed = probe(model, encoded, pad, size, f"{title}, {name} answers")

@@ -36,7 +36,7 @@ class StartNumbers(Stage):
 
     def run(self, work: Work) -> Outcome:
         """Runs the log-probability probe over the answers."""
-        from unlearn_runner.data.encode import encode_rows
+        from unlearn_runner.data.encode import encode_rows, room
         from unlearn_runner.models.load import load_model, load_tokenizer
         from unlearn_runner.probes.evidence import Asked, write_logprobs
         from unlearn_runner.probes.logprobs import probe
@@ -45,7 +45,7 @@ class StartNumbers(Stage):
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, self.precision, session.device, session.attention).eval()
-        encoded = encode_rows(tokenizer, self.template, self.rows, self.max_length)
+        encoded = encode_rows(tokenizer, self.template, self.rows, room(model, self.max_length))
         with session.autocast(self.precision):
             probed = probe(model, encoded, tokenizer.pad_token_id, self.batch_size, self.label)
         asked: list[Asked] = [(i, "answer", 0, row.answer) for i, row in enumerate(self.rows)]

@@ -42,7 +42,7 @@ class Unlearn(Stage):
 
     def run(self, work: Work) -> Outcome:
         """Loads the start model, trains, saves."""
-        from unlearn_runner.data.encode import encode_rows, with_start
+        from unlearn_runner.data.encode import encode_rows, room, with_start
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import load_model, load_tokenizer, save
         from unlearn_runner.stages import start
@@ -58,15 +58,12 @@ class Unlearn(Stage):
         held = None
         if needs_start_model(watched):
             held = load_model(folder, recipe.precision, session.device, session.attention).eval()
-        forget = encode_rows(tokenizer, self.template, self.forget, recipe.max_length)
+        most = room(model, recipe.max_length)
+        forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_numbers is not None:
             forget = with_start(forget, start.read(work.path(self.start_numbers)))
         wants_retain = any(term.split == "retain" for term in watched)
-        retain = (
-            encode_rows(tokenizer, self.template, self.retain, recipe.max_length)
-            if wants_retain
-            else []
-        )
+        retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
             models=Models(model, held, partial(session.autocast, recipe.precision)),
             terms=terms,
