@@ -71,7 +71,7 @@ class Place:
         stages = plan(run)
         if only:
             end = [s.label for s in stages.stages].index(only) + 1
-            stages = Plan(stages.stages[:end], {})
+            stages = Plan(stages.stages[:end], {}, wanted=stages.stages[end - 1 : end])
         store = Store(self.folder / "store", run.verify)
         return execute(stages, store, record or Record(self.folder / "run"), run.parallel)
 
@@ -205,7 +205,7 @@ def test_a_killed_run_is_taken_over_at_once(good: Place, tmp_path: Path) -> None
     shutil.copytree(good.folder / "store" / "pretrain", tmp_path / "store" / "pretrain")
     partial = "store/finetune/.*.partial/checkpoints"
     owner = start(tmp_path, *long, "name=owner")
-    wait_until(lambda: any(tmp_path.glob(f"{partial}/checkpoint.pt")))
+    wait_until(lambda: any(tmp_path.glob(f"{partial}/step-*.pt")))
     waiting = start(tmp_path, *long, "name=waiting")
     said = iter(waiting.stderr or ())
     assert any(f"process {owner.pid} (since" in line for line in said), "it says whom it waits for"
@@ -259,8 +259,8 @@ def test_the_last_good_checkpoint_outlives_a_full_disk(good: Place, copy: Place)
     (*_, whole) = good.run(*long, only="unlearn")
 
     class Filling(Record):
-        def line(self, facts: dict[str, Any]) -> None:
-            super().line(facts)
+        def line(self, facts: dict[str, Any], *more: Any) -> None:
+            super().line(facts, *more)
             if facts["step"] == 5:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (120_000, hard))
 

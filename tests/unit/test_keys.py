@@ -213,7 +213,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         NOTHING,
     ),
     "progress and messages": (("progress.py", "= 20.0", "= 10.0"), none, NOTHING),
-    "the store": (("store.py", "1 << 20", "1 << 21"), none, NOTHING),
+    "the store": (("store.py", "4 << 20", "8 << 20"), none, NOTHING),
     "a comment in a loss": (
         (
             LOSSES,
