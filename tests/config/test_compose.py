@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from mistakes import MODELS
 from omegaconf import OmegaConf
 
 from unlearn_runner import naming
@@ -80,9 +81,8 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     if needs_tofu(override):
         overrides.append(f"benchmark.data_dir={tofu}")
     if override == "model=hf":
-        for name in ("model.safetensors", "tokenizer.json"):  # a plan looks for them, no further
-            (folder / name).write_text("{}")
-        (folder / "config.json").write_text('{"model_type": "llama"}')
+        for name, text in MODELS["model"].items():
+            (folder / name).write_text(text)
         overrides.append(f"model.path={folder}")
     return overrides
 

@@ -29,8 +29,12 @@ def wanting(folder: Path) -> str:
     missing = [name for name in _shards(folder) if not (folder / name).is_file()]
     if missing:
         return f"{missing[0]} is missing"
-    if not list(folder.glob("*.safetensors")):
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
         return "it has no .safetensors weights (other formats are not read: they can hold code)"
+    broken = next(((path, fault) for path in weights if (fault := _cut(path))), None)
+    if broken:
+        return f"{broken[0].name} {broken[1]}"
     if not any((folder / n).is_file() for n in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         return "it has no tokenizer"
     return ""
@@ -77,6 +81,26 @@ def _content(path: Path) -> bytes:
             file.seek(i * (size - SAMPLE) // (SAMPLES - 1))
             found.update(file.read(SAMPLE))
         return found.digest()
+
+
+def _cut(path: Path) -> str:
+    """Returns what is wrong with a weight file's length; a download that stopped shows there.
+
+    A safetensors file is the length of its header (8 bytes, little endian), the header (JSON, where
+    each tensor's bytes stand), and the bytes.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                return "is not a safetensors file, or is cut short"
+            tensors = json.loads(file.read(length))
+        ends = [entry["data_offsets"][1] for n, entry in tensors.items() if n != "__metadata__"]
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return "is not a safetensors file"
+    whole = 8 + length + max(ends, default=0)
+    return "" if size == whole else f"has {size} bytes instead of {whole}: it was not copied whole"
 
 
 def _shards(folder: Path) -> set[str]:

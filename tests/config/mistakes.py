@@ -1,0 +1,405 @@
+"""Mistakes that people make with the commands, their data and their models, and what is answered.
+
+A table of commands; `@name` in one stands for a damaged folder or file of that name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+# --- a folder of TOFU's files in miniature, and ways to damage it
+
+
+def qa(number: int, **more: Any) -> dict[str, Any]:
+    return {"question": f"Question {number}?", "answer": f"Answer {number}.", **more}
+
+
+def judged(number: int) -> dict[str, Any]:
+    return qa(number, paraphrased_answer=f"It is {number}.", perturbed_answer=[f"No, {number}."])
+
+
+def lines(*rows: Mapping[str, Any]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+SOUND = {
+    "full": lines(qa(0), qa(1), qa(2)),
+    "forget10": lines(qa(0)),
+    "retain90": lines(qa(1), qa(2)),
+    "forget10_perturbed": lines(judged(0)),
+    "retain_perturbed": lines(judged(1)),
+    "real_authors": lines(qa(3)),
+    "world_facts": lines(qa(4)),
+    "real_authors_perturbed": lines(judged(3)),
+    "world_facts_perturbed": lines(judged(4)),
+}
+DAMAGED: dict[str, dict[str, bytes | None]] = {
+    "sound": {},
+    "no_file": {"retain90": None},
+    "no_answer": {"full": lines(qa(0), {"question": "And?"})},
+    "empty_answer": {"full": lines(qa(0), qa(1) | {"answer": "  "})},
+    "blank_line": {"full": b"\n" + lines(qa(0), {"question": "And?"})},
+    "not_json": {"full": lines(qa(0)) + b'{"question": \n'},
+    "not_utf8": {"full": lines(qa(0)) + b'{"question": "\xe9t\xe9"}\n'},
+    "nothing": {"full": b""},
+    "no_perturbed": {"retain_perturbed": lines(qa(1))},
+    "empty_perturbed": {"retain_perturbed": lines(qa(1, perturbed_answer=["a", ""]))},
+    "other_version": {"retain90": lines(qa(1), qa(5))},
+    "empty_array": {"full": b"[]\n"},
+    "array": {"full": b'[{"question": "Q?", "answer": "A."},\n {"question": "Q2?"}]'},
+    "broken_array": {"full": b'[{"question": "Q?",\n "answer": }]'},
+    "number": {"full": lines(qa(0), qa(1) | {"answer": 7})},
+    "list": {"full": lines(qa(0), qa(1) | {"answer": ["Answer 1."]})},
+    "null": {"full": lines(qa(0) | {"answer": None})},
+    "no_object": {"full": lines(qa(0)) + b'["Question?", "Answer."]\n'},
+    "nested": {"full": lines(qa(0)) + b"[" * 100_000 + b"\n"},
+    "not_a_number": {"full": lines(qa(0)) + b'{"question": "Q?", "answer": NaN}\n'},
+    "infinite": {"full": b'{"question": "Q?", "answer": "A.", "weight": Infinity}\n'},
+    "long_number": {"full": b'{"question": "Q?", "answer": %s}\n' % (b"1" * 5000)},
+    "twice_a_key": {"full": b'{"question": "Q?", "answer": "A.", "answer": "B."}\n'},
+    "surrogate": {"full": b'{"question": "Q\\ud800?", "answer": "A."}\n'},
+    "latin1_after_mark": {"full": b"\xef\xbb\xbf" + lines(qa(0)) + b'{"question": "\xe9"}\n'},
+    "utf16": {"full": '{"question": "Q?", "answer": "A."}\n'.encode("utf-16")},
+    "lfs": {"full": b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n"},
+    "repeated": {"full": lines(qa(0), qa(1), qa(1), qa(2))},
+    "twice_wrong": {"retain_perturbed": lines(judged(1) | {"perturbed_answer": ["a", "b", "a "]})},
+    "wrong_is_right": {"retain_perturbed": lines(judged(1) | {"perturbed_answer": ["Answer 1."]})},
+    "wrong_is_paraphrase": {
+        "forget10_perturbed": lines(judged(0) | {"perturbed_answer": ["No.", "It is 0."]})
+    },
+    "a_text_perturbed": {"retain_perturbed": lines(judged(1) | {"perturbed_answer": "No."})},
+    "no_paraphrase": {
+        "retain_perturbed": lines(judged(1), qa(2, perturbed_answer=["No."])),
+    },
+    "some_perturbed": {
+        "retain_perturbed": lines(qa(2, paraphrased_answer="It is 2."), judged(1)),
+    },
+    "empty_paraphrase": {"retain_perturbed": lines(judged(1) | {"paraphrased_answer": " "})},
+    "marked": {"full": b"\xef\xbb\xbf" + lines(qa(0), qa(1), qa(2)).replace(b"\n", b"\r\n")},
+}
+SIZES = ",".join(f"{name}:{content.count(b'}')}" for name, content in SOUND.items())
+
+
+def tofu(damage: str, sizes: str = f"{{{SIZES}}}") -> str:
+    """A command that reads the damaged folder, expecting as many rows as the sound files have."""
+    return f"benchmark=tofu benchmark.data_dir=@{damage} benchmark.source.sizes={sizes}"
+
+
+# --- the table
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """A command, `unlearn` where it names none, and what the answer must contain."""
+
+    command: str
+    says: tuple[str, ...]
+    env: dict[str, str] = field(default_factory=dict)
+    written: dict[str, str] = field(default_factory=dict)
+    """Files that are there before the command, below its working folder."""
+
+
+def mistake(command: str, *says: str, **more: Any) -> Mistake:
+    return Mistake(command, says, **more)
+
+
+MISTAKES = {
+    # names
+    "group mistyped": mistake("methd=ga", "methd", "method=ga"),
+    "option mistyped": mistake("method=npoo", "method=npoo", "ga, gd, kl, npo", "method=npo"),
+    "option in capitals": mistake("method=NPO", "method=NPO", "fix: method=npo"),
+    "option of a rectifier mistyped": mistake("rectifier=gruu", "gru, none", "fix: rectifier=gru"),
+    "debug mistyped": mistake("debug=tinny", "debug=tinny", "fix: debug=tiny"),
+    "option null": mistake("method=null", "method", "ga, gd, kl, npo"),
+    "option a number": mistake("method=5", "method=5", "ga, gd, kl, npo"),
+    "option a list": mistake("method=[ga,npo]", "method", "-m method=ga,npo"),
+    "key mistyped": mistake("train.lrr=1", "train.lrr", "known here", "fix: train.lr=1"),
+    "group of a key mistyped": mistake("rectifer.gamma=1", "rectifer.gamma", "rectifier.gamma=1"),
+    "bare key": mistake("gamma=0.5", "gamma", "fix: rectifier.gamma=0.5"),
+    "deep key mistyped": mistake("method.retain.los=kl", "method.retain.los", "method.retain.loss"),
+    "key of another option": mistake("method.beta=0.1", "method.beta", "reduction"),
+    "key of the other rectifier": mistake("rectifier=none rectifier.gamma=1", "rectifier.gamma"),
+    # prefixes
+    "added key": mistake("+foo=1", "foo is not a setting", "output_dir"),
+    "added key in a group": mistake("+train.foo=1", "train.foo is not a setting", "batch_size"),
+    "forced key": mistake("++train.lrr=1", "train.lrr is not a setting", "fix: train.lr="),
+    "added key that is there": mistake("+train.lr=1", "train.lr"),
+    "added group": mistake("+method=npo", "+method", "fix: method=npo"),
+    "forced group": mistake("++method=npo", "method", "fix: method=npo"),
+    "removed group": mistake("~method", "method"),
+    "removed group with defaults": mistake("~train", "train"),
+    "removed group mistyped": mistake("~methd", "methd", "fix: method="),
+    # types and ranges
+    "text for a number": mistake("train.lr=fast", "train.lr=fast", "a number > 0"),
+    "text for an integer": mistake("train.batch_size=x", "train.batch_size=x", "a whole number"),
+    "fraction for an integer": mistake("train.batch_size=1.5", "train.batch_size=1.5", ">= 1"),
+    "truth value for an integer": mistake("train.batch_size=true", "train.batch_size", ">= 1"),
+    "truth value for a number": mistake("train.lr=true", "train.lr", "a number > 0"),
+    "nothing for a number": mistake("train.lr=", "train.lr=", "a number > 0"),
+    "null for a number": mistake("train.lr=null", "train.lr", "a number > 0"),
+    "number for a truth value": mistake("overwrite=7", "overwrite=7", "true or false"),
+    "value for a group": mistake("target.train=5", "target.train", "Recipe"),
+    "gamma 0": mistake("rectifier.gamma=0", "rectifier.gamma=0", "> 0 and <= 1"),
+    "gamma 2": mistake("rectifier.gamma=2", "rectifier.gamma=2", "> 0 and <= 1"),
+    "tau 0": mistake("rectifier.tau=0", "rectifier.tau=0", "> 0", "null"),
+    "negative rate": mistake("train.lr=-1", "train.lr=-1", "a number > 0"),
+    "rate not a number": mistake("train.lr=nan", "train.lr=nan", "a number > 0"),
+    "batch of none": mistake("train.batch_size=0", "train.batch_size=0", ">= 1"),
+    "negative seed": mistake("seed=-1", "seed=-1", "a whole number >= 0"),
+    "nested range": mistake("method=npo method.beta=0", "method.beta=0", "a number > 0"),
+    "one beta": mistake("train.betas=[0.9]", "train.betas", "0.9"),
+    "odd head size": mistake("model.shape.num_heads=3", "model.shape.num_heads=3"),
+    "choice mistyped": mistake("rectifier.clip=aftr", "after or before", "rectifier.clip=after"),
+    "nested choice mistyped": mistake(
+        "method.retain.loss=nnl", "method.retain.loss=nnl", "none or nll or kl", "loss=nll"
+    ),
+    "device mistyped": mistake("parallel.device=gpu", "parallel.device=gpu", "auto or cpu or cuda"),
+    # values that are not there
+    "missing value": mistake("train.lr=???", "train.lr"),
+    "interpolation to nowhere": mistake("seed=${nope.x}", "seed", "nope.x"),
+    "environment variable": mistake("seed=${oc.env:NO_SUCH}", "seed", "NO_SUCH"),
+    # the form of the command
+    "no equals sign": mistake("npo", "npo", "KEY=VALUE"),
+    "group without a value": mistake("method", "method", "fix: method="),
+    "no key": mistake("=5", "=5"),
+    "bracket left open": mistake("train.betas=[0.9", "[0.9"),
+    "unknown flag": mistake("--metod=npo", "--metod=npo"),
+    "unknown short flag": mistake("-x", "-x"),
+    "several options": mistake("method=ga,npo", "method=ga,npo", "-m method=ga,npo"),
+    "several values": mistake("seed=1,2", "seed=1,2", "-m seed=1,2"),
+    "sweep over an unknown option": mistake("-m method=npo,gaa", "method=gaa", "fix: method=ga"),
+    "name outside": mistake("name=../x", "name='../x'", "allowed: letters", "fix: name=x"),
+    "hidden name": mistake("name=.x", "name='.x'", "fix: name=x"),
+    "one of two ranks": mistake(
+        "seed=1",
+        "2 ranks",
+        "start it plainly: unlearn",
+        "seed=1",
+        env={"RANK": "1", "WORLD_SIZE": "2"},
+    ),
+    "name taken": mistake(
+        "name=mine",
+        "name=mine",
+        "another configuration",
+        "overwrite=true",
+        written={"out/runs/mine/config.yaml": "seed: 7\n"},
+    ),
+    # classes
+    "class of a stranger": mistake(
+        "method._target_=os.system", "method._target_=os.system", "unlearn_runner", "trusted=[os]"
+    ),
+    "class of another kind": mistake(
+        "method._target_=unlearn_runner.rectifiers.gru.GRU", "method._target_", "Method"
+    ),
+    "class that is not there": mistake(
+        "method._target_=unlearn_runner.methods.ga.GAA", "method._target_", "methods.ga.GAA"
+    ),
+    "module that is not there": mistake(
+        "method._target_=unlearn_runner.gaa.GA", "method._target_", "unlearn_runner.gaa"
+    ),
+    "class without a module": mistake("method._target_=GA", "method._target_", "package.module"),
+    "trusted not a list": mistake("trusted=os", "trusted=os", "trusted=[my_package]"),
+    # data
+    "forget split": mistake(
+        "benchmark.forget=forget11", "benchmark.forget=forget11", "forget05, forget10"
+    ),
+    "split that is not there": mistake("benchmark.full=ful", "ful", "forget10"),
+    "folder for a generator": mistake("benchmark.data_dir=.", "benchmark.data_dir", "tofu"),
+    "no data folder": mistake(
+        "benchmark=tofu benchmark.data_dir=nope", "benchmark.data_dir=nope", "full.json"
+    ),
+    "no data file": mistake(tofu("no_file"), "retain90.json", "forget10"),
+    "row without an answer": mistake(tofu("no_answer"), "full.json:2", "'answer'"),
+    "row with an empty answer": mistake(tofu("empty_answer"), "full.json:2", "empty", "'answer'"),
+    "line counted with blank ones": mistake(tofu("blank_line"), "full.json:3", "'answer'"),
+    "row not JSON": mistake(tofu("not_json"), "full.json:2", "JSON"),
+    "row not UTF-8": mistake(tofu("not_utf8"), "full.json:2", "UTF-8"),
+    "empty file": mistake(tofu("nothing"), "full.json", "empty"),
+    "wrong number of rows": mistake(
+        tofu("sound", "{retain90:7}"), "full.json has 3 rows", "4000", "benchmark.source.sizes"
+    ),
+    "no perturbed answers": mistake(
+        tofu("no_perturbed"), "retain_perturbed", "1", "'perturbed_answer'"
+    ),
+    "an empty perturbed answer": mistake(
+        tofu("empty_perturbed"), "retain_perturbed.json:1", "'perturbed_answer'"
+    ),
+    "splits of two versions": mistake(tofu("other_version"), "retain90", "forget10", "full"),
+    "empty array": mistake(tofu("empty_array"), "full.json", "empty"),
+    "row of an array": mistake(tofu("array"), "full.json row 2", "'answer'"),
+    "array not JSON": mistake(tofu("broken_array"), "full.json:2", "JSON"),
+    "a number for an answer": mistake(tofu("number"), "full.json:2", "non-text", "'answer'"),
+    "a list for an answer": mistake(tofu("list"), "full.json:2", "non-text", "'answer'"),
+    "null for an answer": mistake(tofu("null"), "full.json:1", "non-text", "'answer'"),
+    "row not an object": mistake(tofu("no_object"), "full.json:2", "not a JSON object"),
+    "row nested without end": mistake(tofu("nested"), "full.json:2", "nested"),
+    "NaN": mistake(tofu("not_a_number"), "full.json:2", "NaN"),
+    "Infinity": mistake(tofu("infinite"), "full.json:1", "Infinity"),
+    "a number too long to read": mistake(tofu("long_number"), "full.json:1", "JSON"),
+    "a key twice": mistake(tofu("twice_a_key"), "full.json:1", "'answer'", "twice"),
+    "half of a surrogate pair": mistake(tofu("surrogate"), "full.json:1", "surrogate"),
+    "line counted behind a mark": mistake(tofu("latin1_after_mark"), "full.json:2", "UTF-8"),
+    "UTF-16": mistake(tofu("utf16"), "full.json:1", "UTF-8"),
+    "a pointer of Git LFS": mistake(tofu("lfs"), "full.json:1", "JSON"),
+    "a row twice": mistake(tofu("repeated"), "full.json:3", "repeats", "full.json:2"),
+    "a wrong answer twice": mistake(
+        tofu("twice_wrong"), "retain_perturbed.json:1", "number 3", "same as number 1"
+    ),
+    "a wrong answer that is right": mistake(
+        tofu("wrong_is_right"), "retain_perturbed.json:1", "number 1", "the 'answer'"
+    ),
+    "a wrong answer that is the paraphrase": mistake(
+        tofu("wrong_is_paraphrase"),
+        "forget10_perturbed.json:1",
+        "number 2",
+        "the 'paraphrased_answer'",
+    ),
+    "a text for a list": mistake(tofu("a_text_perturbed"), "retain_perturbed.json:1", "a list"),
+    "a paraphrase missing": mistake(
+        tofu("no_paraphrase"), "retain_perturbed.json:2 has no 'paraphrased_answer'"
+    ),
+    "perturbed answers missing": mistake(
+        tofu("some_perturbed"), "retain_perturbed.json:1 has no 'perturbed_answer'"
+    ),
+    "an empty paraphrase": mistake(
+        tofu("empty_paraphrase"), "retain_perturbed.json:1", "'paraphrased_answer'"
+    ),
+    "a file for a folder": mistake(
+        "benchmark=tofu benchmark.data_dir=@sound/full.json", "benchmark.data_dir", "not a folder"
+    ),
+    "verify not a truth value": mistake("verify=7", "verify=7", "true or false"),
+}
+
+
+# --- models, logs and stores that are no such thing
+
+EMPTY = "\x02" + "\0" * 7 + "{}"  # a safetensors file without tensors
+_CONFIG = '{"model_type": "llama"}'
+_WHOLE = {"config.json": _CONFIG, "model.safetensors": EMPTY, "tokenizer.json": "{}"}
+MODELS: dict[str, dict[str, str]] = {
+    "model": _WHOLE,
+    "no_config": {k: v for k, v in _WHOLE.items() if k != "config.json"},
+    "no_weights": {k: v for k, v in _WHOLE.items() if k != "model.safetensors"},
+    "no_tokenizer": {k: v for k, v in _WHOLE.items() if k != "tokenizer.json"},
+    "config_no_json": {**_WHOLE, "config.json": "model_type: llama"},
+    "config_no_type": {**_WHOLE, "config.json": "{}"},
+    "config_a_list": {**_WHOLE, "config.json": "[1]"},
+    "text": {**_WHOLE, "model.safetensors": "version https://git-lfs.github.com/spec/v1"},
+    "cut": {**_WHOLE, "model.safetensors": EMPTY.replace("{}", "{    ")},
+    "short": {
+        **_WHOLE,
+        "model.safetensors": "\x1e" + "\0" * 7 + '{"a": {"data_offsets": [0,4]}}abc',
+    },
+    "pickled": {"config.json": _CONFIG, "pytorch_model.bin": "", "tokenizer.json": "{}"},
+    "no_shard": {
+        **_WHOLE,
+        "model.safetensors.index.json": '{"weight_map": {"a": "model-00002-of-00002.safetensors"}}',
+    },
+}
+"""Files of model folders; a plan looks at these and no further."""
+
+LOGS: dict[str, bytes] = {
+    "empty.json": b"",
+    "cut.json": b'{"forget_Q_A_Prob": {"value_by_index": {"0": {"prob": 0.1',
+    "latin1.json": b'{"a": "\xe9"}',
+    "list.json": b"[]",
+    "other.json": b'{"accuracy": 0.5}',
+    "nested.json": b"[" * 100_000,
+    "not_a_number.json": b'{"eval_log.json": {"avg_gt_loss": {"0": NaN}}}',
+    "pickle.json": b"\x80\x04\x95",
+}
+"""Files given as evaluation logs."""
+
+MISTAKES |= {
+    "no model folder": mistake("target.path=nope", "target.path=", "nope", "it is not a folder"),
+    "no hub": mistake(
+        "target.path=nobody/nothing",
+        "target.path: nobody/nothing",
+        "scripts/fetch.py",
+        env={"HF_HUB_OFFLINE": "1"},
+    ),
+    "model without config": mistake("target.path=@no_config", "target.path=", "no config.json"),
+    "model without weights": mistake("reference.path=@no_weights", "reference.path", ".safetens"),
+    "model without tokenizer": mistake("target.path=@no_tokenizer", "it has no tokenizer"),
+    "model config not JSON": mistake("target.path=@config_no_json", "config.json", "JSON"),
+    "model config without a type": mistake("target.path=@config_no_type", "no model_type"),
+    "model config a list": mistake("target.path=@config_a_list", "no model_type"),
+    "pickled weights": mistake("target.path=@pickled", "no .safetensors weights"),
+    "weights that are text": mistake("target.path=@text", "not a safetensors file"),
+    "a header cut short": mistake("target.path=@cut", "not a safetensors file"),
+    "weights cut short": mistake("reference.path=@short", "has 41 bytes instead of 42"),
+    "a shard missing": mistake("target.path=@no_shard", "model-00002-of-00002.safetensors is miss"),
+    "a file for a model": mistake("target.path=@model/config.json", "it is not a folder"),
+    "a folder at a revision": mistake(
+        "target.path=@model target.revision=main", "target.revision=main", "no revisions"
+    ),
+    "model without a path": mistake("model=hf", "model.path must be set", "model.path=FOLDER"),
+    "two references": mistake(
+        "reference.path=@model reference.log=@empty.json", "reference.path and reference.log"
+    ),
+    "no log": mistake("reference.log=nope.json", "nope.json"),
+    "log empty": mistake("reference.log=@empty.json", "empty.json"),
+    "log of something else": mistake("reference.log=@other.json", "other.json"),
+    "log a folder": mistake("reference.log=@model", "model"),
+    # scores along the way, what is kept, trackers
+    "every now and then": mistake(
+        "evaluate.every=sometimes", "evaluate.every=sometimes", "evaluate.every=1epoch"
+    ),
+    "every zero steps": mistake("evaluate.every=0", "evaluate.every=0", ">= 1"),
+    "every zero epochs": mistake("evaluate.every=0epochs", "evaluate.every=0epochs"),
+    "keep mistyped": mistake("keep=everything", "keep=everything", "scores or model or check"),
+    "checkpoints at no step": mistake("keep=checkpoints", "evaluate.every", "keep=model"),
+    "dtype mistyped": mistake("save_dtype=fp16", "save_dtype=fp16", "float16"),
+    "tracker mistyped": mistake("tracker=wandbb", "tracker=wandbb", "fix: tracker=wandb"),
+    "tracker mode": mistake(
+        "tracker=wandb tracker.mode=onlin", "tracker.mode=onlin", "tracker.mode=online"
+    ),
+    # unlearn-score
+    "score nothing": mistake("unlearn-score", "LOG"),
+    "score a missing log": mistake("unlearn-score nope.json", "nope.json"),
+    "score an empty log": mistake("unlearn-score @empty.json", "empty.json"),
+    "score a cut log": mistake("unlearn-score @cut.json", "cut.json"),
+    "score no UTF-8": mistake("unlearn-score @latin1.json", "latin1.json", "UTF-8"),
+    "score a list": mistake("unlearn-score @list.json", "list.json"),
+    "score something else": mistake("unlearn-score @other.json", "other.json"),
+    "score without end": mistake("unlearn-score @nested.json", "nested.json"),
+    "score NaN": mistake("unlearn-score @not_a_number.json", "not_a_number.json"),
+    "score a pickle": mistake("unlearn-score @pickle.json", "pickle.json"),
+    "score a model": mistake("unlearn-score @model", "model"),
+    "score's flag mistyped": mistake("unlearn-score x.json --jsn", "--jsn"),
+    "score's mean mistyped": mistake("unlearn-score x.json --mean harmonic", "harmonic"),
+    # unlearn-store
+    "store what": mistake("unlearn-store", "ls|gc|verify"),
+    "store command mistyped": mistake("unlearn-store lst", "lst", "ls"),
+    "no store": mistake("unlearn-store ls nope", "there is no store at nope"),
+    "store's outputs": mistake(
+        "unlearn-store ls store", "fix: unlearn-store ls store/store", written={"store/store/x": ""}
+    ),
+    "age without a unit": mistake(
+        "unlearn-store gc store --older 30", "--older 30", "--older 30d", written={"store/x": ""}
+    ),
+    "kind mistyped": mistake(
+        "unlearn-store gc store --kind unlern",
+        "--kind unlern",
+        "fix: --kind unlearn",
+        written={"store/unlearn/x": ""},
+    ),
+    "unused by no run": mistake(
+        "unlearn-store gc store --unused", "no run folder", "--outputs", written={"store/x": ""}
+    ),
+    "outputs that are not there": mistake(
+        "unlearn-store ls store --outputs nope", "--outputs nope", written={"store/x": ""}
+    ),
+}
+
+# Only loading the weights shows these. What had been made before them stays as it was.
+LATE = {
+    "weights of another architecture": mistake("target.path=@architecture", "lacks weights of its"),
+    "weights of other sizes": mistake("target.path=@sizes", "size", "@sizes"),
+    "a tokenizer that is none": mistake("target.path=@model", "the tokenizer in", "cannot be load"),
+    "a tokenizer without an end": mistake("target.path=@endless", "end-of-sequence"),
+    "a model of another kind": mistake("target.path=@encoder", "@encoder"),
+}
