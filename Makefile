@@ -19,10 +19,10 @@ demo: install  ## fine-tune, unlearn with GRU, evaluate on the embedded benchmar
 	$(BIN)/unlearn
 
 test: install  ## the default tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test-long: install  ## the tests that take minutes
-	$(BIN)/python -m pytest -m long
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .
