@@ -33,7 +33,7 @@ class Tick:
     """Advances one piece of work and says what is worth seeing."""
 
     def __init__(self, title: str, total: int, bar: Progress | None) -> None:
-        self.title, self.total, self.done = title, total, 0
+        self.title, self.total, self.done, self.before = title, total, 0, 0
         self.bar = bar
         self.task = bar.add_task(title, total=total, note="") if bar else None
         self.started = self.printed = time.monotonic()
@@ -44,24 +44,26 @@ class Tick:
         self.done += count
         if self.bar is not None and self.task is not None:
             rate = self.done / max(time.monotonic() - self.started, 1e-9)
-            self.bar.update(self.task, completed=self.done, note=f"{rate:.1f}/s {note}")
+            done = self.before + self.done
+            self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
             return
         now = time.monotonic()
-        if now - self.printed >= LINE_EVERY_S or self.done == self.total:
+        done = self.before + self.done
+        if now - self.printed >= LINE_EVERY_S or done == self.total:
             self.printed = now
             spent = now - self.started
             rate = self.done / max(spent, 1e-9)
-            left = (self.total - self.done) / max(rate, 1e-9)
+            left = (self.total - done) / max(rate, 1e-9)
             console.print(
-                f"{self.title}: {self.done}/{self.total}  {rate:.1f}/s  "
+                f"{self.title}: {done}/{self.total}  {rate:.1f}/s  "
                 f"{spent:.0f}s spent, {left:.0f}s left  {note}".rstrip()
             )
 
     def resume(self, done: int) -> None:
         """Starts counting at `done` without letting it enter the rate."""
-        self.total -= done
+        self.before = done
         if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, total=self.total)
+            self.bar.reset(self.task, completed=done)  # forgets the speed, which this is no part of
 
 
 _shown: list[Progress] = []
