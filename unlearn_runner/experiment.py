@@ -140,6 +140,7 @@ def _run(
     record.results(content)
     record.status(content["status"])
     results.print_table(by_model, f"{folder.name}: {content['status']}")
+    results.print_along(content.get("along", []), by_model.get("unlearned", {}))
     print(f"results  {folder / 'results.json'}")
     for item in done:
         if item.stage.kind == "unlearn" and item.outcome == "completed" and run.keep != "scores":

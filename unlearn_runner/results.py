@@ -24,6 +24,8 @@ Scores = dict[str, float | None]
 
 # Which way is better; a forget view's probability and ROUGE are to fall, the rest is to rise.
 LOWER = ("forget.probability", "forget.rouge_l", "forget_quality_ks")
+ALONG = ("model_utility", "forget_quality", "forget", "retain")
+MOST_ALONG = 20  # rows; results.json has them all
 
 
 def scores(plan: Plan, store: Store, done: Iterable[Done]) -> dict[str, Scores]:
@@ -134,6 +136,28 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
         cells = (shown(by_model[m].get(key)) for m in models)
         table.add_row(key, arrow, *cells)
     results_console().print(table)
+
+
+def print_along(along: list[dict[str, Any]], last: Scores) -> None:
+    """Prints what changed step by step: the whole, and what was to be forgotten and retained."""
+    if not along:
+        return
+    names = [n for n in _ordered(along[0]["scores"]) if n.partition(".")[0] in ALONG]
+    table = Table(title="along the way", title_justify="left", title_style="bold")
+    table.add_column("step", justify="right")
+    for name in names:
+        table.add_column(_folded(name), justify="right")
+    apart = -(-len(along) // MOST_ALONG)
+    for number, point in enumerate(along, 1):
+        if number % apart == 0:
+            table.add_row(f"{point['step']}", *(shown(point["scores"].get(n)) for n in names))
+    table.add_row("end", *(shown(last.get(n)) for n in names))
+    results_console().print(table)
+
+
+def _folded(name: str) -> str:
+    """Returns a name in two lines, for the head of a column."""
+    return name.replace(".", "\n") if "." in name else name.replace("_", "\n", 1)
 
 
 def _ordered(names: Iterable[str]) -> list[str]:
