@@ -1,0 +1,97 @@
+"""What the benchmarks run on: rows, a model of a given size, engines as the stages build them."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from unlearn_runner.data.encode import Encoded, encode_rows, with_start
+from unlearn_runner.data.people import People
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.data.sources import Tofu
+from unlearn_runner.methods.base import Method, Retain, Term
+from unlearn_runner.methods.ga import GA
+from unlearn_runner.methods.losses import NLL
+from unlearn_runner.methods.npo import NPO
+from unlearn_runner.models.base import Template
+from unlearn_runner.models.forward import Models
+from unlearn_runner.models.load import new_llama, train_tokenizer
+from unlearn_runner.models.scratch import Shape
+from unlearn_runner.parallel.base import Parallel
+from unlearn_runner.probes.logprobs import probe
+from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.session import Session, open_session
+from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.recipe import Recipe
+
+TEMPLATE = Template(prompt="Question: {question}\nAnswer:", answer=" {answer}")
+LONGEST = 512
+
+METHODS: dict[str, Method | None] = {
+    "fine-tune": None,
+    "GradDiff": GA(retain=Retain(loss="nll")),
+    "NPO": NPO(beta=0.1, retain=Retain(loss="nll")),
+}
+
+
+@dataclass
+class Workload:
+    """Encoded rows and the model that every measured loop starts from."""
+
+    session: Session
+    tokenizer: Any
+    model: Any
+    forget: list[Encoded]
+    retain: list[Encoded]
+    source: str
+
+    def engine(self, method: str, recipe: Recipe, rectifier: Rectifier | None = None) -> Engine:
+        """Returns a fresh engine on a copy of the model, as the stages build it."""
+        chosen = METHODS[method]
+        terms = chosen.terms() if chosen else (Term("train", "train", NLL()),)
+        models = Models(deepcopy(self.model), None, partial(self.session.autocast, "float32"))
+        more = {} if rectifier is None else {"rectifier": rectifier}
+        return Engine(models, terms, recipe, len(self.forget), self.tokenizer.pad_token_id, **more)
+
+    def feed(self, method: str, recipe: Recipe) -> Feed:
+        """Returns the feed that the stages would walk."""
+        if METHODS[method] is None:
+            return feed("train", self.retain, recipe.batch_size, 0)
+        return feed("forget", self.forget, recipe.batch_size, 0, self.retain)
+
+
+def prepare(folder: Path | None, shape: Shape, vocab: int, threads: int) -> Workload:
+    """Reads TOFU's forget10 and retain90 from a folder, or generates rows where there is none."""
+    session = open_session(Parallel(device="cpu", threads=threads))
+    if folder is None:
+        people = People(people=200, questions=10)
+        forget, retain = people.read("forget10"), people.read("retain90")
+    else:
+        tofu = Tofu(data_dir=str(folder))
+        forget, retain = tofu.read("forget10"), tofu.read("retain90")
+    texts = ["".join(TEMPLATE.texts(r.question, r.answer)) for r in (*forget.items, *retain.items)]
+    tokenizer = train_tokenizer(texts, vocab)
+    model = new_llama(shape, tokenizer, seed=0)
+    if len(tokenizer) < vocab:  # few texts have few merges; the size is what is measured
+        model.resize_token_embeddings(vocab)
+    encoded = [_encode(tokenizer, rows) for rows in (forget, retain)]
+    started = with_start(encoded[0], _start(model, encoded[0], tokenizer.pad_token_id))
+    source = "generated people" if folder is None else "TOFU forget10 and retain90"
+    return Workload(session, tokenizer, model, started, encoded[1], source)
+
+
+def _encode(tokenizer: Any, rows: Rows) -> list[Encoded]:
+    return encode_rows(tokenizer, TEMPLATE, rows, LONGEST)
+
+
+def _start(model: Any, rows: list[Encoded], pad: int) -> list[np.ndarray[Any, Any]]:
+    with torch.no_grad():
+        found = probe(model.eval(), rows, pad, 32, "start numbers")
+    return [item.logprob for item in found]
