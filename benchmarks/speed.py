@@ -24,7 +24,7 @@ import bare
 import torch
 from memory import peak_bytes, state_bytes
 from rich.table import Table
-from workload import METHODS, Workload, prepare
+from workload import Workload, prepare
 
 from unlearn_runner.models.scratch import Shape
 from unlearn_runner.progress import console, results_console
@@ -36,6 +36,7 @@ from unlearn_runner.training.engine import Engine, train
 from unlearn_runner.training.recipe import Recipe
 
 GB = 1e9
+LOOPS = ("fine-tune", "GradDiff", "NPO")
 
 
 @dataclass(frozen=True)
@@ -57,12 +58,12 @@ FULL = Sizes(
     loop=Shape(256, 1024, num_layers=2, num_heads=4),
     loop_vocab=4096,
     loop_steps=8,
-    rounds=9,
+    rounds=7,
     gru=Shape(640, 1728, num_layers=8, num_heads=10),
     gru_vocab=32_000,
     gru_batch=32,
     gru_micro=8,
-    gru_pairs=5,
+    gru_pairs=4,
 )
 QUICK = Sizes(
     loop=Shape(64, 128, num_layers=2, num_heads=2),
@@ -106,6 +107,7 @@ class Cost:
     buffers: float
     """Peak bytes more than GradDiff's, in gradients."""
     rectified: int
+    steps: int
 
 
 def main() -> None:
@@ -115,7 +117,7 @@ def main() -> None:
     if asked.rounds:
         sizes = Sizes(**{**vars(sizes), "rounds": asked.rounds, "gru_pairs": asked.rounds})
     workload = prepare(asked.data, sizes.loop, sizes.loop_vocab, asked.threads)
-    speeds = [speed(workload, method, sizes) for method in METHODS]
+    speeds = [speed(workload, method, sizes) for method in LOOPS]
     large = prepare(asked.data, sizes.gru, sizes.gru_vocab, asked.threads)
     cost = gru_cost(large, sizes)
     facts = {
@@ -233,7 +235,7 @@ def gru_cost(workload: Workload, sizes: Sizes) -> Cost:
     recipe = Recipe(lr=1e-5, batch_size=sizes.gru_batch, micro_batch=sizes.gru_micro)
     # tau bounds GRU's gradient as clip bounds GradDiff's: the same work outside of rectification.
     rectifiers = {"plain": Plain(), "gru": GRU(gamma=0.8, tau=1.0)}
-    engines = {name: workload.engine("GradDiff", recipe, r) for name, r in rectifiers.items()}
+    engines = {name: workload.engine("GradDiff x 0.1", recipe, r) for name, r in rectifiers.items()}
     walk = workload.feed("GradDiff", recipe)
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     rectified = 0
@@ -248,7 +250,7 @@ def gru_cost(workload: Workload, sizes: Sizes) -> Cost:
                 seconds[name].append(spent)
         console.print(f"GRU: pair {number} of {sizes.gru_pairs}", markup=False)
     ratios = [g / p for g, p in zip(seconds["gru"], seconds["plain"], strict=True)]
-    rows = walk.step(sizes.gru_pairs + 1)
+    rows = walk.step(0)
     peaks = {}
     for name, engine in engines.items():
         peaks[name] = state_bytes(engine) + peak_bytes(lambda e=engine: e.step(rows))
@@ -263,6 +265,7 @@ def gru_cost(workload: Workload, sizes: Sizes) -> Cost:
         peaks["gru"] / GB,
         (peaks["gru"] - peaks["plain"]) / (4 * count),
         rectified,
+        sizes.gru_pairs + 1,
     )
 
 
@@ -280,7 +283,8 @@ def print_tables(speeds: list[Speed], cost: Cost, facts: dict[str, Any]) -> None
         cells = (f"{s.ours:.0f}", f"{s.bare:.0f}", f"{s.ratio:.3f}", f"{s.lowest:.3f}")
         table.add_row(s.method, *cells, f"{s.highest:.3f}", f"{s.apart:.1e}")
     results_console().print(table)
-    title = f"GRU on GradDiff: {cost.parameters / 1e6:.1f} M parameters, same forward passes"
+    title = f"GRU on GradDiff: {cost.parameters / 1e6:.1f} M parameters, same forward passes, "
+    title += f"{cost.rectified} of {cost.steps} steps rectified"
     table = Table(title=title, title_justify="left")
     for name in ("", "GradDiff", "GRU", "GRU over GradDiff"):
         table.add_column(name, justify="right" if name else "left")

@@ -37,6 +37,8 @@ LONGEST = 512
 METHODS: dict[str, Method | None] = {
     "fine-tune": None,
     "GradDiff": GA(retain=Retain(loss="nll")),
+    # So little of the retain gradient that the step conflicts with it and is rectified.
+    "GradDiff x 0.1": GA(retain=Retain(loss="nll", weight=0.1)),
     "NPO": NPO(beta=0.1, retain=Retain(loss="nll")),
 }
 

@@ -44,6 +44,7 @@ def run_composed(composed: DictConfig) -> None:
     store = Store(Path(run.store).expanduser() if run.store else outputs / "store", run.verify)
     if run.plan_only:
         print_plan(stages, store, name)
+        print_settings(config)
         return
     folder = outputs / name
     config = redacted(config)  # what is written down holds no secret
@@ -156,6 +157,16 @@ def _failed(record: Record, error: Exception) -> None:
             trace.write_text(traceback.format_exc(), encoding="utf-8")
     except OSError:  # a full disk, which may be what the error is about
         return
+
+
+def print_settings(config: dict[str, Any]) -> None:
+    """Prints the settings, who set each, and what that replaced."""
+    from unlearn_runner.origins import table
+
+    hydra = HydraConfig.get()
+    places = [Path(source.path) for source in hydra.runtime.config_sources]
+    further = [place for place in places if place.is_dir() and place != CONF]
+    results_console().print(table(list(hydra.overrides.task), redacted(config), further))
 
 
 def print_plan(stages: Plan, store: Store, name: str) -> None:

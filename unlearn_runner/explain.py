@@ -32,7 +32,7 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     """
     flags, overrides = _split(arguments)
     sweeping = any(flag in SWEEP for flag in flags)
-    options = groups(conf)
+    options = groups(conf, *_further(flags, overrides))
     for override in overrides:
         found = _wrong_form(override) or _wrong_option(override, options, sweeping)
         if found is not None:
@@ -61,6 +61,31 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
                 fix if close else HELP,
             )
     return flags, overrides
+
+
+def _further(flags: Sequence[str], overrides: Sequence[str]) -> list[Path]:
+    """Returns the folders of a user's own options: Hydra's --config-dir and hydra.searchpath.
+
+    Raises:
+        ConfigError: If one is no folder.
+    """
+    named = []
+    for flag, after in zip(flags, [*flags[1:], ""], strict=False):
+        name, equals, value = flag.partition("=")
+        if name in ("--config-dir", "-cd"):
+            named.append(value if equals else after)
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key == "hydra.searchpath":
+            places = [place.strip(" '\"") for place in value.strip("[]").split(",")]
+            named += [place.removeprefix("file://") for place in places if place[:4] != "pkg:"]
+    folders = [Path(name) for name in named if name]
+    for folder in folders:
+        if not folder.is_dir():
+            raise ConfigError(
+                f"{folder} is not a folder of configuration", "--config-dir FOLDER that exists"
+            )
+    return folders
 
 
 def _wrong_form(override: str) -> UserError | None:
@@ -116,9 +141,9 @@ def explain(error: Exception, arguments: Iterable[str], conf: Path) -> UserError
     """
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    arguments = [argument for argument in arguments if not argument.startswith("-")]
-    settings = Settings(conf, arguments)
-    for override in arguments:
+    flags, overrides = _split(list(arguments))
+    settings = Settings([conf, *_further(flags, overrides)], overrides)
+    for override in overrides:
         found = settings.mistake(override)
         if found is not None:
             return found
@@ -130,17 +155,19 @@ def explain(error: Exception, arguments: Iterable[str], conf: Path) -> UserError
 class Settings:
     """The dotted keys a command line can set: of the options it chooses, and of all others."""
 
-    def __init__(self, conf: Path, overrides: Iterable[str]) -> None:
-        self.options = groups(conf)
-        main: Any = OmegaConf.to_container(OmegaConf.load(conf / "config.yaml"))
+    def __init__(self, folders: Sequence[Path], overrides: Iterable[str]) -> None:
+        self.options = groups(*folders)
+        main: Any = OmegaConf.to_container(OmegaConf.load(folders[0] / "config.yaml"))
         defaults = [entry for entry in main["defaults"] if entry != "_self_"]
         self.chosen = {group: name for entry in defaults for group, name in entry.items()}
         pairs = [override.partition("=") for override in overrides]
         self.chosen |= {group: name for group, _, name in pairs if group in self.options}
         self.by_option = {
-            (group, name): _keys(conf / group / f"{name}.yaml", group)
+            (group, name): _keys(path, group)
             for group, names in self.options.items()
             for name in names
+            for folder in reversed(folders)  # of two files of one name the first folder's counts
+            if (path := folder / group / f"{name}.yaml").is_file()
         }
         here = [self.by_option.get((g, str(n)), set()) for g, n in self.chosen.items()]
         known = {k for k in _flat(main) if not k.startswith(("defaults", "hydra"))}

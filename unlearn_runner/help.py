@@ -25,6 +25,7 @@ often used
   benchmark.forget=forget05 benchmark.data_dir=FOLDER
   output_dir=FOLDER    where runs and the store of artifacts live
   --cfg job            print the whole composed configuration
+  --config-dir FOLDER  further options of your own: FOLDER/method/mine.yaml is method=mine
   -m                   run every combination of comma-separated values
 
 examples
@@ -35,12 +36,14 @@ examples
 """
 
 
-def groups(conf: Path = CONF) -> dict[str, list[str]]:
-    """Returns the options of every configuration group."""
-    found = {}
-    for folder in sorted(p for p in conf.iterdir() if p.is_dir()):
-        files = sorted(folder.rglob("*.yaml"))
-        found[folder.name] = [p.relative_to(folder).with_suffix("").as_posix() for p in files]
+def groups(*folders: Path) -> dict[str, list[str]]:
+    """Returns the options of every configuration group: of `conf/`, or of the given folders."""
+    found: dict[str, list[str]] = {}
+    for conf in folders or (CONF,):
+        for folder in sorted(p for p in conf.iterdir() if p.is_dir()):
+            files = (p.relative_to(folder).with_suffix("") for p in folder.rglob("*.yaml"))
+            names = {*found.get(folder.name, ()), *(file.as_posix() for file in files)}
+            found[folder.name] = sorted(names)
     return found
 
 

@@ -227,7 +227,8 @@ def test_plan_only_lists_stages_with_keys_and_writes_nothing(tmp_path: Path) -> 
     assert (done.returncode, done.stderr) == (0, "")
     assert list(tmp_path.iterdir()) == []
     assert "runs/pocket-npo-none,debug=tiny" in done.stdout
-    rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+    stages_part = done.stdout.partition("\nsettings")[0]
+    rows = [[cell.strip() for cell in line.split("│")] for line in stages_part.splitlines()]
     listed = [(row[1], row[2], row[3]) for row in rows if len(row) > 4]
     stages = planned(*overrides).stages
     assert listed == [(stage.label, f"{stage.kind}/{stage.key}", "no") for stage in stages]
