@@ -15,9 +15,11 @@ from annotated_types import Ge
 from unlearn_runner.benchmarks.base import Benchmark
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
+from unlearn_runner.methods.oneshot import OneShot
 from unlearn_runner.models.base import Model
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
 
@@ -128,6 +130,12 @@ class Run:
     """Further packages that `_target_` may name classes from."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.method, OneShot) and not isinstance(self.rectifier, Plain):
+            raise ConfigError(
+                f"rectifier: method {type(self.method).__name__} changes the weights in one go and "
+                "has no gradients to rectify",
+                "rectifier=none",
+            )
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from functools import partial
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.methods.base import Method, needs_start_model
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.methods.base import Method, needs_others, needs_start_model
 from unlearn_runner.models.base import Prompting
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.stages.base import Outcome, Stage, Work
 from unlearn_runner.stages.evaluate import Along
 from unlearn_runner.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unlearn_runner.training.others import Also
 
 
 @dataclass(frozen=True)
@@ -30,6 +35,11 @@ class Unlearn(Stage):
     retain: Rows
     recipe: Recipe
     seed: int
+    refusals: tuple[str, ...] = ()
+    """What forget (or retain) questions are answered with, where a term asks for it."""
+    alternates: Stage | None = None
+    """Takes the refusals' place where the method has alternates."""
+    other_numbers: Stage | None = None
     save_dtype: str = "float32"
     along: Along | None = None
 
@@ -53,6 +63,7 @@ class Unlearn(Stage):
         folder = work.path(self.start)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, recipe.precision, session.device, session.attention)
+        only_trained(model, self.method)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
         held = None
@@ -62,17 +73,19 @@ class Unlearn(Stage):
         forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_numbers is not None:
             forget = with_start(forget, start.read(work.path(self.start_numbers)))
-        wants_retain = any(term.split == "retain" for term in watched)
+        wants_retain = any(term.split in ("retain", "mixed") for term in watched)
         retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
-            models=Models(model, held, partial(session.autocast, recipe.precision)),
+            models=Models(model, held, partial(session.autocast, recipe.precision), self.seed),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),
             pad=tokenizer.pad_token_id,
             rectifier=self.rectifier,
+            method=self.method,
         )
         walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
+        walk = replace(walk, also=self.also(tokenizer, most, work))
 
         def along(step: int) -> None:
             if self.along is not None:
@@ -84,3 +97,43 @@ class Unlearn(Stage):
         if self.along is not None:
             self.along.collect(work)
         return "completed"
+
+    def also(self, tokenizer: Any, most: int, work: Work) -> Also:
+        """Returns what the method's terms need beside the rows: other answers, tails."""
+        from unlearn_runner.data.encode import Encoded, encode_whole
+        from unlearn_runner.stages.others import other_texts, read_numbers
+        from unlearn_runner.training.others import Also, Others
+
+        terms, numbers = self.method.terms(), None
+
+        def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
+            return lambda row, text: encode_whole(
+                tokenizer, self.template, rows[row].question, text, most, f"{text[:60]!r} as answer"
+            )
+
+        forget = retain = None
+        if needs_others(terms, "forget"):
+            texts = other_texts(work, self.alternates, self.refusals, len(self.forget))
+            if self.other_numbers is not None:
+                numbers = read_numbers(work.path(self.other_numbers))
+            forget = Others(texts, encoder(self.forget), numbers)
+        if needs_others(terms, "retain"):
+            retain = Others([self.refusals] * len(self.retain), encoder(self.retain))
+        return Also(forget, retain, self.method.skip)
+
+
+def only_trained(model: Any, method: Method) -> None:
+    """Freezes the parameters that a method does not train.
+
+    Raises:
+        ConfigError: If it would train none.
+    """
+    for name, parameter in model.named_parameters():
+        if not method.trains(name):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        names = [name for name, _ in model.named_parameters()]
+        raise ConfigError(
+            "method.parameters is found in the name of no parameter",
+            f"a name is, for example, {names[len(names) // 2]}",
+        )
