@@ -31,7 +31,9 @@ COMPONENTS = ("model", "benchmark", "method", "rectifier", "parallel", "tracker"
 METHODS, RECTIFIERS = groups()["method"], groups()["rectifier"]
 ONE_SHOT = ("task_vector", "tru")
 PROVIDED = {
-    **dict.fromkeys(("npo", "tnpo", "wtnpo"), {"start numbers"}),
+    "npo": {"start numbers"},
+    "tnpo": {"start numbers"},
+    "wtnpo": {"start numbers"},
     "dpo": {"start numbers", "other start numbers"},
     "altpo": {"start numbers", "other start numbers", "alternates"},
     "task_vector": {"fine-tune forget10"},

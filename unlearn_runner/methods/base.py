@@ -78,8 +78,8 @@ class Method(ABC):
     """Base class of methods, of those with settings of their own only.
 
     Where a term reads other answers to forget questions they are refusals, unless the method has a
-    field `alternates` (see `methods.altpo`). Most methods are an `Objective`; what changes the weights
-    in one go is a `methods.oneshot.OneShot`.
+    field `alternates` (see `methods.altpo`). Most methods are an `Objective`; what changes the
+    weights in one go is a `methods.oneshot.OneShot`.
     """
 
     @property

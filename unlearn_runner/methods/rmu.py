@@ -44,7 +44,8 @@ class RMU(Objective):
                 re.compile(self.parameters)
             except re.error as error:
                 raise ConfigError(
-                    f"method.parameters={self.parameters} is no regular expression: {error}"
+                    f"method.parameters={self.parameters} is no regular expression: {error}",
+                    "method.parameters=null trains all",
                 ) from None
 
     def trains(self, name: str) -> bool:

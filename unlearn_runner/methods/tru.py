@@ -44,7 +44,8 @@ class TRU(OneShot):
         if size == 0:
             raise ConfigError(
                 f"method.splits={self.splits} is not allowed; allowed: 2 to {len(forget)}, the "
-                "number of forget rows"
+                "number of forget rows",
+                f"method.splits={min(4, len(forget))}",
             )
         items, own, rest = forget.items, [], []
         for k in range(self.splits):
