@@ -90,7 +90,9 @@ class Workbench:
         walk = feed("forget", self.forget, batch_size, 3, self.tiny.retain)
         terms = method.terms()
         forget = self.others(self.tiny.forget) if needs_others(terms, "forget") else None
-        retain = self.others(self.tiny.retain) if needs_others(terms, "retain") else None
+        retain = (
+            self.others(self.tiny.retain, scored=False) if needs_others(terms, "retain") else None
+        )
         return replace(walk, also=Also(forget, retain, method.skip))
 
     def llama(self) -> Any:
@@ -101,11 +103,11 @@ class Workbench:
         """The forget rows with start numbers."""
         return with_start(self.tiny.forget, self.start_numbers(self.tiny.forget))
 
-    def others(self, rows: list[Encoded]) -> Others:
-        """Refusals for every row, scored under the start model."""
+    def others(self, rows: list[Encoded], scored: bool = True) -> Others:
+        """Refusals for every row, scored under the start model unless no loss reads that."""
         every = [(row, choice) for row in range(len(rows)) for choice in range(len(REFUSALS))]
         encoded = [refused(self.tiny, rows[row], REFUSALS[choice]) for row, choice in every]
-        start = dict(zip(every, self.start_numbers(encoded), strict=True))
+        start = dict(zip(every, self.start_numbers(encoded), strict=True)) if scored else None
         return Others(
             [REFUSALS] * len(rows), lambda row, text: refused(self.tiny, rows[row], text), start
         )

@@ -5,8 +5,11 @@ The rows, the cut into micro-batches and padding are those of `test_invariance.p
 
 from __future__ import annotations
 
+import importlib
+import sys
 from copy import deepcopy
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -264,3 +267,25 @@ def test_pdu_moves_by_the_whole_batchs_loss_and_survives_a_checkpoint(
     other.step(walk.step(3))
     assert torch.equal(weights(engine), weights(other))
     assert other.terms == engine.terms
+
+
+def test_a_step_from_start_numbers_holds_no_more_than_one_of_graddiff(tiny: Any) -> None:
+    """The benchmark's own measure; 1.05 is what `benchmarks/objectives.py` must show, too."""
+    folder = str(Path(__file__).parents[2] / "benchmarks")
+    sys.path.insert(0, folder)
+    try:
+        memory = importlib.import_module("memory")
+    finally:
+        sys.path.remove(folder)
+
+    def peak(method: Method) -> int:
+        bench = Workbench(tiny, None)
+        engine, walk = bench.engine(method, micro_batch=8), bench.feed(method)
+        engine.models = replace(engine.models, start=None)
+        engine.step(walk.step(0))
+        rows = walk.step(1)
+        return memory.state_bytes(engine) + memory.peak_bytes(lambda: engine.step(rows))
+
+    graddiff = peak(GA(Retain("nll")))
+    for method in (NPO(), TNPO(), WTNPO()):
+        assert peak(method) <= 1.05 * graddiff
