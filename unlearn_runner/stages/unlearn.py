@@ -44,7 +44,7 @@ class Unlearn(Stage):
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import encode_rows, room, with_start
         from unlearn_runner.models.forward import Models
-        from unlearn_runner.models.load import load_model, load_tokenizer, save
+        from unlearn_runner.models.load import load_tokenizer
         from unlearn_runner.stages import start
         from unlearn_runner.training.batches import feed
         from unlearn_runner.training.engine import Engine, train
@@ -52,12 +52,12 @@ class Unlearn(Stage):
         session, recipe = work.open_session(), self.recipe
         folder = work.path(self.start)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, recipe.precision, session.device, session.attention)
+        model = session.trainable(folder, recipe.precision)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
         held = None
         if needs_start_model(watched):
-            held = load_model(folder, recipe.precision, session.device, session.attention).eval()
+            held = session.trainable(folder, recipe.precision).eval()
         most = room(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_numbers is not None:
@@ -65,12 +65,13 @@ class Unlearn(Stage):
         wants_retain = any(term.split == "retain" for term in watched)
         retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
-            models=Models(model, held, partial(session.autocast, recipe.precision)),
+            models=Models(model, held, partial(session.layout.autocast, recipe.precision)),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),
             pad=tokenizer.pad_token_id,
             rectifier=self.rectifier,
+            layout=session.layout,
         )
         walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
 
@@ -80,7 +81,7 @@ class Unlearn(Stage):
 
         if not train(engine, walk, self.label, work, along):
             return "diverged"
-        save(model, tokenizer, work.folder, self.save_dtype)
-        if self.along is not None:
+        session.save(model, tokenizer, work.folder, self.save_dtype)
+        if self.along is not None and session.ranks.main:
             self.along.collect(work)
         return "completed"
