@@ -81,6 +81,7 @@ def content(
             "command": command(),
             "config_hash": config_hash,
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
+            "ranks": 1,
             "threads": run.parallel.threads or len(os.sched_getaffinity(0)),
             "given": given(plan),
             "benchmark_version": run.benchmark.version,
