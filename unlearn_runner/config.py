@@ -8,11 +8,12 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
 from unlearn_runner.benchmarks.base import Benchmark
+from unlearn_runner.build import TRUSTED, build
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.oneshot import OneShot
@@ -141,3 +142,15 @@ class Run:
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",
                 "evaluate.every=1epoch, or keep=model",
             )
+
+
+def validate(config: dict[str, Any]) -> Run:
+    """Returns the typed run that a plain configuration describes."""
+    trusted = config.get("trusted") or []
+    if not isinstance(trusted, list):
+        raise ConfigError(
+            f"trusted={trusted} must be a list of package names: trusted=[my_package]"
+        )
+    if isinstance(config.get("name"), (int, float)):
+        config["name"] = str(config["name"])  # name=2024 is a name, too
+    return build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))

@@ -36,11 +36,15 @@ examples
 """
 
 
+FOLLOWING = ("smallest",)
+"""Folders of `conf/` that other choices choose from."""
+
+
 def groups(*folders: Path) -> dict[str, list[str]]:
     """Returns the options of every configuration group: of `conf/`, or of the given folders."""
     found: dict[str, list[str]] = {}
     for conf in folders or (CONF,):
-        for folder in sorted(p for p in conf.iterdir() if p.is_dir()):
+        for folder in sorted(p for p in conf.iterdir() if p.is_dir() and p.name not in FOLLOWING):
             files = (p.relative_to(folder).with_suffix("") for p in folder.rglob("*.yaml"))
             names = {*found.get(folder.name, ()), *(file.as_posix() for file in files)}
             found[folder.name] = sorted(names)

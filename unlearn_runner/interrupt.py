@@ -12,18 +12,28 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from unlearn_runner.parallel.ranks import Ranks
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 _received: list[int] = []
+_heeding: list[bool] = []
 
 
 class Interrupted(KeyboardInterrupt):
     """A signal asked the run to end, and it did at a place it can continue from."""
 
     def __init__(self, number: int) -> None:
-        super().__init__(signal.Signals(number).name)
+        super().__init__(name(number))
         self.number = number
+
+
+def name(number: int) -> str:
+    """Returns a signal's name."""
+    return signal.Signals(number).name
 
 
 def requested() -> int | None:
@@ -42,17 +52,31 @@ def check() -> None:
         raise Interrupted(number)
 
 
+def obey(ranks: Ranks) -> NoReturn:
+    """Ends here: some rank was asked to, and all agree on the signal.
+
+    Raises:
+        Interrupted: Always.
+    """
+    raise Interrupted(ranks.largest(requested() or 0))
+
+
 @contextmanager
 def heeded() -> Iterator[None]:
-    """Takes signals as requests while it lasts; elsewhere than in the main thread, does nothing."""
-    if threading.current_thread() is not threading.main_thread():
+    """Takes signals as requests while it lasts.
+
+    Does nothing within itself, and elsewhere than in the main thread.
+    """
+    if _heeding or threading.current_thread() is not threading.main_thread():
         yield
         return
     _received.clear()
+    _heeding.append(True)
     before = {number: signal.signal(number, _note) for number in SIGNALS}
     try:
         yield
     finally:
+        _heeding.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
@@ -61,7 +85,10 @@ def _note(number: int, _: FrameType | None) -> None:
     from unlearn_runner.progress import console
 
     if number in _received:
-        raise Interrupted(number)
+        # A cluster sends its warning to each process, and our launcher hands it on: only a person
+        # who presses Ctrl-C again is in a hurry.
+        if number == signal.SIGINT:
+            raise Interrupted(number)
+        return
     _received.append(number)
-    name = signal.Signals(number).name
-    console.print(f"{name}: ending at the next step; again to end at once", markup=False)
+    console.print(f"{name(number)}: ending at the next step; again to end at once", markup=False)

@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
 
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.plan import Plan
 from unlearn_runner.progress import console
@@ -35,13 +37,27 @@ class Done:
     """False when it is not in the store, and nothing had to be computed that reads it."""
 
 
-def execute(plan: Plan, store: Store, record: Record, parallel: Parallel) -> list[Done]:
-    """Brings about what the plan wants, and leaves the run folder's telemetry complete."""
+def execute(
+    plan: Plan,
+    store: Store,
+    record: Record,
+    parallel: Parallel,
+    session: Session | None = None,
+) -> list[Done]:
+    """Brings about what the plan wants, and leaves the run folder's telemetry complete.
+
+    Args:
+        plan: What is wanted.
+        store: Where artifacts are.
+        record: The run folder.
+        parallel: How the machine is used.
+        session: This process's, when it is rank 0 of several; the others are in `follow`.
+    """
     finished: list[Done] = []
     outcomes: dict[str, Outcome | None] = {}
     needed = demanded(plan, store)
     record.telemetry([])
-    open_once = _opener(parallel)
+    open_once = _opener(parallel) if session is None else lambda: session
     for number, stage in enumerate(plan.stages, 1):
         record.status("running", stage=stage.label, number=number, of=len(plan.stages))
         if stage.key not in needed:
@@ -50,14 +66,33 @@ def execute(plan: Plan, store: Store, record: Record, parallel: Parallel) -> lis
         elif any(outcomes[read.key] != "completed" for read in stage.inputs):
             done = Done(stage, False, 0.0, None)
         else:
-            done = bring_about(stage, store, record, open_once, needed[stage.key])
+            done = bring_about(stage, store, record, open_once, needed[stage.key], session)
         finished.append(done)
         outcomes[stage.key] = done.outcome
         _say(done, number, len(plan.stages))
+    if session is not None:
+        session.ranks.tell(None)
     record.telemetry(
         line for s in plan.stages if not s.given for line in last_by_step(store.path(s) / METRICS)
     )
     return finished
+
+
+def follow(plan: Plan, store: Store, session: Session) -> None:
+    """Runs, as a rank other than 0, the stages that rank 0 says, until it says no more.
+
+    Raises:
+        ConfigError: If it says one that this rank did not plan.
+    """
+    stages = {stage.key: stage for stage in plan.stages}
+    while order := session.ranks.tell(cast(tuple[str, Path, Path] | None, None)):
+        key, folder, checkpoints = order
+        if key not in stages:
+            raise ConfigError(
+                f"rank {session.ranks.rank} planned other stages than rank 0",
+                "the same code and data files on every machine",
+            )
+        stages[key].run(Work(folder, checkpoints, key, store.path, lambda: session, lambda _: None))
 
 
 def demanded(plan: Plan, store: Store) -> dict[str, bool]:
@@ -81,12 +116,19 @@ def demanded(plan: Plan, store: Store) -> dict[str, bool]:
     return found
 
 
+def complete(plan: Plan, store: Store) -> bool:
+    """Returns whether everything that is wanted is there, so that nothing will be computed."""
+    stages = {stage.key: stage for stage in plan.stages}
+    return all(store.manifest(stages[k], load) for k, load in demanded(plan, store).items())
+
+
 def bring_about(
     stage: Stage,
     store: Store,
     record: Record,
     open_session: Callable[[], Session],
     load: bool = False,
+    session: Session | None = None,
 ) -> Done:
     """Takes a stage from the store, or computes and publishes it under its lock.
 
@@ -96,6 +138,7 @@ def bring_about(
         record: Takes the telemetry.
         open_session: Opens the device when something must be computed.
         load: Whether a stage is about to load the artifact; then every byte is checked.
+        session: This process's, when it is rank 0 of several.
     """
     started = time.monotonic()
     manifest = store.manifest(stage, load)
@@ -103,7 +146,8 @@ def bring_about(
         return Done(stage, True, time.monotonic() - started, manifest["outcome"])
     if stage.given:  # fetched to where it belongs, never published
         here = store.root
-        outcome = stage.run(Work(here, here, stage.key, store.path, open_session, record.line))
+        work = Work(here, here, stage.key, store.path, open_session, record.line)
+        outcome = _compute(stage, work, session)
         return Done(stage, False, time.monotonic() - started, outcome)
     with store.locked(stage):
         # Another process may have published it while this one waited.
@@ -121,13 +165,19 @@ def bring_about(
             record.line(facts, lines)
 
         work = Work(building.folder, building.checkpoints, stage.key, store.path, open_session, log)
-        outcome = stage.run(work)
+        outcome = _compute(stage, work, session)
         if telemetry := last_by_step(lines):
             (building.folder / METRICS).write_text("".join(telemetry), encoding="utf-8")
         seconds = time.monotonic() - started
         facts = {"seconds": round(seconds, 3), "versions": versions()}
         store.publish(stage, building, outcome, facts)
     return Done(stage, False, seconds, outcome)
+
+
+def _compute(stage: Stage, work: Work, session: Session | None) -> Outcome:
+    if session is not None and stage.on_all_ranks:
+        session.ranks.tell((stage.key, work.folder, work.checkpoints))
+    return stage.run(work)
 
 
 def _opener(parallel: Parallel) -> Callable[[], Session]:

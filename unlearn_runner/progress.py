@@ -38,9 +38,16 @@ class Tick:
         self.task = bar.add_task(title, total=total, note="") if bar else None
         self.started = self.printed = time.monotonic()
 
-    def __call__(self, count: int = 1, note: str = "") -> None:
-        """Counts `count` more units done, and ends here when a signal asked for it."""
-        interrupt.check()
+    def __call__(self, count: int = 1, note: str = "", heed: bool = True) -> None:
+        """Counts `count` more units done, and ends here when a signal asked for it.
+
+        Args:
+            count: Units done.
+            note: What is worth seeing beside the rate.
+            heed: Whether to look for signals; false where somebody else does.
+        """
+        if heed:
+            interrupt.check()
         self.done += count
         if self.bar is not None and self.task is not None:
             rate = self.done / max(time.monotonic() - self.started, 1e-9)
@@ -67,12 +74,19 @@ class Tick:
 
 
 _shown: list[Progress] = []
+_silent: list[bool] = []
+
+
+def be_silent() -> None:
+    """Shows no progress of this process: one of many that do the same work."""
+    _silent.append(True)
+    console.quiet = True
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Tick]:
     """Shows the progress of `total` units of work, below that of the work it is a part of."""
-    if not sys.stderr.isatty():
+    if _silent or not sys.stderr.isatty():
         yield Tick(title, total, None)
         return
     if _shown:

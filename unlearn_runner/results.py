@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -13,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from unlearn_runner.config import Run
+from unlearn_runner.job import command
 from unlearn_runner.pipeline import Done
 from unlearn_runner.plan import Plan
 from unlearn_runner.progress import results_console
@@ -81,6 +81,7 @@ def content(
             "command": command(),
             "config_hash": config_hash,
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
+            "ranks": 1,
             "threads": run.parallel.threads or len(os.sched_getaffinity(0)),
             "given": given(plan),
             "benchmark_version": run.benchmark.version,
@@ -97,11 +98,6 @@ def given(plan: Plan) -> dict[str, str]:
     if plan.log is not None:
         found["reference log"] = f"{plan.log.path} (sha256 {plan.log.digest}...)"
     return found
-
-
-def command() -> str:
-    """Returns the command line as it can be typed again."""
-    return shlex.join(["unlearn", *(a for a in sys.argv[1:] if "hydra.sweep.dir=" not in a)])
 
 
 def commit() -> str | None:

@@ -16,7 +16,7 @@ import traceback
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from unlearn_runner.errors import ConfigError, UserError
+from unlearn_runner.errors import UserError
 from unlearn_runner.help import CONF, print_help
 
 USAGE_ERROR = 2
@@ -31,25 +31,28 @@ def main() -> int:
         return 0
     sys.argv[0] = "unlearn"  # what usage messages call the program
     try:
-        _refuse_ranks()
+        if "RANK" in os.environ:  # started by torchrun or accelerate
+            from unlearn_runner.foreign import adopted
+
+            arguments = adopted(arguments)
         from unlearn_runner.explain import checked
 
         sys.argv[1:] = checked(arguments, CONF)
         return _compose_and_run()
     except UserError as error:
-        print(error, file=sys.stderr)
+        _say(error)
         return USAGE_ERROR
     except KeyboardInterrupt as error:
-        from unlearn_runner.results import command
+        from unlearn_runner.job import command
 
-        print(f"interrupted; to continue: {command()}", file=sys.stderr)
+        _say(f"interrupted; to continue: {command()}")
         return SIGNALLED + getattr(error, "number", signal.SIGINT)
     except Exception as error:
         from unlearn_runner.explain import explain
 
         explained = explain(error, arguments, CONF)
         if explained is not None:
-            print(explained, file=sys.stderr)
+            _say(explained)
             return USAGE_ERROR
         traceback.print_exc()
         return 1
@@ -60,13 +63,10 @@ def console() -> None:
     sys.exit(main())
 
 
-def _refuse_ranks() -> None:
-    ranks = os.environ.get("WORLD_SIZE", "1")
-    if ranks != "1":
-        raise ConfigError(
-            f"this process is one of {ranks} ranks, but a run uses one process (parallel=single)",
-            f"start it plainly: unlearn {' '.join(sys.argv[1:])}",
-        )
+def _say(words: object) -> None:
+    """Says it once, however many ranks would."""
+    if os.environ.get("RANK", "0") == "0":
+        print(words, file=sys.stderr)
 
 
 def _compose_and_run() -> int:
@@ -78,6 +78,7 @@ def _compose_and_run() -> int:
     import hydra
 
     mistakes: list[UserError] = []
+    codes = [0]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(config: Any) -> None:
@@ -86,7 +87,7 @@ def _compose_and_run() -> int:
 
         # Kept from Hydra, which would print them its own way and, in a sweep, stop at the first.
         try:
-            run_composed(config)
+            codes.append(run_composed(config))
         except UserError as error:
             mistakes.append(error)
         except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
@@ -103,8 +104,8 @@ def _compose_and_run() -> int:
             sys.argv.append(f"hydra.sweep.dir={aside}")
         job()  # pyright: ignore[reportCallIssue]  (hydra.main supplies the configuration)
     for mistake in mistakes:
-        print(mistake, file=sys.stderr)
-    return USAGE_ERROR if mistakes else 0
+        _say(mistake)
+    return USAGE_ERROR if mistakes else max(codes)
 
 
 if __name__ == "__main__":

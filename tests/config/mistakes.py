@@ -184,7 +184,7 @@ MISTAKES = {
     "bracket left open": mistake("train.betas=[0.9", "[0.9"),
     "unknown flag": mistake("--metod=npo", "--metod=npo"),
     "no folder of options": mistake(
-        "--config-dir nope method=mine", "nope is not a folder of conf"
+        "--config-dir=nope method=mine", "nope is not a folder of conf"
     ),
     "unknown short flag": mistake("-x", "-x"),
     "several options": mistake("method=ga,npo", "method=ga,npo", "-m method=ga,npo"),

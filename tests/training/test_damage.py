@@ -24,9 +24,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from unlearn_runner import store as store_module
-from unlearn_runner.config import Run
+from unlearn_runner.config import Run, validate
 from unlearn_runner.disk import DiskError
-from unlearn_runner.experiment import validate
 from unlearn_runner.help import CONF
 from unlearn_runner.pipeline import Done, execute
 from unlearn_runner.plan import Plan, plan

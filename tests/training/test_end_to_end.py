@@ -23,9 +23,8 @@ from omegaconf import OmegaConf
 
 from unlearn_runner import naming
 from unlearn_runner.benchmarks.base import View
-from unlearn_runner.config import Run
+from unlearn_runner.config import Run, validate
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.experiment import validate
 from unlearn_runner.help import CONF, groups
 from unlearn_runner.pipeline import Done, execute
 from unlearn_runner.plan import Plan, plan

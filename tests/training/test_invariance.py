@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch.nn.functional import log_softmax, logsigmoid
+from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo
 from torch.nn.functional import pad as widen
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from unlearn_runner.data.encode import Batch, collate, with_start
+from unlearn_runner.data.encode import collate, with_start
 from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
@@ -29,7 +29,7 @@ from unlearn_runner.probes.logprobs import probe
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training.batches import StepRows, feed
+from unlearn_runner.training.batches import Micro, StepRows, feed
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -83,25 +83,27 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 class Padded(StepRows):
     """Every micro-batch nine tokens wider than it need be, any token standing in the padding."""
 
-    def micro(self, *arguments: Any) -> Iterator[Batch]:
-        for batch in super().micro(*arguments):
+    def micro(self, *arguments: Any) -> Iterator[Micro]:
+        for micro in super().micro(*arguments):
+            batch = micro.batch
             mask = widen(batch.attention_mask, (0, 9))
             noise = torch.arange(mask.numel()).reshape(mask.shape) % 391
             ids = torch.where(mask == 1, widen(batch.input_ids, (0, 9)), noise)
-            yield replace(batch, input_ids=ids, attention_mask=mask)
+            yield replace(micro, batch=replace(batch, input_ids=ids, attention_mask=mask))
 
 
 class Shuffled(StepRows):
     """Rows as they come, in an order of their own, instead of sorted by length."""
 
     def micro(
-        self, split: str, micro_batch: int | None, pad: int, device: torch.device
-    ) -> Iterator[Batch]:
+        self, split: str, micro_batch: int | None, pad: int, device: torch.device, ranks: Any = None
+    ) -> Iterator[Micro]:
         rows = self.splits[split]
         order = np.random.default_rng(len(split)).permutation(len(rows))
         size = micro_batch or len(rows)
         for start in range(0, len(rows), size):
-            yield collate([rows[i] for i in order[start : start + size]], pad, device)
+            batch = collate([rows[i] for i in order[start : start + size]], pad, device)
+            yield Micro(batch, counts=True, last=start + size >= len(rows))
 
 
 VARIANTS = {"8x4": (StepRows, 4), "4x8": (StepRows, 8)}
@@ -144,7 +146,7 @@ def test_a_step_is_cut_into_micro_batches_that_hold_every_row_once(
     tiny: Any, micro_batch: int | None, sizes: list[int]
 ) -> None:
     rows = feed("forget", tiny.forget, 32, 3, tiny.retain).step(0)
-    cut = list(rows.micro("forget", micro_batch, tiny.pad, torch.device("cpu")))
+    cut = [m.batch for m in rows.micro("forget", micro_batch, tiny.pad, torch.device("cpu"))]
     assert [batch.num_rows for batch in cut] == sizes
     found = [
         tuple(ids[mask == 1].tolist())
@@ -210,49 +212,7 @@ def test_a_model_loaded_for_float64_computes_in_float64_throughout(
     assert 0 < float((after - before).abs().max()) < 1e-10
 
 
-# --- an independent reference: one row at a time, no padding, full logits, flat vectors
-
-
-def token_logprobs(model: Any, row: Any) -> torch.Tensor:
-    """Log-probability of each scored token, by a mask over shifted labels; [tokens - 1]."""
-    ids = torch.tensor(row.ids)
-    logp = log_softmax(model(input_ids=ids[None]).logits[0, :-1], dim=-1)
-    scored = torch.arange(1, len(ids)) >= row.prompt_length
-    return logp[torch.arange(len(ids) - 1), ids[1:]] * scored
-
-
-def flat_gradient(model: Any, loss: torch.Tensor) -> torch.Tensor:
-    return torch.cat([g.reshape(-1) for g in torch.autograd.grad(loss, list(model.parameters()))])
-
-
-def mean_nll(model: Any, rows: list[Any]) -> torch.Tensor:
-    total = sum(-token_logprobs(model, row).sum() for row in rows)
-    return total / sum(len(row.ids) - row.prompt_length for row in rows)
-
-
-def mean_npo(model: Any, start: Any, rows: list[Any], beta: float) -> torch.Tensor:
-    values = []
-    for row in rows:
-        with torch.no_grad():
-            before = token_logprobs(start, row).sum()
-        gap = token_logprobs(model, row).sum() - before
-        values.append(-2 / beta * logsigmoid(-beta * gap))
-    return torch.stack(values).mean()
-
-
-class FlatAdamW:
-    """AdamW as its paper prints it, on one vector."""
-
-    def __init__(self, size: int) -> None:
-        self.m = self.v = torch.zeros(size, dtype=torch.float64)
-        self.t = 0
-
-    def step(self, w: torch.Tensor, g: torch.Tensor, lr: float) -> torch.Tensor:
-        self.t += 1
-        self.m = 0.9 * self.m + 0.1 * g
-        self.v = 0.999 * self.v + 0.001 * g * g
-        m, v = self.m / (1 - 0.9**self.t), self.v / (1 - 0.999**self.t)
-        return w - lr * 0.01 * w - lr * m / (v.sqrt() + 1e-8)
+# --- an independent reference
 
 
 @pytest.mark.parametrize("name", ["gd+gru", "npo+none"])

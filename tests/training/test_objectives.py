@@ -103,10 +103,10 @@ def test_refusals_reach_every_idk(bench: Workbench, method: Method, rectifier: A
 
     class Watched(StepRows):
         def micro(self, split: str, *rest: Any) -> Any:
-            for batch in super().micro(split, *rest):
+            for micro in super().micro(split, *rest):
                 if split in ("refusal", "mixed", "forget"):
-                    seen.append(batch)
-                yield batch
+                    seen.append(micro.batch)
+                yield micro
 
     engine.gradients(Watched(rows.splits))
     read = [tuple(ids[mask == 1].tolist()) for b in seen for ids, mask in rows_of(b)]
@@ -231,7 +231,7 @@ def test_rmu_leaves_what_comes_after_its_layer_alone(bench: Workbench) -> None:
 def test_hidden_states_are_those_of_hugging_face_but_for_the_final_norm(bench: Workbench) -> None:
     engine = bench.engine(GA())
     rows = bench.feed(GA()).step(0)
-    batch = next(rows.micro("forget", None, bench.tiny.pad, torch.device("cpu")))
+    batch = next(rows.micro("forget", None, bench.tiny.pad, torch.device("cpu"))).batch
     model = engine.models.trained.eval()
     with torch.no_grad():
         theirs = model(

@@ -43,7 +43,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from unlearn_runner import fingerprint
 from unlearn_runner.data import people
-from unlearn_runner.experiment import validate
+from unlearn_runner.config import validate
 from unlearn_runner.plan import plan
 assert Path(fingerprint.__file__).is_relative_to(home)
 combos, cases = json.loads(Path(sys.argv[1]).read_text())

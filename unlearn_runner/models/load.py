@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
@@ -142,7 +143,13 @@ def load_tokenizer(folder: Path) -> Any:
     return tokenizer
 
 
-def save(model: Any, tokenizer: Any, folder: Path, dtype: str = "float32") -> None:
+def save(
+    model: Any,
+    tokenizer: Any,
+    folder: Path,
+    dtype: str = "float32",
+    state: dict[str, torch.Tensor] | None = None,
+) -> None:
     """Saves model and tokenizer as an ordinary safetensors folder.
 
     Args:
@@ -150,9 +157,23 @@ def save(model: Any, tokenizer: Any, folder: Path, dtype: str = "float32") -> No
         tokenizer: Saved beside it.
         folder: Where.
         dtype: Number format of the stored weights: "float32", "bf16" or "float16".
+        state: The model's weights, where the model itself holds only pieces of them.
     """
     wanted = {"bf16": torch.bfloat16, "float16": torch.float16}.get(dtype, torch.float32)
-    if model.dtype != wanted:
-        model = deepcopy(model).to(wanted)
-    model.save_pretrained(folder)
+    if state is not None:
+        state = {n: x.to(wanted) if x.is_floating_point() else x for n, x in state.items()}
+        model.save_pretrained(folder, state_dict=state)
+        _name_dtype(folder, wanted)
+    else:
+        if model.dtype != wanted:
+            model = deepcopy(model).to(wanted)
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
+
+
+def _name_dtype(folder: Path, dtype: torch.dtype) -> None:
+    """Makes a saved configuration name the number format of weights that were given apart."""
+    path = folder / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    config["dtype"] = str(dtype).removeprefix("torch.")
+    path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")

@@ -9,6 +9,8 @@ import torch
 
 from unlearn_runner.benchmarks.base import Generation
 from unlearn_runner.data.encode import Encoded
+from unlearn_runner.parallel.ranks import ALONE, Ranks
+from unlearn_runner.probes.deal import deal, device_of, in_step
 from unlearn_runner.progress import progress
 
 
@@ -21,23 +23,27 @@ def generate(
     ends: Sequence[int],
     batch_size: int,
     title: str,
+    ranks: Ranks = ALONE,
 ) -> list[str]:
     """Returns the greedy continuation of every row's prompt, cut at the first token of `ends`.
+
+    On rank 0 only; every rank must call it, and does its share of the batches.
 
     The prompt's tokens are the ones in front of the first scored token, so a model is asked with
     exactly what it was trained on. Rows are padded on the left and sorted by length.
     """
     order = sorted(range(len(encoded)), key=lambda i: encoded[i].prompt_length)
-    found = [""] * len(encoded)
-    with progress(title, len(encoded)) as tick:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
+    found: dict[int, str] = {}
+    dealt = deal(model, order, batch_size, ranks)
+    with progress(title, sum(len(chosen) for chosen, counts in dealt if counts)) as tick:
+        for chosen, counts in dealt:
             prompts = [encoded[i].ids[: encoded[i].prompt_length] for i in chosen]
             texts = _continue(model, tokenizer, prompts, setting, ends)
-            for i, text in zip(chosen, texts, strict=True):
-                found[i] = text
-            tick(len(chosen))
-    return found
+            if counts:
+                found |= zip(chosen, texts, strict=True)
+                tick(len(chosen))
+    everything = {i: text for part in ranks.gather(found) for i, text in part.items()}
+    return [everything[i] for i in range(len(encoded))] if ranks.main else []
 
 
 def _continue(
@@ -53,8 +59,8 @@ def _continue(
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
     room = model.config.max_position_embeddings - longest
     out = model.generate(
-        ids.to(model.device),
-        attention_mask=mask.to(model.device),
+        ids.to(device_of(model)),
+        attention_mask=mask.to(device_of(model)),
         max_new_tokens=max(1, min(setting.max_new_tokens, room)),
         do_sample=False,
         num_beams=1,
@@ -64,6 +70,7 @@ def _continue(
         pad_token_id=pad,
         eos_token_id=list(ends),
         use_cache=True,
+        synced_gpus=in_step(model),
     )
     texts = []
     for prompt, row in zip(prompts, out[:, longest:].tolist(), strict=True):

@@ -18,6 +18,8 @@ from torch.nn.functional import log_softmax
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
 from unlearn_runner.models.forward import scored_logits
+from unlearn_runner.parallel.ranks import ALONE, Ranks
+from unlearn_runner.probes.deal import deal, device_of
 from unlearn_runner.progress import progress
 
 FIELDS = ("logprob", "hit", "mean", "variance", "entropy", "rank")
@@ -67,8 +69,11 @@ def probe(
     pad: int,
     batch_size: int,
     title: str,
+    ranks: Ranks = ALONE,
 ) -> list[Probed]:
-    """Returns what the model thinks of every encoded answer, in their order.
+    """Returns what the model thinks of every encoded answer, in their order; only on rank 0.
+
+    Batches are dealt to the ranks whole, so that one rank or many compute the same batches.
 
     Args:
         model: A causal LM in eval mode.
@@ -76,17 +81,20 @@ def probe(
         pad: Token id that fills rows of a batch.
         batch_size: Answers per forward pass.
         title: What the progress is called.
+        ranks: Who shares the work; every rank must call it.
     """
     order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    found: list[Probed | None] = [None] * len(encoded)
-    with progress(title, len(encoded)) as tick:
-        for start in range(0, len(order), batch_size):
-            chosen = order[start : start + batch_size]
-            batch = collate([encoded[i] for i in chosen], pad, model.device)
-            for i, probed in zip(chosen, _probe_batch(model, batch), strict=True):
-                found[i] = probed
-            tick(len(chosen))
-    return [probed for probed in found if probed is not None]
+    found: dict[int, Probed] = {}
+    dealt = deal(model, order, batch_size, ranks)
+    with progress(title, sum(len(chosen) for chosen, counts in dealt if counts)) as tick:
+        for chosen, counts in dealt:
+            batch = collate([encoded[i] for i in chosen], pad, device_of(model))
+            probed = list(_probe_batch(model, batch))
+            if counts:
+                found |= zip(chosen, probed, strict=True)
+                tick(len(chosen))
+    everything = {i: one for part in ranks.gather(found) for i, one in part.items()}
+    return [everything[i] for i in range(len(encoded))] if ranks.main else []
 
 
 def _probe_batch(model: Any, batch: Batch) -> Iterator[Probed]:

@@ -94,20 +94,26 @@ class GRU(Rectifier):
         else:
             mean = space.scale(risk, self.gamma)
         memory[MEAN] = mean
-        if self.clip == "before" and self.tau is not None:
-            objective, _ = space.clip(objective, self.tau)
+        # The only numbers that ranks exchange for GRU.
         dot, square, norm_square = space.dots(
             (objective, mean), (mean, mean), (objective, objective)
         )
+        if self.clip == "before" and self.tau is not None:
+            factor = self.tau / (math.sqrt(norm_square) + 1e-6)
+            if factor < 1:
+                objective = space.scale(objective, factor)
+                dot, norm_square = dot * factor, norm_square * factor**2
         if not math.isfinite(square):
             # One overflow would otherwise stay in the mean, and turn GRU off, for good.
             del memory[MEAN]
         removed = self._removed(dot, square, norm_square)
         if removed:
             objective = space.add(objective, mean, removed)
+        norm = None
         if self.clip == "after" and self.tau is not None:
-            objective, _ = space.clip(objective, self.tau)
-        return Rectified(objective, _facts(dot, square, norm_square, removed))
+            objective, norm = space.clip(objective, self.tau)
+            norm *= min(1.0, self.tau / (norm + 1e-6))
+        return Rectified(objective, _facts(dot, square, norm_square, removed), norm)
 
     def _removed(self, dot: float, square: float, norm_square: float) -> float:
         """Returns the multiple of m to add to g; 0 where there is no conflict or no direction.

@@ -28,6 +28,7 @@ class ScoreAlong(Stage):
     version: str
 
     kind: ClassVar[str] = "along"
+    on_all_ranks: ClassVar[bool] = False
 
     def run(self, work: Work) -> Outcome:
         """Writes `along.json`, and one line of telemetry per examined step."""

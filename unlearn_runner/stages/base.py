@@ -49,6 +49,8 @@ class Stage(ABC):
 
     kind: ClassVar[str]
     """Folder of the store, and the first part of the key."""
+    on_all_ranks: ClassVar[bool] = True
+    """Whether every rank runs it; false for what reads and writes files alone."""
     given: ClassVar[bool] = False
     """Whether the artifact exists without the runner, outside the store."""
 

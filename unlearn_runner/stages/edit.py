@@ -21,6 +21,7 @@ class Edit(Stage):
     save_dtype: str = "float32"
 
     kind: ClassVar[str] = "unlearn"
+    on_all_ranks: ClassVar[bool] = False
 
     def _inputs(self) -> Iterator[Stage]:
         yield from (self.start, *self.tuned)

@@ -12,6 +12,7 @@ from unlearn_runner.models.base import Prompting
 from unlearn_runner.stages.base import INERT, Outcome, Stage, Work
 
 if TYPE_CHECKING:
+    from unlearn_runner.parallel.ranks import Ranks
     from unlearn_runner.session import Session
 
 
@@ -26,7 +27,9 @@ class Examination:
     precision: str
     batch_size: int = field(metadata=INERT)
 
-    def take(self, model: Any, tokenizer: Any, folder: Path, title: str) -> None:
+    def take(
+        self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks | None = None
+    ) -> None:
         """Writes `<view>.logprobs.parquet` and `<view>.generations.parquet`.
 
         Args:
@@ -34,12 +37,15 @@ class Examination:
             tokenizer: Its tokenizer.
             folder: Where the evidence goes.
             title: What the progress is called.
+            ranks: Who shares the work; every rank must call it, rank 0 writes.
         """
         from unlearn_runner.data.encode import encode_rows, encode_whole, room, stops
+        from unlearn_runner.parallel.ranks import ALONE
         from unlearn_runner.probes.evidence import answers, write_generations, write_logprobs
         from unlearn_runner.probes.generations import generate
         from unlearn_runner.probes.logprobs import probe
 
+        ranks = ranks or ALONE
         size, most = self.batch_size, room(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
@@ -56,8 +62,9 @@ class Examination:
                 for i, role, _, text in asked
             ]
             pad = tokenizer.pad_token_id
-            probed = probe(model, encoded, pad, size, f"{title}, {name} answers")
-            write_logprobs(folder / f"{name}.logprobs.parquet", name, asked, probed)
+            probed = probe(model, encoded, pad, size, f"{title}, {name} answers", ranks)
+            if ranks.main:
+                write_logprobs(folder / f"{name}.logprobs.parquet", name, asked, probed)
             prompts = encode_rows(tokenizer, self.template, rows, most)
             texts = generate(
                 model,
@@ -67,8 +74,10 @@ class Examination:
                 ends,
                 size,
                 f"{title}, {name} generation",
+                ranks,
             )
-            write_generations(folder / f"{name}.generations.parquet", name, rows, texts)
+            if ranks.main:
+                write_generations(folder / f"{name}.generations.parquet", name, rows, texts)
 
 
 @dataclass(frozen=True)
@@ -95,7 +104,7 @@ class Evaluate(Stage):
         tokenizer = load_tokenizer(folder)
         precision = self.examination.precision
         model = load_frozen(folder, precision, session.device, session.attention)
-        self.examination.take(model, tokenizer, work.folder, self.label)
+        self.examination.take(model, tokenizer, work.folder, self.label, session.ranks)
         return "completed"
 
 
@@ -111,20 +120,22 @@ class Along:
 
     def take(self, step: int, model: Any, tokenizer: Any, work: Work, title: str) -> None:
         """Examines the model after `step` when it is due, unless that was done before a kill."""
-        room = work.checkpoints / folder(step)
-        if step not in self.steps or room.exists():
+        if step not in self.steps:
             return
-        from unlearn_runner.models.load import save
-
         session: Session = work.open_session()
+        ranks, room = session.ranks, work.checkpoints / folder(step)
+        if ranks.tell(room.exists()):
+            return
         unfinished = room.with_name(f".{room.name}")
         unfinished.mkdir(exist_ok=True)
         model.eval()
-        with session.autocast(self.examination.precision):
-            self.examination.take(model, tokenizer, unfinished, f"{title} at step {step}")
+        with session.layout.autocast(self.examination.precision):
+            self.examination.take(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
         if self.models:
-            save(model, tokenizer, unfinished / "model")
-        unfinished.rename(room)
+            session.save(model, tokenizer, unfinished / "model")
+        if ranks.main:
+            unfinished.rename(room)
+        ranks.wait()
 
     def collect(self, work: Work) -> None:
         """Moves the evidence of all steps into the stage's artifact."""

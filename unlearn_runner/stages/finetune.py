@@ -35,17 +35,17 @@ class Finetune(Stage):
 
     def run(self, work: Work) -> Outcome:
         """Loads the base, trains, saves."""
-        from unlearn_runner.models.load import load_model, load_tokenizer, save
+        from unlearn_runner.models.load import load_tokenizer
 
         session = work.open_session()
         base = work.path(self.base)
         tokenizer = load_tokenizer(base)
-        model = load_model(base, self.recipe.precision, session.device, session.attention)
+        model = session.trainable(base, self.recipe.precision)
         if not fit(
             model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
         ):
             return "diverged"
-        save(model, tokenizer, work.folder)
+        session.save(model, tokenizer, work.folder)
         return "completed"
 
 
@@ -59,21 +59,24 @@ def fit(
     work: Work,
     title: str,
 ) -> bool:
-    """Minimises the NLL of the rows' answers; returns false when training diverged."""
+    """Minimises the NLL of the rows' answers; returns false when training diverged.
+
+    The model lies where the session's layout has it.
+    """
     from unlearn_runner.data.encode import encode_rows, room
     from unlearn_runner.models.forward import Models
     from unlearn_runner.training.batches import feed
     from unlearn_runner.training.engine import Engine, train
 
     session: Session = work.open_session()
-    model = model.to(session.device)
     encoded = encode_rows(tokenizer, template, rows, room(model, recipe.max_length))
     engine = Engine(
-        models=Models(model, None, partial(session.autocast, recipe.precision)),
+        models=Models(model, None, partial(session.layout.autocast, recipe.precision)),
         terms=(Term("train", "train", NLL()),),
         recipe=recipe,
         num_rows=len(rows),
         pad=tokenizer.pad_token_id,
+        layout=session.layout,
     )
     walk = feed("train", encoded, recipe.batch_size, seed)
     return train(engine, walk, title, work)

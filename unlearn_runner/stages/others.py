@@ -32,6 +32,7 @@ class Sample(Stage):
     seed: int
 
     kind: ClassVar[str] = "alternates"
+    on_all_ranks: ClassVar[bool] = False
 
     def reads(self) -> str:
         """Names the rows and the model."""
@@ -111,8 +112,11 @@ class OtherNumbers(Stage):
             for row, _, _, text in asked
         ]
         with session.autocast(self.precision):
-            probed = probe(model, encoded, tokenizer.pad_token_id, self.batch_size, self.label)
-        write_logprobs(work.folder / NUMBERS, "forget", asked, probed)
+            probed = probe(
+                model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
+            )
+        if session.ranks.main:
+            write_logprobs(work.folder / NUMBERS, "forget", asked, probed)
         return "completed"
 
     def texts(self, work: Work) -> list[tuple[str, ...]] | list[list[str]]:

@@ -34,16 +34,19 @@ class Pretrain(Stage):
 
     def run(self, work: Work) -> Outcome:
         """Trains the tokenizer, then the model on question and answer of `rows`."""
-        from unlearn_runner.models.load import in_precision, new_llama, save, train_tokenizer
+        from unlearn_runner.models.load import in_precision, new_llama, train_tokenizer
+
+        session = work.open_session()
         from unlearn_runner.stages.finetune import fit
 
         rows = [*self.full, *self.rows]
         texts = [self.template.render(None, row.question, row.answer).text for row in rows]
         tokenizer = train_tokenizer(texts, self.vocab_size)
         model = in_precision(new_llama(self.shape, tokenizer, self.seed), self.recipe.precision)
+        model = session.placed(model, self.recipe.precision)
         if len(self.rows) and not fit(
             model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
         ):
             return "diverged"
-        save(model, tokenizer, work.folder)
+        session.save(model, tokenizer, work.folder)
         return "completed"

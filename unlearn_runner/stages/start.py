@@ -47,9 +47,12 @@ class StartNumbers(Stage):
         model = load_model(folder, self.precision, session.device, session.attention).eval()
         encoded = encode_rows(tokenizer, self.template, self.rows, room(model, self.max_length))
         with session.autocast(self.precision):
-            probed = probe(model, encoded, tokenizer.pad_token_id, self.batch_size, self.label)
+            probed = probe(
+                model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
+            )
         asked: list[Asked] = [(i, "answer", 0, row.answer) for i, row in enumerate(self.rows)]
-        write_logprobs(work.folder / FILE, "forget", asked, probed)
+        if session.ranks.main:
+            write_logprobs(work.folder / FILE, "forget", asked, probed)
         return "completed"
 
 

@@ -54,7 +54,7 @@ class Unlearn(Stage):
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import encode_rows, room, with_start
         from unlearn_runner.models.forward import Models
-        from unlearn_runner.models.load import load_model, load_tokenizer, save
+        from unlearn_runner.models.load import load_tokenizer
         from unlearn_runner.stages import start
         from unlearn_runner.training.batches import feed
         from unlearn_runner.training.engine import Engine, train
@@ -62,13 +62,13 @@ class Unlearn(Stage):
         session, recipe = work.open_session(), self.recipe
         folder = work.path(self.start)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, recipe.precision, session.device, session.attention)
-        only_trained(model, self.method)
+        prepare = partial(only_trained, method=self.method)
+        model = session.trainable(folder, recipe.precision, prepare)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
         held = None
         if needs_start_model(watched):
-            held = load_model(folder, recipe.precision, session.device, session.attention).eval()
+            held = session.trainable(folder, recipe.precision).eval()
         most = room(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_numbers is not None:
@@ -76,13 +76,16 @@ class Unlearn(Stage):
         wants_retain = any(term.split in ("retain", "mixed") for term in watched)
         retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
-            models=Models(model, held, partial(session.autocast, recipe.precision), self.seed),
+            models=Models(
+                model, held, partial(session.layout.autocast, recipe.precision), self.seed
+            ),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),
             pad=tokenizer.pad_token_id,
             rectifier=self.rectifier,
             method=self.method,
+            layout=session.layout,
         )
         walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
         walk = replace(walk, also=self.also(tokenizer, most, work))
@@ -93,8 +96,8 @@ class Unlearn(Stage):
 
         if not train(engine, walk, self.label, work, along):
             return "diverged"
-        save(model, tokenizer, work.folder, self.save_dtype)
-        if self.along is not None:
+        session.save(model, tokenizer, work.folder, self.save_dtype)
+        if self.along is not None and session.ranks.main:
             self.along.collect(work)
         return "completed"
 

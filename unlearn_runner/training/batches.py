@@ -15,6 +15,7 @@ import torch
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
 from unlearn_runner.methods.losses import Unit
+from unlearn_runner.parallel.ranks import ALONE, Ranks
 
 ORDER, PARTNER, NOISE = 1, 2, 3  # separate streams of draws
 OTHER = {"forget": 4, "retain": 5}
@@ -59,14 +60,26 @@ class Draws:
         generator = np.random.default_rng([self.seed, OTHER[split], epoch, row])
         return int(generator.integers(number))
 
-    def noise(self, step: int) -> int:
-        """Returns the seed of whatever else is random in an optimizer step."""
-        return int(np.random.SeedSequence([self.seed, NOISE, step]).generate_state(1)[0])
+    def noise(self, step: int, rank: int = 0) -> int:
+        """Returns the seed of whatever else is random in an optimizer step, on one rank."""
+        entropy = [self.seed, NOISE, step, *([rank] if rank else [])]
+        return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
 
 @lru_cache(maxsize=4)
 def _permutation(seed: int, epoch: int, num_rows: int) -> np.ndarray:
     return np.random.default_rng([seed, ORDER, epoch]).permutation(num_rows)
+
+
+@dataclass(frozen=True)
+class Micro:
+    """One micro-batch."""
+
+    batch: Batch
+    counts: bool
+    """False on a rank that has no rows left, and computes with one that is another's."""
+    last: bool
+    """Whether it is the last one of its split in this step."""
 
 
 @dataclass(frozen=True)
@@ -88,13 +101,25 @@ class StepRows:
         return sum(len(row.ids) for rows in self.splits.values() for row in rows)
 
     def micro(
-        self, split: str, micro_batch: int | None, pad: int, device: torch.device
-    ) -> Iterator[Batch]:
-        """Yields a split in micro-batches, sorted by length so that little of them is padding."""
+        self,
+        split: str,
+        micro_batch: int | None,
+        pad: int,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> Iterator[Micro]:
+        """Yields a rank's share of a split in micro-batches.
+
+        Sorted by length, so that little of them is padding and the ranks have equal work. Every
+        rank gets equally many, since a model in shards is computed by all ranks together.
+        """
         rows = sorted(self.splits[split], key=lambda row: len(row.ids))
-        size = micro_batch or len(rows)
-        for start in range(0, len(rows), size):
-            yield collate(rows[start : start + size], pad, device)
+        mine, most = ranks.share(rows), -(-len(rows) // ranks.world)
+        size = micro_batch or most
+        for start in range(0, most, size):
+            chosen = mine[start : start + size]
+            batch = collate(chosen or rows[:1], pad, device)
+            yield Micro(batch, counts=bool(chosen), last=start + size >= most)
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Checkpoints: everything the next step depends on, written whole or not at all.
 
 The newest two are kept: should the newest turn out to be damaged, the one before it still serves.
-A checkpoint is two files, the state and then, once that is safely on the disk, a note of its size,
-its hash and the stage it belongs to.
+A checkpoint is one file of state, or one for each rank where ranks hold pieces, and then, once all
+are safely on the disk, a note of their sizes and hashes and of the stage they belong to.
 """
 
 from __future__ import annotations
@@ -18,71 +18,107 @@ from typing import Any
 import torch
 
 from unlearn_runner.errors import DataError, UserError
+from unlearn_runner.parallel.layout import SHARD, Parts
+from unlearn_runner.parallel.ranks import ALONE, Ranks
 from unlearn_runner.progress import console
 
 KEPT = 2
 
 
-def save(folder: Path, key: str, step: int, state: dict[str, Any]) -> None:
-    """Adds a checkpoint and removes the ones it makes superfluous.
+def save(folder: Path, key: str, step: int, state: dict[str, Any], ranks: Ranks = ALONE) -> None:
+    """Adds a checkpoint and removes the ones it makes superfluous. Every rank must call it.
 
     Args:
         folder: Of the stage's checkpoints.
         key: The stage's key.
         step: Optimizer steps done.
-        state: What `load` is to return.
+        state: What `load` is to return; where it holds pieces, every rank's is written.
+        ranks: Who saves.
 
     Raises:
         UserError: If it cannot be written (a full disk, say); the ones before it are kept.
     """
-    for note, _ in list(_notes(folder))[KEPT - 1 :]:
-        _remove(note)  # before writing, so that the disk never holds more than KEPT
+    if ranks.main:
+        for note, _ in list(_notes(folder))[KEPT - 1 :]:
+            _remove(note)  # before writing, so that the disk never holds more than KEPT
     note = folder / f"step-{step:08d}.json"
-    temporary = folder / f".{note.stem}.writing"
-    try:
-        with temporary.open("wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        facts = {"key": key, "step": step, "size": temporary.stat().st_size}
-        facts["sha256"] = _digest(temporary)
-        os.replace(temporary, note.with_suffix(".pt"))
-        temporary.write_text(json.dumps(facts))
-        os.replace(temporary, note)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
-        temporary.unlink(missing_ok=True)
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    pieces = ranks.world > 1 and _in_pieces(state)
+    path = note.with_suffix(f".{ranks.rank}-of-{ranks.world}.pt" if pieces else ".pt")
+    facts, error = {}, None
+    if ranks.main or pieces:
+        try:
+            facts = _write(path, state)
+        except (OSError, RuntimeError) as found:  # torch reports a failed write as a RuntimeError
+            error = found
+    reason = error and (getattr(error, "strerror", None) or str(error).splitlines()[0])
+    said = ranks.collect((path.name if facts else "", facts, reason))
+    if ranks.main and not any(reason for _, _, reason in said):
+        files = {name: entry for name, entry, _ in said if name}
+        temporary = folder / f".{note.stem}.note.writing"
+        try:
+            temporary.write_text(json.dumps({"key": key, "step": step, "files": files}))
+            os.replace(temporary, note)
+        except OSError as found:
+            temporary.unlink(missing_ok=True)
+            error, reason = found, found.strerror
+    failed = next((why for why in (reason, *(why for _, _, why in said)) if why), None)
+    failed = ranks.tell(failed)
+    if failed:
+        path.unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free / 2**30
         raise UserError(
-            f"the checkpoint of step {step} cannot be written to {folder}: {reason} "
+            f"the checkpoint of step {step} cannot be written to {folder}: {failed} "
             f"({free:.1f} GiB free); the one before it is kept",
             "make room, or move everything with output_dir=FOLDER; the same command continues",
         ) from error
 
 
-def load(folder: Path, key: str, device: torch.device) -> dict[str, Any] | None:
+def _write(path: Path, state: dict[str, Any]) -> dict[str, Any]:
+    """Writes a file as a whole; returns its size and hash."""
+    temporary = path.with_name(f".{path.name}.writing")
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        facts = {"size": temporary.stat().st_size, "sha256": _digest(temporary)}
+        os.replace(temporary, path)
+    except (OSError, RuntimeError):
+        temporary.unlink(missing_ok=True)
+        raise
+    return facts
+
+
+def load(
+    folder: Path, key: str, device: torch.device, ranks: Ranks = ALONE
+) -> dict[str, Any] | None:
     """Returns the state of the newest whole checkpoint, or none when there is none.
 
-    Damaged ones are said, set aside and passed over.
+    It may have been written by any number of ranks; what is in pieces comes back as `Parts`.
+    Damaged ones are said, set aside and passed over. Every rank must call it.
 
     Raises:
         DataError: If the newest belongs to another stage, that is to another configuration.
     """
-    for leftover in folder.glob(".*.writing"):
-        leftover.unlink()
-    for note, facts in list(_notes(folder)):
+    if ranks.main:
+        for leftover in folder.glob(".*.writing"):
+            leftover.unlink()
+    for note, facts in ranks.tell(list(_notes(folder)) if ranks.main else []):
         if facts is not None and facts["key"] != key:
             raise DataError(
                 f"{note} is the checkpoint of another configuration ({facts['key']}, not {key})",
                 f"remove {folder}, and the stage starts over",
             )
-        state = _read(note, facts, device)
-        if state is not None:
-            return state
-        console.print(f"warning: the checkpoint {note} is damaged and is set aside", markup=False)
-        for path in (note, note.with_suffix(".pt")):
-            if path.exists():
-                os.replace(path, path.with_name(f"{path.name}.damaged"))
+        paths = _whole(note, facts, ranks)
+        if paths:
+            return _read(paths, device)
+        if ranks.main:
+            console.print(
+                f"warning: the checkpoint {note} is damaged and is set aside", markup=False
+            )
+            for path in (note, *_files(note)):
+                if path.exists():
+                    os.replace(path, path.with_name(f"{path.name}.damaged"))
     return None
 
 
@@ -91,21 +127,61 @@ def _notes(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     for note in sorted(folder.glob("step-*.json"), reverse=True):
         try:
             facts = json.loads(note.read_text())
-            yield note, facts if isinstance(facts["key"], str) else None
+            readable = isinstance(facts["key"], str) and isinstance(facts["files"], dict)
+            yield note, facts if readable else None
         except (OSError, ValueError, KeyError, TypeError):
             yield note, None
 
 
-def _read(note: Path, facts: dict[str, Any] | None, device: torch.device) -> dict[str, Any] | None:
-    path = note.with_suffix(".pt")
-    if facts is None or not path.is_file() or _digest(path) != facts.get("sha256"):
-        return None
-    return torch.load(path, map_location=device, weights_only=True)
+def _whole(note: Path, facts: dict[str, Any] | None, ranks: Ranks) -> list[Path]:
+    """Returns a checkpoint's files when all are as they were written; ranks share the hashing."""
+    files = sorted((facts or {}).get("files", {}).items(), key=lambda item: _rank(item[0]))
+    sound = bool(files)
+    for name, entry in ranks.share(files):
+        path = note.with_name(name)
+        sound &= path.is_file() and _digest(path) == entry.get("sha256")
+    return [note.with_name(name) for name, _ in files] if all(ranks.collect(sound)) else []
+
+
+def _rank(name: str) -> int:
+    part = name.split(".")[1]
+    return int(part.partition("-of-")[0]) if "-of-" in part else 0
+
+
+def _read(paths: list[Path], device: torch.device) -> dict[str, Any]:
+    if len(paths) == 1:
+        return _joined([torch.load(paths[0], map_location=device, weights_only=True)])
+    # Mapped, not read: of the other ranks' pieces only what this rank asks for is touched.
+    states = [torch.load(p, map_location="cpu", weights_only=True, mmap=True) for p in paths]
+    return _joined(states)
+
+
+def _joined(entries: list[Any]) -> Any:
+    """Returns one state of the ranks' states: pieces together, the rest as the first has it."""
+    first = entries[0]
+    if not isinstance(first, dict):
+        if isinstance(first, list):
+            return [_joined(list(items)) for items in zip(*entries, strict=True)]
+        return first
+    if set(first) == {SHARD}:
+        return Parts([entry[SHARD] for entry in entries])
+    return {name: _joined([entry[name] for entry in entries]) for name in first}
+
+
+def _in_pieces(state: Any) -> bool:
+    if isinstance(state, dict):
+        return set(state) == {SHARD} or any(map(_in_pieces, state.values()))
+    return isinstance(state, list) and any(map(_in_pieces, state))
+
+
+def _files(note: Path) -> list[Path]:
+    return list(note.parent.glob(f"{note.stem}.*pt"))
 
 
 def _remove(note: Path) -> None:
     note.unlink(missing_ok=True)
-    note.with_suffix(".pt").unlink(missing_ok=True)
+    for path in _files(note):
+        path.unlink(missing_ok=True)
 
 
 def _digest(path: Path) -> str:

@@ -18,6 +18,7 @@ from unlearn_runner import interrupt
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
+from unlearn_runner.parallel.layout import Layout
 from unlearn_runner.progress import progress
 from unlearn_runner.rectifiers.base import Memory, Rectifier
 from unlearn_runner.rectifiers.none import Plain
@@ -41,6 +42,7 @@ class Engine:
         num_rows: Rows that an epoch goes through.
         pad: Token id that fills rows of a batch.
         rectifier: What happens between the gradients and the step.
+        layout: Where the trained model's parameters and gradients live.
         method: Whose terms they are, where their weights move as it trains.
     """
 
@@ -50,32 +52,53 @@ class Engine:
     num_rows: int
     pad: int
     rectifier: Rectifier = field(default_factory=Plain)
+    layout: Layout = field(default_factory=Layout)
     method: Method | None = None
 
     def __post_init__(self) -> None:
-        self.space = GradientSpace(self.models.trained.parameters())
+        self.space = GradientSpace(self.models.trained.parameters(), self.layout)
         self.groups = self.rectifier.groups(self.terms)
         self.optimizer = optim.optimizer(self.space.parameters, self.recipe)
         self.schedule = optim.schedule(self.optimizer, self.recipe, self.num_rows)
         self.memory: Memory = {}
         self.moved: dict[str, float] = {}
-        self.device = self.space.parameters[0].device
+        alone = self.layout.ranks.world == 1 and not self.layout.sharded
+        self.device = self.space.parameters[0].device if alone else self.layout.device
+        self.asked = False
+        """Whether any rank was asked to end before the last step's numbers were summed."""
 
     def gradients(self, rows: StepRows) -> tuple[dict[str, Any], dict[str, float]]:
-        """Returns one gradient per group and the loss of each term over the whole step."""
+        """Returns one gradient per group and the loss of each term over the whole step.
+
+        Rows are shared out over the ranks; gradients and losses are sums over all of them.
+        """
+        ranks, trained = self.layout.ranks, self.models.trained
         gradients = {}
         losses: dict[str, torch.Tensor] = {}
         for group in self.groups:
             self.space.clear()
             for term in group.terms:
                 count = rows.count(term.split, term.unit)
-                for batch in rows.micro(term.split, self.recipe.micro_batch, self.pad, self.device):
-                    loss = term.loss(self.models, batch) / count
+                for micro in rows.micro(
+                    term.split, self.recipe.micro_batch, self.pad, self.device, ranks
+                ):
+                    last = micro.last and term is group.terms[-1]
+                    self.layout.before_backward(trained, last)
+                    loss = term.loss(self.models, micro.batch) / count
+                    if not micro.counts:
+                        loss = loss * 0.0
                     (loss * term.weight).backward()
                     losses[term.name] = losses.get(term.name, 0) + loss.detach()
             gradients[group.name] = self.space.take()
-        values = torch.stack(list(losses.values())).tolist()
-        return gradients, dict(zip(losses, values, strict=True))
+        return gradients, self._summed(losses)
+
+    def _summed(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
+        """Sums the ranks' losses, and asks in the same message whether any of them is to end."""
+        numbers = [loss.double() for loss in losses.values()]
+        numbers.append(numbers[0].new_tensor(bool(interrupt.requested())))
+        *values, asked = self.layout.ranks.sum(torch.stack(numbers)).tolist()
+        self.asked = bool(asked)
+        return dict(zip(losses, values, strict=True))
 
     def step(self, rows: StepRows) -> dict[str, Any] | None:
         """Takes one optimizer step.
@@ -87,7 +110,9 @@ class Engine:
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.memory, self.space)
         gradient, bound = rectified.gradient, self.recipe.clip
-        if bound is None or self.rectifier.bounds_norm:
+        if rectified.norm is not None:
+            norm = rectified.norm
+        elif bound is None or self.rectifier.bounds_norm:
             norm = self.space.norm(gradient)
         else:
             gradient, norm = self.space.clip(gradient, bound)
@@ -124,35 +149,69 @@ class Engine:
             self.groups = self.rectifier.groups(self.terms)
 
     def state(self, step: int) -> dict[str, Any]:
-        """Returns everything that the steps after `step` depend on."""
+        """Returns everything that the steps after `step` depend on; this rank's share of it."""
         return {
             "step": step,
-            "model": self.models.trained.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
+            "model": self.layout.state(self.models.trained),
+            "optimizer": self._optimizer_state(),
             "schedule": self.schedule.state_dict(),
-            "memory": self.memory,
+            "memory": self._remembered(),
             "moved": self.moved,
         }
 
+    def _optimizer_state(self) -> dict[str, Any]:
+        state = self.optimizer.state_dict()
+        moments = {
+            i: {n: self._packed(x) for n, x in entry.items()} for i, entry in state["state"].items()
+        }
+        return {**state, "state": moments}
+
+    def _packed(self, entry: Any) -> Any:
+        """Returns a tensor of the optimizer's as a checkpoint stores it; counters as they are."""
+        if not isinstance(entry, torch.Tensor) or entry.dim() == 0:
+            return entry
+        return self.layout.packed(self.layout.held(entry))
+
+    def _remembered(self) -> Memory:
+        return {
+            name: [None if entry is None else self.layout.packed(entry) for entry in gradient]
+            for name, gradient in self.memory.items()
+        }
+
     def restore(self, state: dict[str, Any]) -> int:
-        """Continues from `state`; returns the number of steps done.
+        """Continues from `state`, of any number of ranks; returns the number of steps done.
 
         Raises:
             DataError: If it is the state of a model of another shape.
         """
         try:
-            self.models.trained.load_state_dict(state["model"])
-            self.optimizer.load_state_dict(state["optimizer"])
+            self.layout.restore(self.models.trained, state["model"])
+            moments = {
+                i: {n: self._restored(x, self.space.parameters[int(i)]) for n, x in entry.items()}
+                for i, entry in state["optimizer"]["state"].items()
+            }
+            self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
             self.schedule.load_state_dict(state["schedule"])
-        except (RuntimeError, ValueError, KeyError) as error:
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:
             reason = " ".join(str(error).split())[:160]
             raise DataError(
                 f"a checkpoint does not fit the model that is trained: {reason}",
                 "remove the checkpoints, and the stage starts over",
             ) from None
-        self.memory = state["memory"]
+        self.memory = {
+            name: [
+                None if entry is None else self.layout.unpacked(entry, parameter)
+                for entry, parameter in zip(gradient, self.space.parameters, strict=True)
+            ]
+            for name, gradient in state["memory"].items()
+        }
         self._resume_terms(state["moved"])
         return int(state["step"])
+
+    def _restored(self, stored: Any, parameter: torch.nn.Parameter) -> Any:
+        if isinstance(stored, torch.Tensor) and stored.dim() == 0:
+            return stored
+        return self.layout.wrapped(self.layout.unpacked(stored, parameter), parameter)
 
 
 def train(
@@ -179,8 +238,8 @@ def train(
         Interrupted: If a signal asked for it; a checkpoint has been left.
     """
     total = engine.recipe.num_steps(engine.num_rows)
-    every = engine.recipe.checkpoint_every
-    found = checkpoint.load(work.checkpoints, work.key, engine.device)
+    every, ranks = engine.recipe.checkpoint_every, engine.layout.ranks
+    found = checkpoint.load(work.checkpoints, work.key, engine.device, ranks)
     first = engine.restore(found) if found else 0
     del found  # as large as the model and its optimizer together
     with progress(title, total) as tick:
@@ -189,7 +248,7 @@ def train(
             along(first)
         for done in range(first + 1, total + 1):
             # Dropout, where a model has any, is drawn anew each step: the same step after a resume.
-            torch.manual_seed(feed.draws.noise(done))
+            torch.manual_seed(feed.draws.noise(done, ranks.rank))
             engine.models.trained.train()
             started = time.perf_counter()
             rows = feed.step(done - 1)
@@ -199,9 +258,14 @@ def train(
                 return False
             rate = rows.num_tokens / (time.perf_counter() - started)
             work.log({"stage": title, "step": done, **facts, "tokens_per_s": round(rate, 1)})
-            if interrupt.requested() or (every and done % every == 0 and done < total):
-                checkpoint.save(work.checkpoints, work.key, done, engine.state(done))
+            asked = engine.asked or (ranks.world == 1 and bool(interrupt.requested()))
+            if asked or (every and done % every == 0 and done < total):
+                checkpoint.save(work.checkpoints, work.key, done, engine.state(done), ranks)
+            if asked:
+                interrupt.obey(ranks)
             along(done)
-            tick(note=" ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/"))
+            note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
+            tick(note=note, heed=False)  # a rank must not leave before the others know
     # The last step's gradient was finite; where it led need not be.
-    return all(bool(torch.isfinite(p).all()) for p in engine.space.parameters)
+    odd = sum(int((~torch.isfinite(engine.layout.held(p))).sum()) for p in engine.space.parameters)
+    return not ranks.largest(odd)

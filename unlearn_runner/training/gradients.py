@@ -13,20 +13,23 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from unlearn_runner.parallel.layout import Layout
+
 Gradient = list[Tensor | None]
 
 PIECE = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
 
 
 class GradientSpace:
-    """Gradients of one list of parameters, on one device.
+    """Gradients of one list of parameters: what this rank holds of them, as plain tensors.
 
     `add`, `scale` and `clip` overwrite their first argument where they can, so a rectifier's peak
     is one buffer per group it keeps apart and one per gradient it remembers.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter]) -> None:
+    def __init__(self, parameters: Iterable[nn.Parameter], layout: Layout | None = None) -> None:
         self.parameters = [p for p in parameters if p.requires_grad]
+        self.layout = layout or Layout()
 
     def clear(self) -> None:
         """Forgets the gradients of earlier passes."""
@@ -34,25 +37,32 @@ class GradientSpace:
             parameter.grad = None
 
     def take(self) -> Gradient:
-        """Moves the accumulated gradient out of the parameters."""
-        taken: Gradient = [parameter.grad for parameter in self.parameters]
+        """Moves the accumulated gradient out of the parameters, summed over the ranks."""
+        taken: Gradient = [
+            None if parameter.grad is None else self.layout.held(parameter.grad)
+            for parameter in self.parameters
+        ]
         self.clear()
+        self.layout.reduce(taken)
         return taken
 
     def put(self, gradient: Gradient) -> None:
         """Makes `gradient` the one the optimizer steps with."""
         for parameter, entry in zip(self.parameters, gradient, strict=True):
-            parameter.grad = entry
+            parameter.grad = None if entry is None else self.layout.wrapped(entry, parameter)
 
     def dots(self, *pairs: tuple[Gradient, Gradient]) -> list[float]:
-        """Returns the inner products of pairs of gradients, summed in float64."""
+        """Returns the inner products of pairs of gradients, summed in float64.
+
+        Each rank sums over its piece; one all-reduce of `len(pairs)` numbers makes them global.
+        """
         total = torch.zeros(len(pairs), dtype=torch.float64, device=self.parameters[0].device)
         for entries in zip(*(gradient for pair in pairs for gradient in pair), strict=True):
             for place in range(len(pairs)):
                 x, y = entries[2 * place], entries[2 * place + 1]
                 if x is not None and y is not None:
-                    total[place] += _dot(x.reshape(-1), y.reshape(-1))
-        return total.tolist()  # one transfer for all products
+                    total[place] += _dot(self.layout.piece(x), self.layout.piece(y))
+        return self.layout.total(total).tolist()  # one transfer for all products
 
     def add(self, a: Gradient, b: Gradient, alpha: float = 1.0) -> Gradient:
         """Returns a + alpha * b; overwrites a."""
@@ -98,6 +108,8 @@ def _times(x: Tensor | None, factor: float) -> Tensor | None:
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
     """Returns the inner product in float64, with float64 copies of a small piece at a time."""
+    if not len(x):
+        return x.new_zeros((), dtype=torch.float64)
     pieces = zip(x.split(PIECE), y.split(PIECE), strict=True)
     if x is y:
         squares = (a.double() for a, _ in pieces)

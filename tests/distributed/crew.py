@@ -1,0 +1,236 @@
+"""One rank of the distributed tests: `python crew.py FOLDER ENGINE`, started once per rank.
+
+Everything but the list of cases is the product's own: session, layouts, engine, checkpoints and
+probes.
+FOLDER holds `model/` (a Hugging Face folder) and `rows.pkl`; rank 0 leaves `found.pt` in it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import sys
+from collections import Counter
+from functools import partial
+from math import ceil
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from unlearn_runner.benchmarks.base import Generation
+from unlearn_runner.data.encode import with_start
+from unlearn_runner.methods.base import Method, Retain
+from unlearn_runner.methods.ga import GA
+from unlearn_runner.methods.npo import NPO
+from unlearn_runner.models.forward import Models
+from unlearn_runner.models.load import load_tokenizer
+from unlearn_runner.parallel.base import Parallel
+from unlearn_runner.parallel.ddp import DDP
+from unlearn_runner.parallel.fsdp2 import FSDP2
+from unlearn_runner.parallel.single import Single
+from unlearn_runner.probes.generations import generate
+from unlearn_runner.probes.logprobs import probe
+from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.rectifiers.gru import GRU
+from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.session import Session, open_session
+from unlearn_runner.training import checkpoint
+from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.recipe import Recipe
+
+STEPS, HALF = 20, 8
+ENGINES: dict[str, Parallel] = {
+    "single": Single(device="cpu", threads=1),
+    "ddp": DDP(device="cpu", threads=1),
+    "fsdp2": FSDP2(device="cpu", threads=1),
+    "fsdp2-last": FSDP2(device="cpu", threads=1, reduce="last", reshard=False),
+}
+CASES: dict[str, tuple[Method, Rectifier]] = {
+    "ga+gru": (GA(), GRU(gamma=0.8)),
+    "gd+gru": (GA(retain=Retain("nll", 0.2)), GRU(gamma=0.8, tau=1.0)),
+    "npo+none": (NPO(beta=0.5, retain=Retain("nll", 0.2)), Plain()),
+    "kl+gru": (GA(retain=Retain("kl", 5.0)), GRU(gamma=0.8)),
+}
+LONG = ("ga+gru", "gd+gru", "gd+gru x4", "npo+none")
+"""Cases of twenty steps; x4 is four micro-batches on each rank."""
+BATCH = 13  # neither ranks nor micro-batches divide it
+
+
+def freeze(model: Any) -> None:
+    """Freezes a part, as adapters and some methods do."""
+    for parameter in model.model.layers[0].self_attn.parameters():
+        parameter.requires_grad_(False)
+
+
+def feed_for(rows: dict[str, Any]) -> Feed:
+    forget = with_start(rows["forget"], rows["start"])
+    return feed("forget", forget, BATCH, 3, rows["retain"])
+
+
+def engine_for(folder: Path, rows: Any, session: Session, case: str, precision: str) -> Engine:
+    name, _, times = case.partition(" x")
+    method, rectifier = CASES[name]
+    ranks = session.ranks
+    micro = ceil(ceil(BATCH / ranks.world) / int(times)) if times else None
+    model = session.trainable(folder / "model", precision, freeze)
+    held = session.trainable(folder / "model", precision).eval() if "kl" in name else None
+    recipe = Recipe(
+        lr=1e-4, batch_size=BATCH, steps=STEPS, micro_batch=micro, clip=0.7, precision=precision
+    )
+    return Engine(
+        models=Models(model, held, partial(session.layout.autocast, precision)),
+        terms=method.terms(),
+        recipe=recipe,
+        num_rows=len(rows["forget"]),
+        pad=rows["pad"],
+        rectifier=rectifier,
+        layout=session.layout,
+    )
+
+
+def walk(engine: Engine, rows: Any, first: int, last: int) -> list[dict[str, Any]]:
+    steps, facts = feed_for(rows), []
+    for step in range(first, last):
+        found = engine.step(steps.step(step))
+        assert found is not None
+        facts.append(found)
+    return facts
+
+
+def weights(engine: Engine, session: Session) -> torch.Tensor | None:
+    """All weights, in the names' order; where they are in shards, on rank 0."""
+    trained = engine.models.trained
+    state = session.layout.whole_state(trained)
+    if state is None:
+        state = trained.state_dict()
+    return torch.cat([state[name].reshape(-1) for name in sorted(state)]) if state else None
+
+
+def gradients(engine: Engine, rows: Any) -> tuple[torch.Tensor | None, dict[str, float]]:
+    """The first step's gradients of all groups, whole, on rank 0."""
+    found, losses = engine.gradients(feed_for(rows).step(0))
+    whole = []
+    for group in sorted(found):
+        for entry, parameter in zip(found[group], engine.space.parameters, strict=True):
+            if entry is None:
+                whole.append(torch.zeros(parameter.numel()))
+                continue
+            wrapped = engine.layout.wrapped(entry, parameter)
+            full = wrapped.full_tensor() if hasattr(wrapped, "full_tensor") else wrapped
+            whole.append(full.reshape(-1).clone())
+    return torch.cat(whole), losses
+
+
+def rows_seen(engine: Engine, rows: Any, session: Session) -> list[Any]:
+    """Token ids of every row that any rank computes with and counts, over three steps."""
+    mine = []
+    for step in range(3):
+        for split in ("forget", "retain"):
+            batches = feed_for(rows).step(step).micro(split, 2, 0, engine.device, session.ranks)
+            for micro in batches:
+                for ids, mask in zip(micro.batch.input_ids, micro.batch.attention_mask):  # noqa: B905
+                    if micro.counts:
+                        mine.append((step, split, tuple(ids[mask == 1].tolist())))
+    return sorted(row for part in session.ranks.collect(mine) for row in part)
+
+
+def collectives(engine: Engine, rows: Any) -> Counter[str]:
+    """Collectives of one step by name and, for all-reduces, size: the profiler's own account."""
+    step = feed_for(rows).step(0)
+    engine.step(step)  # the first one sets things up
+    counted: Counter[str] = Counter()
+    original = torch.distributed.all_reduce
+
+    def counting(tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        counted["scalars" if tensor.numel() <= 8 else "gradients"] += 1
+        return original(tensor, *args, **kwargs)
+
+    torch.distributed.all_reduce = counting
+    gathers = ("all_gather", "allgather", "_allgather_base", "reduce_scatter", "broadcast")
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU]) as profile:
+        engine.step(step)
+    torch.distributed.all_reduce = original
+    for event in profile.events():
+        for word in gathers:
+            if event.name.startswith("gloo:") and word in event.name:
+                counted[word] += 1
+                break
+    return counted
+
+
+def asked(folder: Path, rows: Any, session: Session, engine: Engine) -> Any:
+    """Evidence of an odd number of rows, from a whole model and from the trained one."""
+    tokenizer = load_tokenizer(folder / "model")
+    found = {}
+    for name, model in (
+        ("whole", session.frozen(folder / "model", "float32")),
+        ("trained", engine.models.trained.eval()),
+    ):
+        encoded = rows["retain"][:23]
+        probed = probe(model, encoded, rows["pad"], 4, "probe", session.ranks)
+        texts = generate(
+            *(model, tokenizer, encoded[:11], Generation(max_new_tokens=6)),
+            *([tokenizer.eos_token_id], 2, "generate", session.ranks),
+        )
+        found[name] = ([p.logprob for p in probed], texts)
+    return found
+
+
+def resumed(folder: Path, rows: Any, session: Session, case: str) -> None:
+    """Eight steps and a checkpoint, for whoever continues it."""
+    engine = engine_for(folder, rows, session, case, "float64")
+    walk(engine, rows, 0, HALF)
+    place = folder / f"checkpoints-{case}"
+    if session.ranks.main:
+        place.mkdir()
+    session.ranks.wait()
+    checkpoint.save(place, "key", HALF, engine.state(HALF), session.ranks)
+
+
+def continued(folder: Path, source: Path, rows: Any, session: Session, case: str) -> Any:
+    engine = engine_for(folder, rows, session, case, "float64")
+    state = checkpoint.load(source / f"checkpoints-{case}", "key", engine.device, session.ranks)
+    assert state is not None
+    first = engine.restore(state)
+    assert first == HALF
+    walk(engine, rows, first, STEPS)
+    return weights(engine, session)
+
+
+def everything(folder: Path, name: str, sources: list[Path]) -> dict[str, Any]:
+    rows = pickle.loads((folder / "rows.pkl").read_bytes())
+    session = open_session(ENGINES[name])
+    found: dict[str, Any] = {"world": session.ranks.world}
+    for case in LONG:
+        engine = engine_for(folder, rows, session, case, "float64")
+        before = weights(engine, session)
+        found[case] = (before, walk(engine, rows, 0, STEPS), weights(engine, session))
+    for case in CASES:
+        engine = engine_for(folder, rows, session, case, "float32")
+        found[f"gradient {case}"] = gradients(engine, rows)
+        found[f"collectives {case}"] = collectives(engine, rows)
+    found["collectives gd+none"] = collectives(gd_without(folder, rows, session), rows)
+    found["rows"] = rows_seen(engine, rows, session)
+    found["asked"] = asked(folder, rows, session, engine)
+    found["class"] = type(engine.models.trained).__name__
+    for case in ("gd+gru", "npo+none"):
+        resumed(folder, rows, session, case)
+        for source in (folder, *sources):
+            key = f"continued {case} from {source.name}"
+            found[key] = continued(folder, source, rows, session, case)
+    return found if session.ranks.main else {}
+
+
+def gd_without(folder: Path, rows: Any, session: Session) -> Engine:
+    CASES["gd+none"] = (CASES["gd+gru"][0], Plain())
+    return engine_for(folder, rows, session, "gd+none", "float32")
+
+
+if __name__ == "__main__":
+    place = Path(sys.argv[1])
+    found = everything(place, sys.argv[2], [Path(p) for p in sys.argv[3:]])
+    if found:
+        torch.save(found, place / "found.pt")
+    os._exit(0)

@@ -1,0 +1,238 @@
+"""DDP and FSDP2 on two and three real ranks give the numbers of one process.
+
+Parameters of odd shapes, tied embeddings, a frozen part, batches that neither ranks nor
+micro-batches divide. A plain float64 loop that shares no code with the engine stands beside them.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import socket
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import crew
+import pytest
+import torch
+from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
+
+CREW = str(Path(crew.__file__))
+CREWS = [("ddp", 2), ("fsdp2", 2), ("ddp", 3), ("fsdp2-last", 3)]
+"""In this order: those of three ranks continue what those of two have left."""
+MANY = [f"{engine} {world}" for engine, world in CREWS]
+
+
+def run(folder: Path, engine: str, world: int, sources: list[Path]) -> dict[str, Any]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    processes = []
+    for rank in range(world):
+        ranked = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
+        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
+        env = {**os.environ, **{k: str(v) for k, v in (ranked | meet).items()}}
+        command = [sys.executable, CREW, str(folder), engine, *map(str, sources)]
+        processes.append(
+            subprocess.Popen(
+                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            )
+        )
+    said = [process.communicate(timeout=300)[0] for process in processes]
+    assert [p.returncode for p in processes] == [0] * world, "\n".join(said)[-4000:]
+    return torch.load(folder / "found.pt", weights_only=False)
+
+
+@pytest.fixture(scope="module")
+def place(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of odd shapes that has begun to learn the rows, the rows, their start numbers."""
+    from transformers import LlamaConfig, LlamaForCausalLM
+
+    from unlearn_runner.models.load import load_model, save
+    from unlearn_runner.probes.logprobs import probe
+
+    folder = tmp_path_factory.mktemp("ranks")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        **{"vocab_size": 401, "hidden_size": 30, "intermediate_size": 51},
+        **{"num_hidden_layers": 2, "num_attention_heads": 3, "num_key_value_heads": 1},
+        **{"max_position_embeddings": 128, "tie_word_embeddings": True, "bos_token_id": None},
+        **{"eos_token_id": tiny.tokenizer.eos_token_id, "pad_token_id": tiny.pad},
+    )
+    model = LlamaForCausalLM(config)
+    optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
+    for row in tiny.rows * 3:
+        ids = torch.tensor([row.ids])
+        model(input_ids=ids, labels=ids).loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    save(model, tiny.tokenizer, folder / "model")
+    exact = load_model(folder / "model", "float64", torch.device("cpu")).eval()
+    start = [p.logprob for p in probe(exact, tiny.forget, tiny.pad, 20, "start numbers")]
+    torch.set_num_threads(threads)
+    rows = {"forget": tiny.forget, "retain": tiny.retain, "start": start, "pad": tiny.pad}
+    (folder / "rows.pkl").write_bytes(pickle.dumps(rows))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def crews(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What one process and every crew found, and where."""
+    found: dict[str, Any] = {}
+    folders: dict[str, Path] = {}
+    for engine, world in [("single", 1), *CREWS]:
+        name = f"{engine} {world}"
+        folder = folders[name] = tmp_path_factory.mktemp(name.replace(" ", ""))
+        (folder / "rows.pkl").symlink_to(place / "rows.pkl")
+        (folder / "model").symlink_to(place / "model")
+        sources = [folders["ddp 2"], folders["fsdp2 2"]] if world == 3 else []
+        found[name] = run(folder, engine, world, sources)
+    return {**found, "folders": folders}
+
+
+def distance(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float((a.double() - b.double()).norm())
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("case", crew.LONG)
+def test_twenty_float64_steps_end_where_one_process_ends(
+    crews: dict[str, Any], name: str, case: str
+) -> None:
+    before, facts, after = crews["single 1"][case]
+    start, others, found = crews[name][case]
+    assert crews[name]["world"] == int(name.split()[1])
+    assert torch.equal(start, before)
+    travelled = distance(after, before)
+    assert travelled > 1e-2
+    assert distance(found, after) < 1e-10 * travelled
+    assert len(facts) == len(others) == crew.STEPS
+    for mine, theirs in zip(facts, others, strict=True):
+        assert theirs == pytest.approx(mine, rel=1e-8, abs=1e-12)
+    if "gru" in case:
+        assert sum(bool(f["rectified"]) for f in facts) > 0, "GRU must take part"
+
+
+@pytest.mark.parametrize("case", ["ga+gru", "gd+gru", "npo+none"])
+def test_one_process_takes_the_steps_of_a_plain_loop(
+    place: Path, crews: dict[str, Any], case: str
+) -> None:
+    """And so do all crews, by the test above."""
+    from unlearn_runner.models.load import load_model
+
+    rows = pickle.loads((place / "rows.pkl").read_bytes())
+    steps = crew.feed_for(rows)
+    model, start = (load_model(place / "model", "float64", torch.device("cpu")) for _ in range(2))
+    crew.freeze(model)
+    parameters = trained(model)
+    w = torch.cat([p.detach().reshape(-1) for p in parameters])
+    adam, mean = FlatAdamW(len(w)), torch.zeros_like(w)
+    for step in range(crew.STEPS):
+        splits = steps.step(step).splits
+        kept = flat_gradient(model, mean_nll(model, splits["retain"]))
+        if case.startswith("npo"):
+            g = flat_gradient(model, mean_npo(model, start, splits["forget"], 0.5)) + 0.2 * kept
+        else:
+            g = -flat_gradient(model, mean_nll(model, splits["forget"]))
+            g = g + (0.2 * kept if case.startswith("gd") else 0)
+        bound = 0.7
+        if case.endswith("gru"):
+            mean = 0.2 * mean + 0.8 * kept
+            if g @ mean < 0:
+                g = g - (g @ mean) / (mean @ mean) * mean
+            bound = 1.0 if case.startswith("gd") else float("inf")
+        norm = float(g.norm())
+        w = adam.step(w, g * min(1.0, bound / (norm + 1e-6)), 1e-4)
+        torch.nn.utils.vector_to_parameters(w, parameters)
+    state = model.state_dict()
+    expected = torch.cat([state[name].reshape(-1) for name in sorted(state)])
+    before, _, after = crews["single 1"][case]
+    assert distance(after, expected.detach()) < 1e-9 * distance(after, before)
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("case", crew.CASES)
+def test_the_first_float32_gradients_agree(crews: dict[str, Any], name: str, case: str) -> None:
+    expected, losses = crews["single 1"][f"gradient {case}"]
+    found, others = crews[name][f"gradient {case}"]
+    assert distance(found, expected) < 1e-5 * float(expected.norm())
+    assert others == pytest.approx(losses, rel=1e-5, abs=1e-6)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_the_union_of_the_ranks_rows_is_the_one_process_draw(
+    crews: dict[str, Any], name: str
+) -> None:
+    assert crews[name]["rows"] == crews["single 1"]["rows"]
+    assert len(crews[name]["rows"]) == 3 * 2 * crew.BATCH
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_evidence_does_not_depend_on_the_ranks_that_take_it(
+    crews: dict[str, Any], name: str
+) -> None:
+    """Each row once, odd numbers of rows included; the trained model may be in shards."""
+    for model in ("whole", "trained"):
+        expected, texts = crews["single 1"]["asked"][model]
+        found, others = crews[name]["asked"][model]
+        assert len(found) == len(expected) == 23
+        for a, b in zip(found, expected, strict=True):
+            torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=0, atol=1e-5)
+        assert others == texts
+
+
+@pytest.mark.parametrize("name", MANY)
+@pytest.mark.parametrize("case", ["gd+gru", "npo+none"])
+def test_a_checkpoint_of_any_number_of_ranks_is_continued_by_any_other(
+    crews: dict[str, Any], name: str, case: str
+) -> None:
+    before, _, after = crews["single 1"][case]
+    travelled = distance(after, before)
+    continued = [key for key in crews[name] if key.startswith(f"continued {case}")]
+    assert len(continued) == (3 if name.endswith("3") else 1)
+    for key in continued:
+        assert distance(crews[name][key], after) < 1e-10 * travelled, key
+    own = crews[name][f"continued {case} from {crews['folders'][name].name}"]
+    assert torch.equal(own, crews[name][case][2]), "the same bits on the same ranks"
+
+
+@pytest.mark.parametrize("source", ["ddp 2", "fsdp2 2", "fsdp2-last 3"])
+def test_one_process_continues_what_many_have_left(crews: dict[str, Any], source: str) -> None:
+    from unlearn_runner.session import open_session
+
+    folder = crews["folders"][source]
+    rows = pickle.loads((folder / "rows.pkl").read_bytes())
+    session = open_session(crew.ENGINES["single"])
+    for case in ("gd+gru", "npo+none"):
+        before, _, after = crews["single 1"][case]
+        found = crew.continued(folder, folder, rows, session, case)
+        assert distance(found, after) < 1e-10 * distance(after, before)
+
+
+@pytest.mark.parametrize("name", MANY)
+def test_gru_costs_one_all_reduce_of_a_few_numbers(crews: dict[str, Any], name: str) -> None:
+    """No step gathers whole gradients for a rectifier; what is gathered is FSDP2's own.
+
+    GradDiff alone makes one pass over two terms, GRU two passes of one term each: the same number
+    of forward and backward passes, one gradient message more where gradients are replicas.
+    """
+    plain, gru = crews[name]["collectives gd+none"], crews[name]["collectives gd+gru"]
+    assert gru["scalars"] == plain["scalars"] + 1
+    assert plain["scalars"] == 2, "losses, and the gradient's norm"
+    if name.startswith("ddp"):
+        assert (plain["gradients"], gru["gradients"]) == (1, 2)
+        assert set(plain) == set(gru) == {"scalars", "gradients"}
+    else:
+        assert gru["gradients"] == plain["gradients"] == 0
+        for kind in set(plain) | set(gru):
+            if kind != "scalars" and name.startswith("fsdp2 "):
+                assert gru[kind] == plain[kind], kind
+
+
+def test_sharded_models_are_in_shards(crews: dict[str, Any]) -> None:
+    assert crews["fsdp2 2"]["class"].startswith("FSDP")
+    assert not crews["ddp 2"]["class"].startswith("FSDP")

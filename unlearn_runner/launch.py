@@ -1,0 +1,243 @@
+"""Starts the ranks of a run as children of this plain process, and watches them.
+
+One mechanism for a laptop, a workstation and each node of a cluster: this process composed the
+configuration; its children get it through their standard input, meet at an address, and run the
+stages together. When this process dies that input ends, and they with it.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import IO
+
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.interrupt import SIGNALS, Interrupted
+from unlearn_runner.job import Job, command
+from unlearn_runner.parallel.base import Parallel
+from unlearn_runner.parallel.single import Single
+
+GRACE_S = 10.0
+"""How long the other ranks may take to leave by themselves once one has."""
+LAST_LINES = 12
+SIGNALLED = 128  # and the signal's number, as shells have it
+
+
+def ranked(parallel: Parallel) -> bool:
+    """Returns whether a run needs processes of their own; then this one never loads torch."""
+    return not isinstance(parallel, Single)
+
+
+def start(job: Job, parallel: Parallel) -> int:
+    """Runs a job on this machine's ranks; returns the exit code.
+
+    Raises:
+        ConfigError: If it cannot be told which node this is, or where the nodes meet.
+        Interrupted: If a signal ended it.
+    """
+    here = parallel.ranks or max(1, visible_gpus(parallel))
+    number = _node_rank(parallel)
+    host, port = _meeting_point(parallel, number)
+    with _children(job, parallel, here, number, (host, port)) as children, _handed_on(children):
+        for child in children:
+            child.give(job.text())
+        first = _watch(children)
+    if first is None:
+        return 0
+    code = _explain(job, first, children[0], number)
+    if code - SIGNALLED in SIGNALS:
+        raise Interrupted(code - SIGNALLED)
+    return code
+
+
+def visible_gpus(parallel: Parallel) -> int:
+    """Returns the number of GPUs this process may use, without loading torch."""
+    if parallel.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return 0
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
+    return len(list(Path("/dev").glob("nvidia[0-9]*")))
+
+
+@dataclass
+class Child:
+    """One rank's process."""
+
+    rank: int
+    process: subprocess.Popen[str]
+    said: IO[str] | None
+    """What a rank other than 0 prints; shown only if it is the one that fails."""
+
+    def give(self, text: str) -> None:
+        """Hands over the job; the pipe stays open, for its end means that we are gone."""
+        pipe = self.process.stdin
+        assert pipe is not None
+        try:
+            pipe.write(text + "\n")
+            pipe.flush()
+        except BrokenPipeError:  # it died at once; the watch will find out
+            return
+
+    def last_words(self) -> str:
+        """Returns the end of what it printed."""
+        if self.said is None:
+            return ""
+        self.said.seek(0)
+        return "".join(self.said.readlines()[-LAST_LINES:])
+
+
+@contextmanager
+def _children(
+    job: Job, parallel: Parallel, here: int, node: int, meet: tuple[str, int]
+) -> Iterator[list[Child]]:
+    world = here * parallel.nodes
+    children: list[Child] = []
+    try:
+        for local in range(here):
+            rank = node * here + local
+            said = None if rank == 0 else tempfile.TemporaryFile("w+", encoding="utf-8")
+            process = subprocess.Popen(
+                [sys.executable, "-m", "unlearn_runner.worker"],
+                stdin=subprocess.PIPE,
+                stdout=said,
+                stderr=said,
+                text=True,
+                env=_environment(rank, local, here, world, meet, parallel),
+                start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on
+            )
+            children.append(Child(rank, process, said))
+        yield children
+    finally:
+        _end(children, 0.0)
+
+
+def _environment(
+    rank: int, local: int, here: int, world: int, meet: tuple[str, int], parallel: Parallel
+) -> dict[str, str]:
+    threads = parallel.threads or max(1, len(os.sched_getaffinity(0)) // here)
+    return {
+        **os.environ,
+        "RANK": str(rank),
+        "LOCAL_RANK": str(local),
+        "WORLD_SIZE": str(world),
+        "LOCAL_WORLD_SIZE": str(here),
+        "MASTER_ADDR": meet[0],
+        "MASTER_PORT": str(meet[1]),
+        # Before torch is loaded: its thread pools are as large as they are first asked to be.
+        "OMP_NUM_THREADS": str(threads),
+    }
+
+
+def _node_rank(parallel: Parallel) -> int:
+    if parallel.nodes == 1:
+        return 0
+    asked = parallel.node_rank
+    number = asked if asked is not None else os.environ.get("SLURM_NODEID")
+    if number is None:
+        raise ConfigError(
+            f"parallel.nodes={parallel.nodes}: which of them is this one?",
+            f"parallel.node_rank=0 on one, up to {parallel.nodes - 1} on the last "
+            "(SLURM says it by itself)",
+        )
+    return int(number)
+
+
+def _meeting_point(parallel: Parallel, node: int) -> tuple[str, int]:
+    """Returns host and port of rank 0: a free port here, or what all nodes know."""
+    if parallel.master is not None:
+        host, _, port = parallel.master.rpartition(":")
+        return host, int(port)
+    if parallel.nodes == 1:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return "127.0.0.1", probe.getsockname()[1]
+    host, number = os.environ.get("SLURM_LAUNCH_NODE_IPADDR"), os.environ.get("SLURM_JOB_ID")
+    if host is None or number is None:
+        raise ConfigError(
+            f"parallel.nodes={parallel.nodes}: the nodes do not know where to meet",
+            "parallel.master=HOST:29500, the same on every node (SLURM says it by itself)",
+        )
+    return host, 20_000 + int(number) % 20_000
+
+
+@contextmanager
+def _handed_on(children: list[Child]) -> Iterator[None]:
+    """Hands signals to the ranks, who agree on a step to leave after."""
+
+    def hand_on(number: int, _: FrameType | None) -> None:
+        for child in children:
+            if child.process.poll() is None:
+                child.process.send_signal(number)
+
+    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _watch(children: list[Child]) -> Child | None:
+    """Waits for the ranks; returns the first that failed, once none is left."""
+    first: Child | None = None
+    while any(child.process.poll() is None for child in children):
+        ended = [c for c in children if c.process.poll() not in (None, 0)]
+        if ended and first is None:
+            # A killed rank takes the others down; of those that ended at once it is the cause.
+            first = min(ended, key=lambda child: child.process.returncode)
+            _end(children, GRACE_S)
+        time.sleep(0.05)
+    failed = [child for child in children if child.process.returncode]
+    return first or (failed[0] if failed else None)
+
+
+def _end(children: list[Child], grace: float) -> None:
+    """Ends all ranks: by themselves, by SIGTERM, by force."""
+    for how in (None, signal.SIGTERM, signal.SIGKILL):
+        for child in children:
+            if how is not None and child.process.poll() is None:
+                child.process.send_signal(how)
+        until = time.monotonic() + (grace if how is not signal.SIGKILL else 5.0)
+        while time.monotonic() < until and any(c.process.poll() is None for c in children):
+            time.sleep(0.05)
+
+
+def _explain(job: Job, first: Child, main: Child, node: int) -> int:
+    """Says what ended the run where rank 0 could not; returns the exit code."""
+    code = first.process.returncode
+    if first is main and code > 0:
+        return code
+    others = code > 0 and main.process.returncode == code
+    if others:  # a mistake or a signal that all ranks met: rank 0 has said it
+        return code
+    cause = f"rank {first.rank} ended with exit code {code}"
+    if code < 0:
+        cause = f"rank {first.rank} was killed by {signal.Signals(-code).name}"
+    words = first.last_words().strip()
+    if words:
+        print(words, file=sys.stderr)
+    if node == 0:
+        _note_failure(job, cause)
+    print(f"{cause}; the other ranks were ended", file=sys.stderr)
+    print(f"to continue: {command(job.arguments)}", file=sys.stderr)
+    return code if code > 0 else 1
+
+
+def _note_failure(job: Job, cause: str) -> None:
+    from unlearn_runner.records import Record
+
+    try:
+        Record(job.folder).status("failed", error=cause, resume=command(job.arguments))
+    except OSError:  # the disk may be what it is about
+        return

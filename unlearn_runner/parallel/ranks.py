@@ -1,0 +1,85 @@
+"""The processes of one run, as one of them sees them, and what they say to each other.
+
+Numbers of a training step travel in the default group, whose timeout tells a hung rank. All other
+words travel in the control group (gloo, on any machine), where waiting for hours is no fault: rank
+0 may be waiting for another run's artifact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process's place among the processes of a run."""
+
+    rank: int = 0
+    world: int = 1
+    control: Any = None
+    """Process group of everything but training steps; none in a world of one."""
+
+    @property
+    def main(self) -> bool:
+        """Whether this process writes what is written once."""
+        return self.rank == 0
+
+    def share(self, items: Sequence[T]) -> Sequence[T]:
+        """Returns this rank's share: every world-th item, from its own on."""
+        return items[self.rank :: self.world]
+
+    def sum(self, numbers: Tensor) -> Tensor:
+        """Returns the sum over ranks of a small tensor, the same bits on each; overwrites it."""
+        if self.world > 1:
+            # NCCL sums nothing that lies in host memory (offloaded gradients do).
+            nccl = dist.get_backend() == "nccl"
+            dist.all_reduce(numbers, group=self.control if nccl and not numbers.is_cuda else None)
+        return numbers
+
+    def largest(self, number: int) -> int:
+        """Returns the largest of the ranks' numbers."""
+        if self.world == 1:
+            return number
+        found = torch.tensor([number])
+        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.control)
+        return int(found)
+
+    def tell(self, value: T) -> T:
+        """Returns rank 0's value, on every rank."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        return box[0]
+
+    def collect(self, value: T) -> list[T]:
+        """Returns every rank's value, on every rank."""
+        if self.world == 1:
+            return [value]
+        box: list[Any] = [None] * self.world
+        dist.all_gather_object(box, value, group=self.control)
+        return box
+
+    def gather(self, value: T) -> list[T]:
+        """Returns every rank's value on rank 0, and nothing elsewhere."""
+        if self.world == 1:
+            return [value]
+        box: list[Any] | None = [None] * self.world if self.main else None
+        dist.gather_object(value, box, dst=0, group=self.control)
+        return box or []
+
+    def wait(self) -> None:
+        """Waits until every rank is here."""
+        if self.world > 1:
+            dist.barrier(group=self.control)
+
+
+ALONE = Ranks()
