@@ -27,6 +27,7 @@ from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.methods.wga import WGA
 from unlearn_runner.models.forward import Models
+from unlearn_runner.parallel.layout import Layout
 from unlearn_runner.probes.logprobs import probe
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import Plain
@@ -73,15 +74,23 @@ class Workbench:
     tiny: Any
     dtype: Any
 
-    def engine(self, method: Method, rectifier: Rectifier | None = None, **recipe: Any) -> Engine:
-        """Returns a fresh engine on a copy of the tiny model."""
+    def engine(
+        self,
+        method: Method,
+        rectifier: Rectifier | None = None,
+        models: Models | None = None,
+        layout: Layout | None = None,
+        **recipe: Any,
+    ) -> Engine:
+        """Returns a fresh engine, on copies of the tiny model unless models are given."""
         return Engine(
-            models=Models(self.llama(), self.llama().eval(), nullcontext, seed=3),
+            models=models or Models(self.llama(), self.llama().eval(), nullcontext, seed=3),
             terms=method.terms(),
             recipe=Recipe(**{"lr": 1e-4, "batch_size": 32, "steps": 20, **recipe}),
             num_rows=len(self.tiny.forget),
             pad=self.tiny.pad,
             rectifier=rectifier or Plain(),
+            layout=layout or Layout(),
             method=method,
         )
 
