@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from unlearn_runner import choose
 from unlearn_runner.benchmarks.base import Benchmark
 from unlearn_runner.build import TRUSTED, build
 from unlearn_runner.errors import ConfigError
@@ -23,6 +24,8 @@ from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
+
+choose.register()  # every way to a configuration comes by here
 
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
 
