@@ -62,11 +62,12 @@ def fit(
     """Minimises the NLL of the rows' answers; returns false when training diverged."""
     from unlearn_runner.data.encode import encode_rows, room
     from unlearn_runner.models.forward import Models
+    from unlearn_runner.models.load import for_training
     from unlearn_runner.training.batches import feed
     from unlearn_runner.training.engine import Engine, train
 
     session: Session = work.open_session()
-    model = model.to(session.device)
+    model = for_training(model.to(session.device), recipe.gradient_checkpointing)
     encoded = encode_rows(tokenizer, template, rows, room(model, recipe.max_length))
     engine = Engine(
         models=Models(model, None, partial(session.autocast, recipe.precision)),

@@ -18,6 +18,7 @@ from unlearn_runner import interrupt
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Term
 from unlearn_runner.models.forward import Models
+from unlearn_runner.models.trainable import restore_trainable, trainable_state
 from unlearn_runner.progress import progress
 from unlearn_runner.rectifiers.base import Memory, Rectifier
 from unlearn_runner.rectifiers.none import Plain
@@ -102,7 +103,7 @@ class Engine:
         """Returns everything that the steps after `step` depend on."""
         return {
             "step": step,
-            "model": self.models.trained.state_dict(),
+            "model": trainable_state(self.models.trained),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "memory": self.memory,
@@ -115,7 +116,7 @@ class Engine:
             DataError: If it is the state of a model of another shape.
         """
         try:
-            self.models.trained.load_state_dict(state["model"])
+            restore_trainable(self.models.trained, state["model"])
             self.optimizer.load_state_dict(state["optimizer"])
             self.schedule.load_state_dict(state["schedule"])
         except (RuntimeError, ValueError, KeyError) as error:
