@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from unlearn_runner.errors import DataError, listed
-from unlearn_runner.models.adapters.quiet import quietly
+from unlearn_runner.models.quiet import quietly
 from unlearn_runner.models.scratch import Shape
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -133,9 +133,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 def for_training(model: Any, checkpointing: bool) -> Any:
     """Returns the model keeping its activations, or computing them again in the backward pass.
 
-    Under an adapter the first weights that are trained come after frozen embeddings, so the
-    embeddings' output is made to ask for a gradient: a checkpoint of another kind than ours would
-    otherwise leave every adapter without one, and say nothing.
+    The non-reentrant kind of checkpoint: the other one passes no gradient on where its input asks
+    for none, as under an adapter behind frozen embeddings, and says nothing.
 
     Args:
         model: In training precision, its adapter attached.
@@ -151,9 +150,8 @@ def for_training(model: Any, checkpointing: bool) -> Any:
             f"train.gradient_checkpointing=true: {type(model).__name__} cannot do it",
             "train.gradient_checkpointing=false and a smaller train.micro_batch",
         )
-    model.gradient_checkpointing_enable({"use_reentrant": False})
-    if not all(parameter.requires_grad for parameter in model.parameters()):
-        model.enable_input_require_grads()
+    with quietly():
+        model.gradient_checkpointing_enable({"use_reentrant": False})
     return model
 
 

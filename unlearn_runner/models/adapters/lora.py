@@ -14,8 +14,8 @@ from annotated_types import Ge, Gt, Lt
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.models.adapters.base import Adapter, Base, Storage
-from unlearn_runner.models.adapters.quiet import quietly
 from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modules
+from unlearn_runner.models.quiet import quietly
 from unlearn_runner.training.recipe import Recipe
 
 NAME = "default"
