@@ -16,6 +16,8 @@ from unlearn_runner.benchmarks.base import Benchmark
 from unlearn_runner.build import TRUSTED, build
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
+from unlearn_runner.models.adapters.base import Adapter
+from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.base import Model
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.rectifiers.base import Rectifier
@@ -104,6 +106,7 @@ class Run:
     evaluate: Evaluation
     parallel: Parallel
     tracker: Tracker
+    adapter: Adapter = field(default_factory=Full)
     reference: Reference = field(default_factory=Reference)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
@@ -129,6 +132,7 @@ class Run:
     """Further packages that `_target_` may name classes from."""
 
     def __post_init__(self) -> None:
+        self.adapter.check(self.train, self.save_dtype)
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",
