@@ -19,6 +19,8 @@ from unlearn_runner.methods.base import Method, Retain, Term
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.methods.npo import NPO
+from unlearn_runner.models.adapters.base import Adapter
+from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.base import Template
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import new_llama, train_tokenizer
@@ -54,11 +56,18 @@ class Workload:
     retain: list[Encoded]
     source: str
 
-    def engine(self, method: str, recipe: Recipe, rectifier: Rectifier | None = None) -> Engine:
+    def engine(
+        self,
+        method: str,
+        recipe: Recipe,
+        rectifier: Rectifier | None = None,
+        adapter: Adapter | None = None,
+    ) -> Engine:
         """Returns a fresh engine on a copy of the model, as the stages build it."""
         chosen = METHODS[method]
         terms = chosen.terms() if chosen else (Term("train", "train", NLL()),)
-        models = Models(deepcopy(self.model), None, partial(self.session.autocast, "float32"))
+        model = (adapter or Full()).attach(deepcopy(self.model), 0)
+        models = Models(model, None, partial(self.session.autocast, "float32"))
         more = {} if rectifier is None else {"rectifier": rectifier}
         return Engine(models, terms, recipe, len(self.forget), self.tokenizer.pad_token_id, **more)
 

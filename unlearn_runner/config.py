@@ -18,6 +18,8 @@ from unlearn_runner.build import TRUSTED, build
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.oneshot import OneShot
+from unlearn_runner.models.adapters.base import Adapter
+from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.base import Model
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.rectifiers.base import Rectifier
@@ -109,6 +111,7 @@ class Run:
     evaluate: Evaluation
     parallel: Parallel
     tracker: Tracker
+    adapter: Adapter = field(default_factory=Full)
     reference: Reference = field(default_factory=Reference)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
@@ -140,6 +143,13 @@ class Run:
                 "has no gradients to rectify",
                 "rectifier=none",
             )
+        if isinstance(self.method, OneShot) and not isinstance(self.adapter, Full):
+            raise ConfigError(
+                f"adapter: method {type(self.method).__name__} changes all weights in one go and "
+                "trains no adapter",
+                "adapter=none",
+            )
+        self.adapter.check(self.train, self.save_dtype)
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",

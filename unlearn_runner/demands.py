@@ -53,6 +53,7 @@ def provide(run: Run, target: Stage, forget: Rows) -> Provided:
             max_length=run.train.max_length,
             precision=run.train.precision,
             batch_size=run.evaluate.batch_size,
+            storage=run.adapter.storage,
         )
     return Provided(refusals, alternates, numbers)
 

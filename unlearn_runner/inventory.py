@@ -71,6 +71,8 @@ class Entry:
             retain = settings["method"].get("retain", {})
             if isinstance(retain, dict) and retain.get("loss") not in (None, "none"):
                 parts[0] += f" (retain {retain['loss']})"
+            adapter = _class(settings.get("adapter", {}))
+            parts += [adapter] if adapter not in ("?", "Full") else []
             return f"{' + '.join(parts)}, seed {settings.get('seed')}"
         return ": ".join(str(self.manifest[k]) for k in ("label", "reads") if self.manifest.get(k))
 

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import IO
+from typing import IO, cast
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.interrupt import SIGNALS, Interrupted
@@ -106,7 +106,7 @@ def _children(
     try:
         for local in range(here):
             rank = node * here + local
-            said = None if rank == 0 else tempfile.TemporaryFile("w+", encoding="utf-8")
+            said = None if rank == 0 else _aside()
             process = subprocess.Popen(
                 [sys.executable, "-m", "unlearn_runner.worker"],
                 stdin=subprocess.PIPE,
@@ -120,6 +120,10 @@ def _children(
         yield children
     finally:
         _end(children, 0.0)
+
+
+def _aside() -> IO[str]:
+    return cast(IO[str], tempfile.TemporaryFile("w+", encoding="utf-8"))
 
 
 def _environment(

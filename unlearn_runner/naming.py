@@ -23,6 +23,7 @@ INERT = (
     "tracker*",
     "*micro_batch",
     "*checkpoint_every",
+    "*gradient_checkpointing",
     "evaluate.batch_size",
     "benchmark.data_dir",
     "benchmark.source.data_dir",
@@ -32,14 +33,15 @@ LONGEST = 120
 
 
 def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
-    """Returns a name: benchmark, method and rectifier, then whatever else was overridden.
+    """Returns a name: benchmark, method, rectifier, an adapter; then what else was overridden.
 
     Args:
         overrides: The command line's overrides, as typed.
         choices: Chosen option by group.
     """
-    main = ("benchmark", "method", "rectifier")
-    parts = ["-".join(str(choices[group]) for group in main)]
+    main = ("benchmark", "method", "rectifier", "adapter")
+    chosen = [str(choices.get(group)) for group in main]
+    parts = ["-".join(chosen[: 3 if chosen[3] in ("none", "None") else 4])]
     for override in sorted(overrides):
         key, _, value = override.lstrip("+~").partition("=")
         if key not in main and not inert(key):

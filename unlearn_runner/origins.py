@@ -19,7 +19,7 @@ from rich.table import Table
 from unlearn_runner.help import CONF
 
 COMMAND_LINE = "command line"
-SHOWN = ("method", "rectifier", "train", "target", "reference", "evaluate")
+SHOWN = ("method", "rectifier", "adapter", "train", "target", "reference", "evaluate")
 """Groups of settings that are listed whole."""
 ALSO = ("benchmark.forget", "benchmark.compat", "benchmark.generate", "seed", "keep", "save_dtype")
 

@@ -71,8 +71,9 @@ def plan(run: Run) -> Plan:
     steps = () if one_shot else run.evaluate.steps(run.train, len(splits.forget))
     along = Along(steps, examination, run.keep == "checkpoints") if steps else None
     models["unlearned"] = unlearned = _unlearn(run, cast(Stage, models["target"]), splits, along)
+    bases = {} if run.adapter.whole else {"unlearned": models["target"]}
     evaluations = {
-        name: Evaluate(label=f"evaluate {name}", model=model, examination=examination)
+        name: Evaluate(f"evaluate {name}", model, examination, bases.get(name))
         for name, model in models.items()
         if model is not None
     }
@@ -92,7 +93,8 @@ def plan(run: Run) -> Plan:
         scored_along = ScoreAlong(
             label="score along", unlearned=unlearned, reference=reference, steps=steps, **how
         )
-    kept = [unlearned] if run.keep != "scores" else []
+    # An adapter that is kept is of no use without what it belongs to.
+    kept = [unlearned, *bases.values()] if run.keep != "scores" else []
     last = [scored_along] if scored_along is not None else []
     wanted = (*kept, *scores.values(), *last)
     return Plan(tuple(_ordered(wanted)), scores, scored_along, wanted, log)
@@ -209,6 +211,7 @@ def _unlearn(run: Run, target: Stage, splits: Splits, along: Along | None) -> Un
         retain=splits.retain,
         recipe=run.train,
         seed=run.seed,
+        adapter=run.adapter,
         save_dtype=run.save_dtype,
         along=along,
         refusals=provided.refusals,
@@ -227,5 +230,6 @@ def _start_numbers(run: Run, target: Stage, forget: Rows) -> StartNumbers | None
         rows=forget,
         max_length=run.train.max_length,
         precision=run.train.precision,
+        storage=run.adapter.storage,
         batch_size=run.evaluate.batch_size,
     )

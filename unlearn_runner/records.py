@@ -23,8 +23,16 @@ from unlearn_runner.tracking.safe import Safe
 
 METRICS, RESULTS, STATUS = "metrics.jsonl", "results.json", "status.json"
 ENDED = ("completed", "diverged", "interrupted", "failed")
-VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "datasets", "hydra-core")
-VERSIONS += ("omegaconf", "numpy", "scipy", "pyarrow", "rouge-score", "unlearn-runner")
+VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets")
+VERSIONS += (
+    "hydra-core",
+    "omegaconf",
+    "numpy",
+    "scipy",
+    "pyarrow",
+    "rouge-score",
+    "unlearn-runner",
+)
 
 
 def finite(value: Any) -> Any:

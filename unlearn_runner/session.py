@@ -60,7 +60,11 @@ class Session:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def trainable(
-        self, folder: Path, precision: str, prepare: Callable[[Any], object] | None = None
+        self,
+        folder: Path,
+        precision: str,
+        prepare: Callable[[Any], object] | None = None,
+        storage: str = "float32",
     ) -> Any:
         """Loads a model to be trained, where the layout has it.
 
@@ -68,15 +72,16 @@ class Session:
             folder: Where it was saved.
             precision: Of the stage that trains it.
             prepare: Called with the whole model before it is placed: freezes parts, adds adapters.
+            storage: "bf16" for weights that are not trained, under an adapter.
         """
-        model = load.load_model(folder, precision, self.layout.loading, self.attention)
+        model = load.load_model(folder, precision, self.layout.loading, self.attention, storage)
         if prepare is not None:
             prepare(model)
         return self.placed(model, precision)
 
-    def frozen(self, folder: Path, precision: str) -> Any:
-        """Loads a model that is only asked, whole, in this process."""
-        return load.load_frozen(folder, precision, self.device, self.attention)
+    def frozen(self, folder: Path, precision: str, base: Path | None = None) -> Any:
+        """Loads a model that is only asked, whole, in this process; an adapter with its base."""
+        return load.load_frozen(folder, precision, self.device, self.attention, base)
 
     def placed(self, model: Any, precision: str) -> Any:
         """Returns a model where the layout has it."""

@@ -126,6 +126,9 @@ MISTAKES = {
     "rectifier of a one-shot method": mistake(
         "method=task_vector rectifier=gru", "rectifier", "TaskVector", "fix: rectifier=none"
     ),
+    "adapter of a one-shot method": mistake(
+        "method=tru adapter=lora", "adapter", "TRU", "fix: adapter=none"
+    ),
     "a mean of refusals and nothing": mistake(
         "method=idk method.concat=true method.retain.loss=kl",
         *("method.concat=true", "method.retain.loss=nll"),
@@ -300,6 +303,7 @@ _CONFIG = '{"model_type": "llama"}'
 _WHOLE = {"config.json": _CONFIG, "model.safetensors": EMPTY, "tokenizer.json": "{}"}
 MODELS: dict[str, dict[str, str]] = {
     "model": _WHOLE,
+    "adapter": {"adapter_config.json": "{}", "adapter_model.safetensors": EMPTY},
     "no_config": {k: v for k, v in _WHOLE.items() if k != "config.json"},
     "no_weights": {k: v for k, v in _WHOLE.items() if k != "model.safetensors"},
     "no_tokenizer": {k: v for k, v in _WHOLE.items() if k != "tokenizer.json"},
@@ -376,6 +380,37 @@ MISTAKES |= {
     "tracker mode": mistake(
         "tracker=wandb tracker.mode=onlin", "tracker.mode=onlin", "tracker.mode=online"
     ),
+    # adapters
+    "adapter mistyped": mistake("adapter=lra", "adapter=lra", "lora, none", "fix: adapter=lora"),
+    "rank 0": mistake("adapter=lora adapter.rank=0", "adapter.rank=0", "a whole number >= 1"),
+    "alpha 0": mistake("adapter=lora adapter.alpha=0", "adapter.alpha=0", "a number > 0"),
+    "dropout 1": mistake("adapter=lora adapter.dropout=1", "adapter.dropout=1", "< 1"),
+    "targets mistyped": mistake(
+        "adapter=lora adapter.targets=all_liner",
+        "adapter.targets=all_liner",
+        "all_linear or attention or mlp",
+        "fix: adapter.targets=all_linear",
+    ),
+    "no expression": mistake(
+        "adapter=lora 'adapter.regex=\"[qv\"'", "adapter.regex=[qv", "unterminated", "[qv]_proj"
+    ),
+    "layers the wrong way round": mistake(
+        "adapter=lora adapter.layers=[3,1]", "adapter.layers=[3,1]", "fix: adapter.layers=[1,3]"
+    ),
+    "one layer": mistake("adapter=lora adapter.layers=3", "adapter.layers=3", "a list of"),
+    "base dtype mistyped": mistake(
+        "adapter=lora adapter.base_dtype=bf15", "adapter.base_dtype=bf15", "float32 or bf16"
+    ),
+    "a setting of no adapter": mistake("adapter.rank=4", "adapter.rank", "adapter=none"),
+    "a bf16 base in float64": mistake(
+        "adapter=lora adapter.base_dtype=bf16 train.precision=float64",
+        "adapter.base_dtype=bf16",
+        "train.precision=float64",
+    ),
+    "an adapter in bf16": mistake(
+        "adapter=lora save_dtype=bf16", "save_dtype=bf16", "adapter.merge=true save_dtype=bf16"
+    ),
+    "an adapter for a model": mistake("target.path=@adapter", "an adapter without its model"),
     # unlearn-score
     "score nothing": mistake("unlearn-score", "LOG"),
     "score a missing log": mistake("unlearn-score nope.json", "nope.json"),
@@ -421,4 +456,9 @@ LATE = {
     "a tokenizer that is none": mistake("target.path=@model", "the tokenizer in", "cannot be load"),
     "a tokenizer without an end": mistake("target.path=@endless", "end-of-sequence"),
     "a model of another kind": mistake("target.path=@encoder", "@encoder"),
+    "an adapter with no place": mistake(
+        "adapter=lora adapter.regex=c_attn target.path=@sound_model reference.path=@sound_model",
+        "adapter.regex=c_attn matches no linear module",
+        "model.layers.N.self_attn.q_proj",
+    ),
 }

@@ -27,7 +27,8 @@ from unlearn_runner.help import CONF, groups
 from unlearn_runner.plan import Plan, plan
 
 OPTIONS = [(group, name) for group, names in groups().items() for name in names]
-COMPONENTS = ("model", "benchmark", "method", "rectifier", "parallel", "tracker", "train")
+COMPONENTS = ("model", "benchmark", "method", "rectifier", "adapter", "parallel", "tracker")
+COMPONENTS += ("train",)
 METHODS, RECTIFIERS = groups()["method"], groups()["rectifier"]
 ONE_SHOT = ("task_vector", "tru")
 PROVIDED = {
@@ -43,6 +44,7 @@ PROVIDED = {
         for start in (0, 10, 20, 30)
     },
 }
+ADAPTERS = groups()["adapter"]
 
 STAGES = [
     "base",
@@ -156,6 +158,17 @@ def test_methods_and_rectifiers_share_all_but_unlearning() -> None:
     for label in STAGES:
         differ = len({found[label] for found in every})
         assert differ == (len(every) if "unlearn" in label else 1), label
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_an_adapter_renames_what_is_unlearned_and_nothing_else(adapter: str) -> None:
+    for method in METHODS:
+        before, after = (
+            {s.label: s.key for s in planned("debug=tiny", f"method={method}", *more).stages}
+            for more in ((), (f"adapter={adapter}",))
+        )
+        changed = {label for label in before if before[label] != after[label]}
+        assert changed == (set() if adapter == "none" else set(UNLEARNED)), method
 
 
 def unlisted(node: Any, built: Any, key: str = "") -> Iterator[str]:
@@ -303,6 +316,7 @@ INERT = (
     "target.train.micro_batch=4",
     "model.pretrain.checkpoint_every=7",
     "train.checkpoint_every=null",
+    "train.gradient_checkpointing=true",
     "evaluate.batch_size=3",
     "parallel.threads=1",
     "parallel.device=cpu",
@@ -358,12 +372,13 @@ def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(override
 
 # --- names
 
-CHOICES = {"benchmark": "pocket", "method": "gd", "rectifier": "gru", "debug": None}
+CHOICES = {"benchmark": "pocket", "method": "gd", "rectifier": "gru", "adapter": "none"}
 
 NAMES = {
     (): "pocket-gd-gru",
     ("method=gd",): "pocket-gd-gru",
     ("method=gd", "rectifier=gru", "benchmark=pocket"): "pocket-gd-gru",
+    ("adapter=none",): "pocket-gd-gru",
     ("seed=1",): "pocket-gd-gru,seed=1",
     ("train.lr=1e-5", "seed=1"): "pocket-gd-gru,seed=1,train.lr=1e-5",
     ("debug=tiny",): "pocket-gd-gru,debug=tiny",
@@ -379,6 +394,12 @@ NAMES = {
 @pytest.mark.parametrize("overrides", NAMES, ids=" ".join)
 def test_a_name_is_derived_from_the_overrides(overrides: tuple[str, ...]) -> None:
     assert naming.derive(overrides, CHOICES) == NAMES[overrides]
+
+
+def test_a_name_has_the_adapter_when_there_is_one() -> None:
+    with_lora = {**CHOICES, "adapter": "lora"}
+    assert naming.derive(["adapter=lora", "seed=1"], with_lora) == "pocket-gd-gru-lora,seed=1"
+    assert naming.derive(["adapter.rank=4"], with_lora) == "pocket-gd-gru-lora,adapter.rank=4"
 
 
 def test_the_order_of_overrides_does_not_change_the_name() -> None:

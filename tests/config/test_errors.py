@@ -142,7 +142,7 @@ def models(data: Path) -> Path:
 
     tokenizer = train_tokenizer(["Question: What? Answer: This."], 300)
     shape = Shape(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2)
-    for name in ("architecture", "sizes", "endless", "encoder"):
+    for name in ("architecture", "sizes", "endless", "encoder", "sound_model"):
         save(new_llama(shape, tokenizer, 0), tokenizer, data / name)
     config = json.loads((data / "sizes" / "config.json").read_text())
     for name, other in {

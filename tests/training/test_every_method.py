@@ -161,3 +161,12 @@ def test_alternates_are_made_once_and_are_not_the_answers(place: Place) -> None:
         len(set(found)) == 2 and row.answer not in found
         for row, found in zip(rows.rows, texts, strict=True)
     )
+
+
+@pytest.mark.parametrize("method", ["kl", "dpo", "rmu", "undial"])
+def test_methods_that_ask_the_start_model_go_with_an_adapter(place: Place, method: str) -> None:
+    """It is then the trained model with its adapter off."""
+    done, lines, folder = place.unlearn(f"{method}-lora", f"method={method}", "adapter=lora")
+    assert done[-1].outcome == "completed"
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert all(math.isfinite(x["loss/forget"]) for x in lines)

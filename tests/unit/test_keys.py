@@ -29,6 +29,7 @@ COMBOS = {
     for method in ("ga", "gd", "kl", "npo")
     for rectifier in ("none", "gru")
 }
+COMBOS["gd+none+lora"] = ["method=gd", "rectifier=none", "adapter=lora"]
 COMBOS["ga+gru-kl"] = ["method=ga", "rectifier=gru", "rectifier.risk=kl"]
 
 # Reads cases from a file, {case: {"edits": [[file, old, new]], "overrides": [], "combos": []}}, and
@@ -135,6 +136,10 @@ def gru(combo: str) -> bool:
     return "+gru" in combo
 
 
+def lora(combo: str) -> bool:
+    return combo.endswith("+lora")
+
+
 def uses_kl(combo: str) -> bool:
     return combo.startswith("kl") or combo.endswith("-kl")
 
@@ -143,6 +148,7 @@ def uses_kl(combo: str) -> bool:
 Edit = tuple[str, str, str]
 LOSSES, PREFERENCE = "methods/losses/likelihood.py", "methods/losses/preference.py"
 GRU, BASE_PY = "rectifiers/gru.py", "methods/base.py"
+LORA = "models/adapters/lora.py"
 EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "the body of NPO's loss": (
         (
@@ -177,6 +183,30 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "a default of GRU, whatever the run sets": (
         (GRU, "float, Gt(0), Le(1)] = 0.8", "float, Gt(0), Le(1)] = 0.7"),
         gru,
+        UNLEARNED,
+    ),
+    "how LoRA begins": (
+        (LORA, "weight.shape[1] ** -0.5", "weight.shape[1] ** (-0.5)"),
+        none,
+        NOTHING,
+    ),
+    "how LoRA begins, otherwise": (
+        (LORA, "weight.shape[1] ** -0.5", "weight.shape[1] ** -0.6"),
+        lora,
+        UNLEARNED,
+    ),
+    "which modules LoRA goes to": (
+        ("models/adapters/targets.py", "first <= n <= last", "first <= n < last"),
+        lora,
+        UNLEARNED,
+    ),
+    "how a whole model is saved": (
+        (
+            "models/adapters/none.py",
+            "save(model, tokenizer, folder, dtype)",
+            "save(model, tokenizer, folder)",
+        ),
+        every,
         UNLEARNED,
     ),
     "the training step": (
@@ -257,6 +287,9 @@ SETTINGS: dict[str, set[str]] = {
     "target.train.micro_batch=4": NOTHING,
     "model.pretrain.micro_batch=4": NOTHING,
     "train.checkpoint_every=7": NOTHING,
+    "train.gradient_checkpointing=true": NOTHING,
+    "target.train.gradient_checkpointing=true": NOTHING,
+    "adapter=lora": UNLEARNED,
     "target.train.checkpoint_every=null": NOTHING,
     "evaluate.batch_size=3": NOTHING,
     "parallel.threads=1": NOTHING,

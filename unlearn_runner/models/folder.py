@@ -21,6 +21,8 @@ def wanting(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError:
+        if (folder / "adapter_config.json").is_file():
+            return "it holds an adapter without its model (adapter.merge=true keeps a whole one)"
         return "it has no config.json"
     except (OSError, ValueError):
         return "its config.json cannot be read as JSON"

@@ -17,6 +17,7 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from unlearn_runner.errors import DataError, listed
+from unlearn_runner.models.quiet import quietly
 from unlearn_runner.models.scratch import Shape
 
 END, PAD = "<|end|>", "<|pad|>"
@@ -59,23 +60,100 @@ def new_llama(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
         return LlamaForCausalLM(config)
 
 
-def load_model(folder: Path, precision: str, device: torch.device, attention: str = "sdpa") -> Any:
+def load_model(
+    folder: Path,
+    precision: str,
+    device: torch.device,
+    attention: str = "sdpa",
+    storage: str = "float32",
+) -> Any:
     """Loads a causal LM from a folder in the precision its training stage works in.
 
     The dtype is always pinned: transformers would otherwise keep the checkpoint's, and updating
     bf16 weights in place loses most AdamW steps (steps are smaller than bf16's spacing).
 
+    Args:
+        folder: Of the model.
+        precision: Arithmetic of the forward pass: "float32", "bf16" or "float64".
+        device: Where to.
+        attention: Attention kernel.
+        storage: "bf16" for weights that are not trained, under an adapter.
+
     Raises:
         DataError: If the folder holds no whole model.
     """
+    if storage == "bf16":
+        return _from_folder(folder, torch.bfloat16, attention).to(device)
     model = _from_folder(folder, DTYPES[precision], attention)
     return in_precision(model, precision).to(device)
 
 
-def load_frozen(folder: Path, precision: str, device: torch.device, attention: str = "sdpa") -> Any:
-    """Loads a causal LM that is only asked: bf16 is then how its weights are stored, too."""
+def load_frozen(
+    folder: Path,
+    precision: str,
+    device: torch.device,
+    attention: str = "sdpa",
+    base: Path | None = None,
+) -> Any:
+    """Loads a causal LM that is only asked: bf16 is then how its weights are stored, too.
+
+    Args:
+        folder: Of a whole model, or of an adapter.
+        precision: Arithmetic, and storage.
+        device: Where to.
+        attention: Attention kernel.
+        base: Folder of the model that the adapter belongs to; none for a whole model. The adapter
+            stays beside the weights, in float32: added to bf16 weights most of it would be lost.
+
+    Raises:
+        DataError: If a folder does not hold what it should.
+    """
     dtype = torch.bfloat16 if precision == "bf16" else DTYPES[precision]
-    return _from_folder(folder, dtype, attention).to(device).eval()
+    model = _from_folder(folder if base is None else base, dtype, attention)
+    if base is not None:
+        model = _with_adapter(model, folder).get_base_model()
+    return model.to(device).eval()
+
+
+def merged(base: Path, adapter: Path) -> Any:
+    """Returns a causal LM with an adapter added to its weights; float32, on the CPU."""
+    return _with_adapter(_from_folder(base, torch.float32, "sdpa"), adapter).merge_and_unload()
+
+
+def _with_adapter(model: Any, folder: Path) -> Any:
+    from peft import PeftModel  # seconds to import
+
+    try:
+        with quietly():
+            return PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"the adapter in {folder} cannot be loaded: {reason}") from None
+
+
+def for_training(model: Any, checkpointing: bool) -> Any:
+    """Returns the model keeping its activations, or computing them again in the backward pass.
+
+    The non-reentrant kind of checkpoint: the other one passes no gradient on where its input asks
+    for none, as under an adapter behind frozen embeddings, and says nothing.
+
+    Args:
+        model: In training precision, its adapter attached.
+        checkpointing: Whether to compute them again.
+
+    Raises:
+        DataError: If this kind of model cannot.
+    """
+    if not checkpointing:
+        return model
+    if not model.supports_gradient_checkpointing:
+        raise DataError(
+            f"train.gradient_checkpointing=true: {type(model).__name__} cannot do it",
+            "train.gradient_checkpointing=false and a smaller train.micro_batch",
+        )
+    with quietly():
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
 
 
 def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from unlearn_runner.models.trainable import restore_trainable, trainable_state
 from unlearn_runner.parallel.ranks import ALONE, Ranks
 
 SHARD = "shard"
@@ -88,22 +89,25 @@ class Layout:
         return stored.whole() if isinstance(stored, Parts) else stored
 
     def state(self, model: Any) -> dict[str, Any]:
-        """Returns a model's weights and buffers as a checkpoint stores them."""
-        return model.state_dict()
+        """Returns a model's weights as a checkpoint stores them; of an adapted one, the trained."""
+        return trainable_state(model)
 
     def restore(self, model: Any, stored: dict[str, Any]) -> None:
-        """Loads a model's weights and buffers from any checkpoint.
+        """Loads what `state` returned, here or in any other layout.
 
         Raises:
             RuntimeError: If it is of another model.
         """
-        model.load_state_dict(
-            {n: v.whole() if isinstance(v, Parts) else v for n, v in stored.items()}
-        )
+        whole = {n: v.whole() if isinstance(v, Parts) else v for n, v in stored.items()}
+        restore_trainable(model, whole)
 
-    def whole_state(self, model: Any) -> dict[str, Tensor] | None:
-        """Returns all weights for an ordinary model folder on rank 0; none stands for its own.
+    def whole_state(self, model: Any, trained_only: bool = False) -> dict[str, Tensor] | None:
+        """Returns a model's weights, whole, on rank 0; none stands for the model's own.
 
         Every rank must call it.
+
+        Args:
+            model: As `place` returned it.
+            trained_only: Leave out what is frozen.
         """
         return None

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
+from unlearn_runner.models.trainable import trainable_state
 from unlearn_runner.parallel.layout import SHARD, Layout, Parts
 
 
@@ -111,12 +112,12 @@ class Shards(Layout):
         """Returns pieces of parameters, and whole buffers."""
         return {
             name: self.packed(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
-            for name, tensor in model.state_dict().items()
+            for name, tensor in trainable_state(model).items()
         }
 
     def restore(self, model: Any, stored: dict[str, Any]) -> None:
         """Copies this rank's pieces into the model."""
-        here = model.state_dict()
+        here = trainable_state(model)
         if set(here) != set(stored):
             odd = sorted(set(here) ^ set(stored))
             raise RuntimeError(f"names of weights differ: {', '.join(odd[:3])}")
@@ -127,9 +128,11 @@ class Shards(Layout):
                 raise RuntimeError(f"{name} has another shape")
             local.copy_(found)
 
-    def whole_state(self, model: Any) -> dict[str, Tensor] | None:
+    def whole_state(self, model: Any, trained_only: bool = False) -> dict[str, Tensor] | None:
         """Gathers the weights on rank 0, in host memory, one tensor at a time."""
-        options = StateDictOptions(full_state_dict=True, cpu_offload=True)
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only
+        )
         return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
 
 

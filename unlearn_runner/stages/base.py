@@ -68,6 +68,11 @@ class Stage(ABC):
         """The stages this one reads, in field order."""
         return tuple(self._inputs())
 
+    @property
+    def address(self) -> str:
+        """Where an artifact beside it, two folders below the store, finds this one."""
+        return f"../../{self.kind}/{self.key}"
+
     def _inputs(self) -> Iterator[Stage]:
         for item in dataclasses.fields(self):
             value = getattr(self, item.name)

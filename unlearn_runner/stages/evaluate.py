@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -86,6 +87,8 @@ class Evaluate(Stage):
 
     model: Stage
     examination: Examination
+    base: Stage | None = None
+    """The model that `model` starts from, when it left an adapter instead of a whole one."""
 
     kind: ClassVar[str] = "evaluate"
 
@@ -93,17 +96,20 @@ class Evaluate(Stage):
         """Names the model and the views."""
         views = self.examination.views.items()
         listed = ", ".join(f"{name} {len(rows)}" for name, rows in views)
-        return f"{self.model.label}, rows of {listed}"
+        models = (
+            self.model.label if self.base is None else f"{self.model.label} on {self.base.label}"
+        )
+        return f"{models}, rows of {listed}"
 
     def run(self, work: Work) -> Outcome:
         """Loads the model and examines it."""
-        from unlearn_runner.models.load import load_frozen, load_tokenizer
+        from unlearn_runner.models.load import load_tokenizer
 
         session = work.open_session()
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
-        precision = self.examination.precision
-        model = load_frozen(folder, precision, session.device, session.attention)
+        precision, base = self.examination.precision, self.base and work.path(self.base)
+        model = session.frozen(folder, precision, base)
         self.examination.take(model, tokenizer, work.folder, self.label, session.ranks)
         return "completed"
 
@@ -118,8 +124,25 @@ class Along:
     models: bool = False
     """Whether the models of those steps are kept, too."""
 
-    def take(self, step: int, model: Any, tokenizer: Any, work: Work, title: str) -> None:
-        """Examines the model after `step` when it is due, unless that was done before a kill."""
+    def take(
+        self,
+        step: int,
+        model: Any,
+        tokenizer: Any,
+        work: Work,
+        title: str,
+        save: Callable[[Path], None],
+    ) -> None:
+        """Examines the model after `step` when it is due, unless that was done before a kill.
+
+        Args:
+            step: Optimizer steps done.
+            model: As it is then.
+            tokenizer: Its tokenizer.
+            work: Where to.
+            title: What the progress is called.
+            save: Writes the model into a folder.
+        """
         if step not in self.steps:
             return
         session: Session = work.open_session()
@@ -132,7 +155,7 @@ class Along:
         with session.layout.autocast(self.examination.precision):
             self.examination.take(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
         if self.models:
-            session.save(model, tokenizer, unfinished / "model")
+            save(unfinished / "model")
         if ranks.main:
             unfinished.rename(room)
         ranks.wait()

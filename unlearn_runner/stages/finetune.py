@@ -65,10 +65,12 @@ def fit(
     """
     from unlearn_runner.data.encode import encode_rows, room
     from unlearn_runner.models.forward import Models
+    from unlearn_runner.models.load import for_training
     from unlearn_runner.training.batches import feed
     from unlearn_runner.training.engine import Engine, train
 
     session: Session = work.open_session()
+    model = for_training(model, recipe.gradient_checkpointing)
     encoded = encode_rows(tokenizer, template, rows, room(model, recipe.max_length))
     engine = Engine(
         models=Models(model, None, partial(session.layout.autocast, recipe.precision)),

@@ -73,6 +73,11 @@ class Hub(Given):
         """Repository and commit."""
         return hashlib.sha256(f"{self.repository}@{self.commit}".encode()).hexdigest()[:16]
 
+    @property
+    def address(self) -> str:
+        """The repository, the same everywhere."""
+        return self.repository
+
     def reads(self) -> str:
         """Names repository and commit."""
         return f"hub {self.repository} at {self.commit[:12]}"

@@ -75,6 +75,7 @@ class OtherNumbers(Stage):
     max_length: int
     precision: str
     batch_size: int = field(metadata=INERT)
+    storage: str = "float32"
 
     kind: ClassVar[str] = "start"
 
@@ -95,7 +96,9 @@ class OtherNumbers(Stage):
         session = work.open_session()
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, self.precision, session.device, session.attention).eval()
+        model = load_model(
+            folder, self.precision, session.device, session.attention, self.storage
+        ).eval()
         texts = self.texts(work)
         steps, batch = self.drawn_by
         draws = Draws(self.seed, len(self.rows), batch)

@@ -26,6 +26,8 @@ class StartNumbers(Stage):
     rows: Rows
     max_length: int
     precision: str
+    storage: str
+    """Number format of the weights: as the trained model holds those it does not train."""
     batch_size: int = field(metadata=INERT)
 
     kind: ClassVar[str] = "start"
@@ -44,7 +46,8 @@ class StartNumbers(Stage):
         session = work.open_session()
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
-        model = load_model(folder, self.precision, session.device, session.attention).eval()
+        device, attention = session.device, session.attention
+        model = load_model(folder, self.precision, device, attention, self.storage).eval()
         encoded = encode_rows(tokenizer, self.template, self.rows, room(model, self.max_length))
         with session.autocast(self.precision):
             probed = probe(

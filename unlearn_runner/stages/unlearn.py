@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method, needs_others, needs_start_model
+from unlearn_runner.models.adapters.base import Adapter, Base
+from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.base import Prompting
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.stages.base import Outcome, Stage, Work
@@ -40,6 +43,7 @@ class Unlearn(Stage):
     alternates: Stage | None = None
     """Takes the refusals' place where the method has alternates."""
     other_numbers: Stage | None = None
+    adapter: Adapter = field(default_factory=Full)
     save_dtype: str = "float32"
     along: Along | None = None
 
@@ -54,21 +58,27 @@ class Unlearn(Stage):
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import encode_rows, room, with_start
         from unlearn_runner.models.forward import Models
-        from unlearn_runner.models.load import load_tokenizer
+        from unlearn_runner.models.load import for_training, load_tokenizer
         from unlearn_runner.stages import start
         from unlearn_runner.training.batches import feed
         from unlearn_runner.training.engine import Engine, train
 
-        session, recipe = work.open_session(), self.recipe
-        folder = work.path(self.start)
+        session, recipe, adapter = work.open_session(), self.recipe, self.adapter
+        folder, layout = work.path(self.start), session.layout
         tokenizer = load_tokenizer(folder)
-        prepare = partial(only_trained, method=self.method)
-        model = session.trainable(folder, recipe.precision, prepare)
+
+        def prepare(loaded: Any) -> None:
+            only_trained(adapter.attach(loaded, self.seed), self.method)
+
+        model = session.trainable(folder, recipe.precision, prepare, adapter.storage)
+        model = for_training(model, recipe.gradient_checkpointing)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
         held = None
         if needs_start_model(watched):
-            held = session.trainable(folder, recipe.precision).eval()
+            held = adapter.start(model)
+            if held is None:
+                held = session.trainable(folder, recipe.precision).eval()
         most = room(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_numbers is not None:
@@ -76,27 +86,32 @@ class Unlearn(Stage):
         wants_retain = any(term.split in ("retain", "mixed") for term in watched)
         retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
-            models=Models(
-                model, held, partial(session.layout.autocast, recipe.precision), self.seed
-            ),
+            models=Models(model, held, partial(layout.autocast, recipe.precision), self.seed),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),
             pad=tokenizer.pad_token_id,
             rectifier=self.rectifier,
+            layout=layout,
             method=self.method,
-            layout=session.layout,
         )
         walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
         walk = replace(walk, also=self.also(tokenizer, most, work))
 
+        def save(place: Path, dtype: str = "float32") -> None:
+            base = Base(folder, self.start.address)
+            state = layout.whole_state(model, adapter.trains_a_part)
+            if session.ranks.main:
+                adapter.save(model, tokenizer, place, base, dtype, state)
+            session.ranks.wait()
+
         def along(step: int) -> None:
             if self.along is not None:
-                self.along.take(step, model, tokenizer, work, self.label)
+                self.along.take(step, model, tokenizer, work, self.label, save)
 
         if not train(engine, walk, self.label, work, along):
             return "diverged"
-        session.save(model, tokenizer, work.folder, self.save_dtype)
+        save(work.folder, self.save_dtype)
         if self.along is not None and session.ranks.main:
             self.along.collect(work)
         return "completed"

@@ -1,0 +1,188 @@
+"""What rectification costs under LoRA: GRU's step beside GradDiff's, in time and in bytes.
+
+    python benchmarks/lora.py --data FOLDER      FOLDER holds TOFU's JSON files
+    python benchmarks/lora.py --quick            generated rows, small sizes: does it work at all
+
+Both take the same forward and backward passes, in turns. Machines are shared and noisy, so beside
+the median ratio of steps stands the time that is spent in rectification itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import time
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from memory import peak_bytes, state_bytes
+from rich.table import Table
+from workload import Workload, prepare
+
+from unlearn_runner.models.adapters.lora import LoRA
+from unlearn_runner.models.scratch import Shape
+from unlearn_runner.progress import console, results_console
+from unlearn_runner.rectifiers.gru import GRU
+from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.recipe import Recipe
+
+MB = 1e6
+ALLOWED, BUFFERS = 1.03, 2
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much is measured."""
+
+    shape: Shape
+    vocab: int
+    batch: int
+    micro: int
+    pairs: int
+
+
+FULL = Sizes(Shape(640, 1728, num_layers=8, num_heads=10), 32_000, batch=16, micro=8, pairs=7)
+QUICK = Sizes(Shape(128, 256, num_layers=2, num_heads=2), 4096, batch=8, micro=4, pairs=5)
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a GRU step costs beside a GradDiff step with the same passes, under one adapter."""
+
+    parameters: int
+    trained: int
+    plain_s: float
+    gru_s: float
+    ratio: float
+    """Median over pairs of GRU's step over GradDiff's."""
+    rectify_s: float
+    """Median seconds of a step that rectification itself takes."""
+    share: float
+    """Of a GradDiff step."""
+    gradient_mb: float
+    plain_mb: float
+    """Peak of tensors that are not frozen weights."""
+    gru_mb: float
+    buffers: float
+    """Peak bytes more than GradDiff's, in gradients of the adapter."""
+    rectified: int
+    steps: int
+
+
+def main() -> None:
+    """Prints the table, and says whether the cost is within its bounds."""
+    asked = _arguments()
+    sizes = QUICK if asked.quick else FULL
+    sizes = replace(sizes, pairs=asked.pairs or sizes.pairs)
+    workload = prepare(asked.data, sizes.shape, sizes.vocab, asked.threads)
+    adapter = LoRA(rank=asked.rank)
+    cost = measure(workload, adapter, sizes)
+    show(cost, adapter, workload, asked.threads)
+    if asked.json:
+        facts = {"source": workload.source, "threads": asked.threads, "rank": adapter.rank}
+        asked.json.write_text(json.dumps({**facts, **asdict(cost)}, indent=1) + "\n")
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--data", type=Path, metavar="FOLDER", help="with TOFU's JSON files")
+    parser.add_argument("--quick", action="store_true", help="small sizes, half a minute")
+    parser.add_argument("--pairs", type=int, help="how often the pair of steps is measured")
+    parser.add_argument("--rank", type=int, default=8, help="of the adapter (8)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there")
+    return parser.parse_args()
+
+
+class Timed(GRU):
+    """GRU that notes how long it takes."""
+
+    spent: list[float] = []  # noqa: RUF012  (one list for the one instance there is)
+
+    def rectify(self, *arguments: Any) -> Any:
+        """Rectifies, and notes the seconds."""
+        started = time.perf_counter()
+        found = super().rectify(*arguments)
+        self.spent.append(time.perf_counter() - started)
+        return found
+
+
+def measure(workload: Workload, adapter: LoRA, sizes: Sizes) -> Cost:
+    """Measures both steps in turns, then the peak of tensor bytes of each."""
+    recipe = Recipe(lr=1e-4, batch_size=sizes.batch, micro_batch=sizes.micro)
+    # tau bounds GRU's gradient as clip bounds GradDiff's: the same work outside of rectification.
+    rectifiers = {"plain": Plain(), "gru": Timed(gamma=0.8, tau=1.0)}
+    engines = {
+        name: workload.engine("GradDiff x 0.1", recipe, rectifier, adapter)
+        for name, rectifier in rectifiers.items()
+    }
+    walk = workload.feed("GradDiff", recipe)
+    seconds: dict[str, list[float]] = {name: [] for name in engines}
+    rectified = 0
+    for number in range(sizes.pairs + 1):
+        rows = walk.step(number)
+        for name in engines if number % 2 else reversed(engines):
+            engines[name].models.trained.train()
+            started = time.perf_counter()
+            facts = engines[name].step(rows)
+            spent = time.perf_counter() - started
+            rectified += bool(facts and facts.get("rectified"))
+            if number:  # the first pair warms up
+                seconds[name].append(spent)
+        console.print(f"pair {number} of {sizes.pairs}", markup=False)
+    ratios = [g / p for g, p in zip(seconds["gru"], seconds["plain"], strict=True)]
+    rectify = statistics.median(Timed.spent[1:])
+    rows = walk.step(0)
+    peaks = {n: _moving(e) + peak_bytes(lambda e=e: e.step(rows)) for n, e in engines.items()}
+    trained = sum(p.numel() for p in engines["gru"].space.parameters)
+    plain = statistics.median(seconds["plain"])
+    return Cost(
+        workload.model.num_parameters(),
+        trained,
+        plain,
+        statistics.median(seconds["gru"]),
+        statistics.median(ratios),
+        rectify,
+        rectify / plain,
+        4 * trained / MB,
+        peaks["plain"] / MB,
+        peaks["gru"] / MB,
+        (peaks["gru"] - peaks["plain"]) / (4 * trained),
+        rectified,
+        sizes.pairs + 1,
+    )
+
+
+def _moving(engine: Engine) -> int:
+    """Returns what is held between steps without the frozen weights."""
+    frozen = [p for p in engine.models.trained.parameters() if not p.requires_grad]
+    return state_bytes(engine) - sum(p.numel() * p.element_size() for p in frozen)
+
+
+def show(cost: Cost, adapter: LoRA, workload: Workload, threads: int) -> None:
+    """Prints the figures beside their bounds."""
+    title = f"GRU on GradDiff, LoRA of rank {adapter.rank}: {cost.trained / 1e6:.2f} M of "
+    title += f"{cost.parameters / 1e6:.1f} M parameters, {workload.source}, {threads} thread(s), "
+    title += f"{cost.rectified} of {cost.steps} steps rectified"
+    table = Table(title=title, title_justify="left")
+    for name in ("", "GradDiff", "GRU", "GRU over GradDiff", "at most"):
+        table.add_column(name, justify="right" if name else "left")
+    table.add_row(
+        "seconds per step",
+        f"{cost.plain_s:.3f}",
+        f"{cost.gru_s:.3f}",
+        f"{cost.ratio:.3f} x",
+        f"{ALLOWED:.2f} x",
+    )
+    table.add_row("of them rectifying", "", f"{cost.rectify_s:.4f}", f"{cost.share:.2%}", "3%")
+    more = f"+{cost.buffers:.2f} gradients of {cost.gradient_mb:.2f} MB"
+    peaks = (f"{cost.plain_mb:.1f}", f"{cost.gru_mb:.1f}")
+    table.add_row("peak of tensors, frozen weights apart, MB", *peaks, more, f"+{BUFFERS}")
+    results_console().print(table)
+
+
+if __name__ == "__main__":
+    main()

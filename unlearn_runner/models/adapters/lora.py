@@ -1,0 +1,234 @@
+"""LoRA: low-rank additions to frozen linear maps, trained in their place."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge, Gt, Lt
+
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.models.adapters.base import Adapter, Base, Storage
+from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modules
+from unlearn_runner.models.quiet import quietly
+from unlearn_runner.training.recipe import Recipe
+
+NAME = "default"
+"""peft's name of an only adapter; it stands in no file."""
+SUBFOLDER = "adapter"
+"""Where a merged model keeps the adapter that was merged."""
+
+
+@dataclass(frozen=True)
+class LoRA(Adapter):
+    """y = W x + (alpha / rank) B A x, with W frozen and A, B in float32.
+
+    Source: Hu et al. 2022, by peft. A is drawn as peft draws it (Kaiming uniform with a = sqrt(5),
+    that is uniform within 1 / sqrt(columns)), B is zero: training begins at the start model, with
+    no gradient for A in the first step. Deviation: each module's A is drawn from (seed, module
+    name), so it depends neither on the device nor on which other modules are adapted.
+    """
+
+    rank: Annotated[int, Ge(1)] = 8
+    alpha: Annotated[float, Gt(0)] = 32.0
+    """The addition is scaled by alpha / rank."""
+    dropout: Annotated[float, Ge(0), Lt(1)] = 0.05
+    """On the adapter's input, in training."""
+    targets: Targets = "all_linear"
+    """Every linear module but the projection to the vocabulary, those of attention blocks, or the
+    other ones of the decoder layers."""
+    regex: str | None = None
+    """Of the targets, only modules in whose full name this is found: `[qv]_proj`."""
+    layers: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] | None = None
+    """Of the targets, only modules in these layers: [first, last], from 0, both included."""
+    base_dtype: Storage = "float32"
+    """Number format of the frozen weights in training: bf16 takes half their memory. Evaluation
+    and merging read the start model as it lies on the disk."""
+    merge: bool = False
+    """Keep an ordinary model with the adapter added to its weights (and the adapter below it, in
+    `adapter/`) instead of the adapter alone."""
+
+    def __post_init__(self) -> None:
+        if self.layers is not None and self.layers[0] > self.layers[1]:
+            first, last = self.layers
+            raise ConfigError(
+                f"adapter.layers=[{first},{last}] holds no layer; allowed: [first,last]",
+                f"adapter.layers=[{last},{first}]",
+            )
+        try:
+            re.compile(self.regex or "")
+        except re.error as error:
+            raise ConfigError(
+                f"adapter.regex={self.regex} is no regular expression: {error}",
+                "'adapter.regex=\"[qv]_proj\"' (in both pairs of quotes)",
+            ) from None
+
+    @property
+    def storage(self) -> Storage:
+        """Of the frozen weights."""
+        return self.base_dtype
+
+    @property
+    def trains_a_part(self) -> bool:
+        """A and B."""
+        return True
+
+    @property
+    def whole(self) -> bool:
+        """Only when merged."""
+        return self.merge
+
+    def check(self, recipe: Recipe, save_dtype: str) -> None:
+        """Refuses what would have no effect, or undo another setting."""
+        if self.base_dtype == "bf16" and recipe.precision == "float64":
+            raise ConfigError(
+                "adapter.base_dtype=bf16 does not go with train.precision=float64",
+                "adapter.base_dtype=float32 (then the frozen weights are float64, too)",
+            )
+        if save_dtype != "float32" and not self.merge:
+            raise ConfigError(
+                f"save_dtype={save_dtype} is of whole models; an adapter is kept in float32",
+                f"adapter.merge=true save_dtype={save_dtype}, or save_dtype=float32",
+            )
+
+    def options(self) -> dict[str, Any]:
+        """Returns further arguments of peft's `LoraConfig`, for variants of LoRA."""
+        return {}
+
+    def attach(self, model: Any, seed: int) -> Any:
+        """Returns the model with A and B beside every target, and nothing else trainable."""
+        import torch
+        from peft import LoraConfig, inject_adapter_in_model
+        from transformers.pytorch_utils import Conv1D
+
+        modules = linear_modules(model)
+        targets = chosen(modules, self.targets, self.regex, self.layers)
+        config = LoraConfig(
+            r=self.rank,
+            # A whole number where it is one: so it stands in adapter_config.json.
+            lora_alpha=int(self.alpha) if self.alpha.is_integer() else self.alpha,  # pyright: ignore
+            lora_dropout=self.dropout,
+            target_modules=targets,
+            bias="none",
+            task_type="CAUSAL_LM",
+            fan_in_fan_out=any(isinstance(modules[name], Conv1D) for name in targets),
+            **self.options(),
+        )
+        with quietly(), torch.random.fork_rng(devices=[]):  # what peft draws is drawn again below
+            model = inject_adapter_in_model(config, model, NAME)
+        model.peft_config[NAME].target_modules = sorted(targets)
+        exact = modules[targets[0]].weight.dtype == torch.float64
+        for parameter in model.parameters():
+            if parameter.requires_grad:  # masters, also where the frozen weights are bf16
+                parameter.data = parameter.data.to(torch.float64 if exact else torch.float32)
+        for name in targets:
+            _draw(model.get_submodule(f"{name}.lora_A.{NAME}").weight, seed, name)
+        return model
+
+    def start(self, model: Any) -> Any | None:
+        """Returns the model with the adapter off."""
+        return AdapterOff(model)
+
+    def save(
+        self,
+        model: Any,
+        tokenizer: Any,
+        folder: Path,
+        base: Base,
+        dtype: str,
+        state: dict[str, Any] | None = None,
+    ) -> None:
+        """Writes a folder that peft loads, or an ordinary model."""
+        tokenizer.save_pretrained(folder)
+        if not self.merge:
+            _write(model, folder, base.name, state)
+            return
+        from unlearn_runner.models import load
+
+        _write(model, folder / SUBFOLDER, base.name, state)
+        # The start model in float32: bf16 weights would swallow most of what is added to them.
+        merged = load.merged(base.folder, folder / SUBFOLDER)
+        load.save(merged, tokenizer, folder, dtype)
+
+
+class AdapterOff:
+    """A trained model as it was before: a view of it that is asked without its adapter.
+
+    It holds no weights. Its own dropout is off, too, whatever the trained model is doing.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Runs the model's forward pass without the adapter."""
+        with _off(self._model):
+            return self._model(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        """Returns what the model has under that name: its configuration, its modules."""
+        return getattr(self._model, name)
+
+
+@contextmanager
+def _off(model: Any) -> Iterator[None]:
+    """Turns the adapter and all dropout off.
+
+    peft's own `disable_adapter` also sets `requires_grad` of A and B to false and back, in the
+    middle of a step whose graph needs them, and where FSDP2 reads it when it gathers weights.
+    """
+    from peft.tuners.tuners_utils import BaseTunerLayer
+
+    layers = [module for module in model.modules() if isinstance(module, BaseTunerLayer)]
+    training = model.training
+    model.eval()
+    for layer in layers:
+        layer._disable_adapters = True
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer._disable_adapters = False
+        model.train(training)
+
+
+def _draw(weight: Any, seed: int, name: str) -> None:
+    """Fills A from (seed, name) alone: on the CPU in float32, wherever and whatever A is."""
+    import torch
+
+    digest = hashlib.sha256(f"lora {seed} {name}".encode()).digest()
+    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "big") >> 1)
+    bound = weight.shape[1] ** -0.5
+    drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
+    with torch.no_grad():
+        weight.copy_(drawn)
+
+
+def _write(model: Any, folder: Path, base: str, state: dict[str, Any] | None) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors`.
+
+    Not by peft's `save_pretrained`: it asks the hub for the base's configuration, adds a model card
+    with blanks, and lists the modules in an order that changes from process to process.
+    """
+    from copy import copy
+
+    import torch
+    from peft import get_peft_model_state_dict
+    from safetensors.torch import save_file
+
+    config = copy(model.peft_config[NAME])
+    config.base_model_name_or_path, config.inference_mode = base, True
+    config.save_pretrained(str(folder))
+    state = get_peft_model_state_dict(
+        model, state_dict=state, adapter_name=NAME, save_embedding_layers=False
+    )
+    tensors = {
+        f"base_model.model.{name}": tensor.detach().to("cpu", torch.float32).contiguous()
+        for name, tensor in state.items()
+    }
+    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
