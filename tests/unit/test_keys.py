@@ -203,7 +203,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "how a whole model is saved": (
         (
             "models/adapters/none.py",
-            "save(model, tokenizer, folder, dtype)",
+            "save(model, tokenizer, folder, dtype, state)",
             "save(model, tokenizer, folder)",
         ),
         every,
