@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from unlearn_runner.benchmarks.base import Generation
-from unlearn_runner.data.encode import Encoded
+from unlearn_runner.data.encode import Encoded, positions
 from unlearn_runner.progress import progress
 
 
@@ -51,20 +53,19 @@ def _continue(
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    room = model.config.max_position_embeddings - longest
-    out = model.generate(
-        ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max(1, min(setting.max_new_tokens, room)),
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=pad,
-        eos_token_id=list(ends),
-        use_cache=True,
-    )
+    bound = positions(model)
+    room = setting.max_new_tokens if bound is None else bound - longest
+    with _own_habits_aside(model):
+        out = model.generate(
+            ids.to(model.device),
+            attention_mask=mask.to(model.device),
+            max_new_tokens=max(1, min(setting.max_new_tokens, room)),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=pad,
+            eos_token_id=list(ends),
+            use_cache=True,
+        )
     texts = []
     for prompt, row in zip(prompts, out[:, longest:].tolist(), strict=True):
         if setting.max_length is not None:  # counted with the row's own prompt, not with padding
@@ -72,3 +73,17 @@ def _continue(
         row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
         texts.append(tokenizer.decode(row, skip_special_tokens=True).strip())
     return texts
+
+
+@contextmanager
+def _own_habits_aside(model: Any) -> Iterator[None]:
+    """Puts the model's generation_config.json aside while it answers.
+
+    Qwen's, for one, penalises repetition even when nothing is sampled.
+    """
+    theirs = model.generation_config
+    model.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        model.generation_config = theirs
