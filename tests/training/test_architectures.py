@@ -35,7 +35,13 @@ from unlearn_runner.store import Store
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-SMALL = ("debug=few", "benchmark.source.people=20", "benchmark.source.questions=2")
+SMALL = (
+    "debug=few",
+    "benchmark.source.people=20",
+    "benchmark.source.questions=2",
+    "train.batch_size=4",
+    "target.train.batch_size=8",
+)
 HERE = ("parallel.threads=1", "parallel.device=cpu")
 EXACT = tuple(f"{of}.precision=float32" for of in ("train", "target.train", "evaluate"))
 CPU = torch.device("cpu")
