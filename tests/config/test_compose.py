@@ -24,6 +24,7 @@ from unlearn_runner import naming
 from unlearn_runner.config import Run
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.experiment import _refuse_other_configuration, validate
+from unlearn_runner.explain import checked
 from unlearn_runner.help import CONF, groups
 from unlearn_runner.plan import Plan, plan
 
@@ -162,6 +163,13 @@ def test_the_root_lists_every_field_too() -> None:
     config = composed()
     assert list(unlisted(config, validate(config))) == []
     assert set(config) == {item.name for item in dataclasses.fields(Run)}
+
+
+@pytest.mark.parametrize("group", ["debug", "experiment"])
+def test_null_takes_back_what_was_chosen_before(group: str) -> None:
+    option = groups()[group][-1]
+    assert checked([f"{group}={option}", "seed=1", f"{group}=null"], CONF) == ["seed=1"]
+    assert checked([f"{group}={option}", "seed=1"], CONF) == [f"{group}={option}", "seed=1"]
 
 
 # --- without torch

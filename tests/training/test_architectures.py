@@ -36,7 +36,12 @@ from unlearn_runner.store import Store
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = (
-    "debug=few",
+    "train.steps=3",
+    "target.train.steps=4",
+    "target.train.warmup_epochs=0",
+    *(f"benchmark.view.{view}.limit=6" for view in ("forget", "retain")),
+    *(f"benchmark.view.{view}.limit=6" for view in ("real_authors", "world_facts")),
+    "benchmark.generate.max_new_tokens=8",
     "benchmark.source.people=20",
     "benchmark.source.questions=2",
     "train.batch_size=4",

@@ -36,7 +36,12 @@ Lily didn't want to help her mom, so she"""
 PATHS = "target.path=", "reference.path="
 SMALL = (
     "model=hf",
-    "debug=few",
+    "train.steps=3",
+    "target.train.steps=4",
+    "target.train.warmup_epochs=0",
+    *(f"benchmark.view.{view}.limit=6" for view in ("forget", "retain")),
+    *(f"benchmark.view.{view}.limit=6" for view in ("real_authors", "world_facts")),
+    "benchmark.generate.max_new_tokens=8",
     "benchmark.source.people=20",
     "benchmark.source.questions=2",
     "parallel.threads=1",

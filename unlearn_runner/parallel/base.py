@@ -21,5 +21,5 @@ class Parallel:
     repetition on a CPU needs equal thread counts, so the number is recorded with the results."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
-    """Attention kernel; sdpa is eager where an architecture has none, flash_attention_2 needs its
-    package and precision=bf16. The kernels agree up to rounding."""
+    """Attention kernel; flash_attention_2 needs its package and precision=bf16. The kernels agree
+    up to rounding."""
