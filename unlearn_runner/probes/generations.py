@@ -81,9 +81,13 @@ def _own_habits_aside(model: Any) -> Iterator[None]:
 
     Qwen's, for one, penalises repetition even when nothing is sampled.
     """
-    theirs = model.generation_config
-    model.generation_config = GenerationConfig()
+    # An adapter's wrapper hands its own to what it wraps: both, or one would keep the empty one.
+    held = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    theirs = held[-1].generation_config
+    for one in held:
+        one.generation_config = GenerationConfig()
     try:
         yield
     finally:
-        model.generation_config = theirs
+        for one in held:
+            one.generation_config = theirs
