@@ -54,6 +54,8 @@ class Setting:
     gathers: bool = False
     """Whether layers are gathered while they compute (fsdp2)."""
     checkpointing: bool = False
+    dropout: bool = False
+    """Whether adapters drop part of their input."""
 
 
 @dataclass(frozen=True)
@@ -88,10 +90,12 @@ def peak(sizes: Sizes, work: Work, setting: Setting) -> Peak:
     one = int(setting.trained * number * share)
     activations, logits = _activations(sizes, work, setting), _logits(sizes, work, setting)
     before = setting.groups - 1 + (setting.passes > 1)
-    beginning = (before * one, activations, logits)
-    widest = sizes.vocab * sizes.hidden if setting.frozen == 0 else 0
-    # The embedding's gradient is made apart from the projection's, and added to it.
-    end = (setting.groups * one + int(number * widest * share), 0, 0)
+    widest = 0 if setting.frozen else int(number * sizes.vocab * sizes.hidden * share)
+    # The projection's gradient comes first. Of tied embeddings it waits for the embedding's at the
+    # very end, and for their sum; where passes accumulate, none of them is the one that stays.
+    beginning = (before * one + widest, activations, logits)
+    copies = (2 if sizes.tied else 0) + (setting.passes > 1)
+    end = (setting.groups * one + copies * widest, 0, 0)
     gradients, activations, logits = max(beginning, end, key=sum)
     start = int((setting.trained + setting.frozen) * number * share) if setting.held else 0
     return Peak(
@@ -119,9 +123,10 @@ def _activations(sizes: Sizes, work: Work, setting: Setting) -> int:
     expanded = 2 * inner if sizes.kv_heads < sizes.heads else 2 * kv
     feed = (4 if sizes.gated else 2) * sizes.intermediate
     layer = 4 * sizes.hidden * wide + narrow * (2 * sizes.hidden + 2 * inner + expanded + feed)
-    if setting.frozen:
-        # A frozen map keeps nothing of its own: only inputs of adapters, in float32.
-        layer += 0
+    if setting.dropout:
+        # Each adapter draws its own: what is left of its input, in float32, and a mask.
+        maps = (2 if sizes.gated else 1) * sizes.hidden + sizes.intermediate
+        layer += (wide + 1) * (3 * sizes.hidden + inner + maps)
     if setting.checkpointing:
         return work.tokens * (sizes.layers * sizes.hidden * wide + layer)
     return work.tokens * sizes.layers * layer
@@ -134,10 +139,11 @@ def _logits(sizes: Sizes, work: Work, setting: Setting) -> int:
 
 
 def _gathered(sizes: Sizes, setting: Setting) -> int:
-    everything = setting.trained + setting.frozen
     if setting.gathers:
         number = 2 if setting.precision == "bf16" else BYTES[setting.precision]
         # This layer and the next, the ends, and one layer's whole gradient before it is scattered.
         return number * (2 * sizes.layer + sizes.ends) + BYTES[setting.precision] * sizes.layer
     # Autocast keeps a bf16 copy of every matrix for the backward pass.
-    return 2 * everything if setting.precision == "bf16" else 0
+    if setting.precision != "bf16":
+        return 0
+    return 2 * (setting.trained + (setting.frozen if setting.frozen_bytes > 2 else 0))
