@@ -12,17 +12,22 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
+from unlearn_runner import choose
 from unlearn_runner.benchmarks.base import Benchmark
 from unlearn_runner.build import TRUSTED, build
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
+from unlearn_runner.methods.oneshot import OneShot
 from unlearn_runner.models.adapters.base import Adapter
 from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.base import Model
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
+
+choose.register()  # every way to a configuration comes by here
 
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
 
@@ -132,6 +137,18 @@ class Run:
     """Further packages that `_target_` may name classes from."""
 
     def __post_init__(self) -> None:
+        if isinstance(self.method, OneShot) and not isinstance(self.rectifier, Plain):
+            raise ConfigError(
+                f"rectifier: method {type(self.method).__name__} changes the weights in one go and "
+                "has no gradients to rectify",
+                "rectifier=none",
+            )
+        if isinstance(self.method, OneShot) and not isinstance(self.adapter, Full):
+            raise ConfigError(
+                f"adapter: method {type(self.method).__name__} changes all weights in one go and "
+                "trains no adapter",
+                "adapter=none",
+            )
         self.adapter.check(self.train, self.save_dtype)
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(

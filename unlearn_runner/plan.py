@@ -11,15 +11,19 @@ from typing import cast
 from unlearn_runner.benchmarks.base import Splits, View
 from unlearn_runner.config import Run
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.demands import edit, provide
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import needs_start_logprobs
+from unlearn_runner.methods.oneshot import OneShot
 from unlearn_runner.models.pretrained import Pretrained
 from unlearn_runner.models.scratch import Scratch
 from unlearn_runner.stages.along import ScoreAlong
 from unlearn_runner.stages.base import Stage
+from unlearn_runner.stages.edit import Edit
 from unlearn_runner.stages.evaluate import Along, Evaluate, Examination
 from unlearn_runner.stages.finetune import Finetune
 from unlearn_runner.stages.given import given
+from unlearn_runner.stages.others import OtherNumbers, Sample
 from unlearn_runner.stages.pretrain import Pretrain
 from unlearn_runner.stages.score import RetainLog, Score, Source
 from unlearn_runner.stages.start import StartNumbers
@@ -62,7 +66,9 @@ def plan(run: Run) -> Plan:
         precision=run.evaluate.precision,
         batch_size=run.evaluate.batch_size,
     )
-    steps = run.evaluate.steps(run.train, len(splits.forget))
+    # A one-shot method has no steps to be scored along.
+    one_shot = isinstance(run.method, OneShot)
+    steps = () if one_shot else run.evaluate.steps(run.train, len(splits.forget))
     along = Along(steps, examination, run.keep == "checkpoints") if steps else None
     models["unlearned"] = unlearned = _unlearn(run, cast(Stage, models["target"]), splits, along)
     bases = {} if run.adapter.whole else {"unlearned": models["target"]}
@@ -109,7 +115,16 @@ def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
 
     for stage in wanted:
         visit(stage)
-    ranks = {StartNumbers: 1, Unlearn: 1, Evaluate: 2, Score: 3, ScoreAlong: 3}
+    ranks = {
+        StartNumbers: 1,
+        Sample: 1,
+        OtherNumbers: 1,
+        Unlearn: 1,
+        Edit: 1,
+        Evaluate: 2,
+        Score: 3,
+        ScoreAlong: 3,
+    }
     yield from sorted(found.values(), key=lambda stage: ranks.get(type(stage), 0))
 
 
@@ -180,7 +195,10 @@ def _finetune(run: Run, base: Stage, rows: Rows, pretrain: Rows, label: str) -> 
     )
 
 
-def _unlearn(run: Run, target: Stage, splits: Splits, along: Along | None) -> Unlearn:
+def _unlearn(run: Run, target: Stage, splits: Splits, along: Along | None) -> Unlearn | Edit:
+    if isinstance(run.method, OneShot):
+        return edit(run, run.method, target, splits.forget)
+    provided = provide(run, target, splits.forget)
     return Unlearn(
         label="unlearn",
         start=target,
@@ -196,6 +214,9 @@ def _unlearn(run: Run, target: Stage, splits: Splits, along: Along | None) -> Un
         adapter=run.adapter,
         save_dtype=run.save_dtype,
         along=along,
+        refusals=provided.refusals,
+        alternates=provided.alternates,
+        other_numbers=provided.numbers,
     )
 
 

@@ -109,12 +109,12 @@ def mistake(command: str, *says: str, **more: Any) -> Mistake:
 MISTAKES = {
     # names
     "group mistyped": mistake("methd=ga", "methd", "method=ga"),
-    "option mistyped": mistake("method=npoo", "method=npoo", "ga, gd, kl, npo", "method=npo"),
+    "option mistyped": mistake("method=npoo", "method=npoo", "ga, gd, idk, ihl, kl", "method=npo"),
     "option in capitals": mistake("method=NPO", "method=NPO", "fix: method=npo"),
     "option of a rectifier mistyped": mistake("rectifier=gruu", "gru, none", "fix: rectifier=gru"),
     "debug mistyped": mistake("debug=tinny", "debug=tinny", "fix: debug=tiny"),
-    "option null": mistake("method=null", "method", "ga, gd, kl, npo"),
-    "option a number": mistake("method=5", "method=5", "ga, gd, kl, npo"),
+    "option null": mistake("method=null", "method", "ga, gd, idk, ihl, kl"),
+    "option a number": mistake("method=5", "method=5", "ga, gd, idk, ihl, kl"),
     "option a list": mistake("method=[ga,npo]", "method", "-m method=ga,npo"),
     "key mistyped": mistake("train.lrr=1", "train.lrr", "known here", "fix: train.lr=1"),
     "group of a key mistyped": mistake("rectifer.gamma=1", "rectifer.gamma", "rectifier.gamma=1"),
@@ -122,6 +122,25 @@ MISTAKES = {
     "deep key mistyped": mistake("method.retain.los=kl", "method.retain.los", "method.retain.loss"),
     "key of another option": mistake("method.beta=0.1", "method.beta", "reduction"),
     "key of the other rectifier": mistake("rectifier=none rectifier.gamma=1", "rectifier.gamma"),
+    # methods
+    "rectifier of a one-shot method": mistake(
+        "method=task_vector rectifier=gru", "rectifier", "TaskVector", "fix: rectifier=none"
+    ),
+    "adapter of a one-shot method": mistake(
+        "method=tru adapter=lora", "adapter", "TRU", "fix: adapter=none"
+    ),
+    "a mean of refusals and nothing": mistake(
+        "method=idk method.concat=true method.retain.loss=kl",
+        *("method.concat=true", "method.retain.loss=nll"),
+    ),
+    "no loss to bound": mistake("method=pdu method.retain.loss=none", "method.retain", "loss=nll"),
+    "no closed form": mistake("method=tnpo method.closed=true method.eps=1e-5", "method.eps=0"),
+    "no regular expression": mistake("method=rmu 'method.parameters=\"(\"'", "method.parameters"),
+    "more parts than rows": mistake("method=tru method.splits=99", "method.splits=99", "2 to 40"),
+    "no file of refusals": mistake(
+        "method=idk benchmark.refusals_file=none.txt",
+        *("benchmark.refusals_file", "none.txt", "fix: benchmark.refusals_file=null"),
+    ),
     # prefixes
     "added key": mistake("+foo=1", "foo is not a setting", "output_dir"),
     "added key in a group": mistake("+train.foo=1", "train.foo is not a setting", "batch_size"),

@@ -146,11 +146,16 @@ def uses_kl(combo: str) -> bool:
 
 # (file, old text, new text), in which combinations it renames, which stages it renames there
 Edit = tuple[str, str, str]
-LOSSES, GRU, BASE_PY = "methods/losses.py", "rectifiers/gru.py", "methods/base.py"
+LOSSES, PREFERENCE = "methods/losses/likelihood.py", "methods/losses/preference.py"
+GRU, BASE_PY = "rectifiers/gru.py", "methods/base.py"
 LORA = "models/adapters/lora.py"
 EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "the body of NPO's loss": (
-        (LOSSES, "return -(2 / self.beta)", "return -(2.0 / self.beta)"),
+        (
+            PREFERENCE,
+            "return -(2 / self.beta) * logsigmoid(-s",
+            "return -2 / self.beta * logsigmoid(-s",
+        ),
         npo,
         UNLEARNED,
     ),
@@ -160,11 +165,15 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         ALL,
     ),
     "the body of NPO's terms": (
-        ("methods/npo.py", 'unit="row")', 'unit="row", weight=1.0)'),
+        ("methods/npo.py", "self.weight, unit", "1 * self.weight, unit"),
         npo,
         UNLEARNED,
     ),
-    "the body of GA's terms": (("methods/ga.py", "weight=-1.0", "weight=-1"), ga, UNLEARNED),
+    "the body of GA's terms": (
+        ("methods/ga.py", "weight=-self", "weight=-1 * self"),
+        ga,
+        UNLEARNED,
+    ),
     "the body of GRU's rectify": (
         (GRU, "mean = space.scale(risk, self.gamma)", "mean = space.scale(risk, 1 * self.gamma)"),
         gru,
@@ -194,7 +203,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "how a whole model is saved": (
         (
             "models/adapters/none.py",
-            "save(model, tokenizer, folder, dtype)",
+            "save(model, tokenizer, folder, dtype, state)",
             "save(model, tokenizer, folder)",
         ),
         every,
@@ -246,20 +255,20 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "the store": (("store.py", "4 << 20", "8 << 20"), none, NOTHING),
     "a comment in a loss": (
         (
-            LOSSES,
-            "        nll = cross_entropy(",
-            "        # Say why.\n        nll = cross_entropy(",
+            PREFERENCE,
+            "        gap = _log_ratio(models, batch)",
+            "        # Say why.\n        gap = _log_ratio(models, batch)",
         ),
         none,
         NOTHING,
     ),
     "a comment at a line's end": (
-        (LOSSES, "gap = batch.rows_sum(", "gap = batch.rows_sum(  # per row\n            "),
+        (PREFERENCE, "batch.rows_sum(start", "batch.rows_sum(  # per row\n            start"),
         none,
         NOTHING,
     ),
     "a docstring in GRU": ((GRU, '"""GRU\'s tau takes', '"""The bound tau takes'), none, NOTHING),
-    "a module's docstring": ((LOSSES, '"""Losses over one split', '"""Losses'), none, NOTHING),
+    "a module's docstring": ((LOSSES, '"""Likelihood of the', '"""The'), none, NOTHING),
     "a setting's docstring": ((GRU, '"""Weight of the *newest*', '"""Weight of'), none, NOTHING),
     "blank lines": ((GRU, "\n\n\n@dataclass", "\n\n\n\n\n@dataclass"), none, NOTHING),
     "a line broken in two": (

@@ -70,3 +70,9 @@ class Benchmark(ABC):
     @abstractmethod
     def views(self) -> dict[str, tuple[View, Rows]]:
         """Reads and checks the evaluation rows, by view name."""
+
+    def refusals(self) -> tuple[str, ...]:
+        """Returns what a method that trains on refusals answers to forget questions."""
+        from unlearn_runner.data.refusals import OWN
+
+        return OWN

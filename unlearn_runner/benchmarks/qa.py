@@ -7,6 +7,7 @@ together under `requests`, so they cannot disagree.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Literal
 
 from unlearn_runner.benchmarks.base import Benchmark, Generation, Splits, View
@@ -48,6 +49,9 @@ class QABenchmark(Benchmark):
     with the prompt."""
     data_dir: str | None = None
     """Folder of upstream files for the source; shorthand for `source.data_dir`."""
+    refusals_file: str | None = None
+    """Plain text, one refusal a line, for methods that train on refusals; a relative name is looked
+    for in `data_dir` first (TOFU's is idontknow.jsonl). Null is the runner's own list."""
 
     def __post_init__(self) -> None:
         if self.forget not in self.requests:
@@ -91,6 +95,16 @@ class QABenchmark(Benchmark):
             )
         pretrain = [item for name in self.pretrain for item in self.source.read(name)]
         return Splits(full, forget, retain, Rows("+".join(self.pretrain), tuple(pretrain)))
+
+    def refusals(self) -> tuple[str, ...]:
+        """Reads `refusals_file`, or returns the runner's own list."""
+        if self.refusals_file is None:
+            return super().refusals()
+        from unlearn_runner.data.refusals import read
+
+        path = Path(self.refusals_file).expanduser()
+        beside = Path(self.data_dir or ".").expanduser() / path
+        return read(beside if beside.is_file() else path, "benchmark.refusals_file")
 
     def views(self) -> dict[str, tuple[View, Rows]]:
         """Reads the rows each view scores."""

@@ -24,6 +24,8 @@ class Encoded:
     """Tokens before the first scored one."""
     start_logprob: np.ndarray[Any, Any] | None = None
     """Per scored token, its log-probability under the start model, where a method needs it."""
+    other: Encoded | None = None
+    """The same question with another answer (a refusal, an alternate), where a method needs it."""
 
     @property
     def num_labels(self) -> int:
@@ -138,6 +140,13 @@ class Batch:
     labels: Tensor
     num_rows: int
     start_logprob: Tensor | None
+    other: Batch | None = None
+    """The same questions with other answers, row by row."""
+
+    def everywhere(self) -> Batch:
+        """Returns the batch with every token's position scored, prompts included; no labels."""
+        row, position = self.attention_mask.nonzero(as_tuple=True)
+        return replace(self, row=row, position=position, labels=position, start_logprob=None)
 
     def rows_sum(self, values: Tensor) -> Tensor:
         """Sums a value per scored token over each row; [scored tokens] -> [rows]."""
@@ -157,6 +166,7 @@ def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
     label_at = np.concatenate([np.arange(row.prompt_length, len(row.ids)) for row in rows])
     starts = [row.start_logprob for row in rows if row.start_logprob is not None]
     start = torch.from_numpy(np.concatenate(starts)) if len(starts) == len(rows) else None
+    others = [row.other for row in rows if row.other is not None]
     return Batch(
         input_ids=torch.from_numpy(ids).to(device),
         attention_mask=torch.from_numpy(mask).to(device),
@@ -165,4 +175,5 @@ def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
         labels=torch.from_numpy(ids[row_index, label_at]).to(device),
         num_rows=len(rows),
         start_logprob=None if start is None else start.to(device),
+        other=collate(others, pad, device) if len(others) == len(rows) else None,
     )

@@ -6,7 +6,17 @@ INERT: frozenset[str] = frozenset(
         *("errors", "records", "progress", "store", "tracking", "report", "fingerprint", "keys"),
         *("plan", "pipeline", "build", "launch", "worker", "run", "experiment", "explain", "help"),
         *("naming", "results", "parallel", "session", "interrupt", "commands"),
-        *("disk", "locks", "inventory", "origins", "job", "perform", "foreign"),
+        *(
+            "disk",
+            "locks",
+            "inventory",
+            "origins",
+            "job",
+            "perform",
+            "foreign",
+            "demands",
+            "choose",
+        ),
     )
 )
 """Modules, with all below them, that cannot change a result: neither followed nor hashed."""

@@ -6,11 +6,15 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Gt
 
-from unlearn_runner.methods.losses import Loss, RetainLoss, Unit, retain_loss
+from unlearn_runner.methods.losses.base import Loss, Unit, retain_loss
 
 Reduction = Literal["token", "sequence_sum"]
+Split = Literal["forget", "retain", "train", "refusal", "mixed", "tail"]
+"""What a loss is over: forget rows; retain rows; a fine-tune's rows; the forget questions with
+refusals for answers; those and the retain rows together; forget rows without the first tokens of
+their answers."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +22,7 @@ class Term:
     """One loss over one split; a step minimises the weighted sum of a method's terms."""
 
     name: str
-    split: Literal["forget", "retain", "train"]
+    split: Split
     loss: Loss
     weight: float = 1.0
     unit: Unit = "token"
@@ -34,15 +38,34 @@ class Term:
 class Retain:
     """The retain side of a method."""
 
-    loss: Literal["none"] | RetainLoss = "nll"
-    """Nothing, likelihood of the retain answers, or closeness to the start model on them."""
+    loss: Literal["none", "nll", "kl", "rr", "ap"] = "nll"
+    """Nothing; likelihood of the retain answers; KL to the start model on them; closeness to its
+    hidden states (representation retention); preference of the answer over a refusal."""
     weight: Annotated[float, Ge(0)] = 1.0
+    positions: Literal["answer", "all"] = "answer"
+    """Of `kl`: where it is taken. The published codes take all positions, and padding."""
+    layer: Annotated[int, Ge(0)] | None = None
+    """Of `rr`: after how many blocks; null is three eighths of them (RMU: where RMU steers)."""
+    over: Literal["sum", "mean"] = "sum"
+    """Of `rr`: the squared norm, or its mean over the hidden dimension."""
+    beta: Annotated[float, Gt(0)] = 0.1
+    """Of `ap`: inverse temperature."""
 
     def terms(self, unit: Unit) -> tuple[Term, ...]:
         """Returns the retain term, or nothing."""
         if self.loss == "none" or self.weight == 0:
             return ()
-        return (Term("retain", "retain", retain_loss(self.loss), self.weight, unit),)
+        if self.loss == "ap":
+            unit = "row"
+        elif self.loss == "kl" and self.positions == "all" and unit == "token":
+            unit = "position"
+        chosen = retain_loss(self.loss, **self._settings())
+        return (Term("retain", "retain", chosen, self.weight, unit),)
+
+    def _settings(self) -> dict[str, object]:
+        """Returns the settings that the chosen loss has."""
+        of = {"kl": ("positions",), "rr": ("layer", "over"), "ap": ("beta",)}
+        return {name: getattr(self, name) for name in of.get(self.loss, ())}
 
 
 def no_retain() -> Retain:
@@ -52,21 +75,59 @@ def no_retain() -> Retain:
 
 @dataclass(frozen=True)
 class Method(ABC):
-    """Base class of methods."""
+    """Base class of methods, of those with settings of their own only.
+
+    Where a term reads other answers to forget questions they are refusals, unless the method has a
+    field `alternates` (see `methods.altpo`). Most methods are an `Objective`; what changes the
+    weights in one go is a `methods.oneshot.OneShot`.
+    """
+
+    @property
+    def skip(self) -> int:
+        """How many tokens at the front of an answer the split `tail` leaves out."""
+        return 0
+
+    @abstractmethod
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the terms the loop minimises."""
+
+    def trains(self, name: str) -> bool:
+        """Returns whether a parameter is to be trained; all are unless a method says otherwise."""
+        return True
+
+    def terms_after(self, state: dict[str, float]) -> tuple[Term, ...]:
+        """Returns the terms as `state` has them, for methods whose weights move."""
+        return self.terms()
+
+    def after_step(
+        self, losses: dict[str, float], epoch: float, state: dict[str, float]
+    ) -> dict[str, float]:
+        """Looks at a finished step; returns the next state, which is saved and shown in telemetry.
+
+        Args:
+            losses: Each term's loss over the whole step, by the term's name.
+            epoch: Passes over the forget rows done by now.
+            state: Numbers that later steps depend on; empty at first.
+        """
+        return state
+
+
+@dataclass(frozen=True)
+class Objective(Method):
+    """Base class of methods that minimise one loss on forget rows, and one on retain rows."""
 
     retain: Retain = field(default_factory=Retain)
     reduction: Reduction = "token"
     """Mean over answer tokens (the scale of the published weights), or `sequence_sum`: sum over a
-    row's tokens, mean over rows (the form most papers print)."""
+    row's tokens, mean over rows (the form most papers print). Losses of whole rows are row means
+    either way."""
+    weight: Annotated[float, Ge(0)] = 1.0
+    """Of the forget term."""
 
     @property
     def unit(self) -> Unit:
         """What token losses are divided by."""
         return "token" if self.reduction == "token" else "row"
-
-    @abstractmethod
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the terms the loop minimises."""
 
 
 def needs_start_logprobs(terms: tuple[Term, ...]) -> bool:
@@ -77,3 +138,14 @@ def needs_start_logprobs(terms: tuple[Term, ...]) -> bool:
 def needs_start_model(terms: tuple[Term, ...]) -> bool:
     """Returns whether any term needs the start model itself."""
     return any(term.loss.needs_start_model for term in terms)
+
+
+def needs_others(terms: tuple[Term, ...], split: Literal["forget", "retain"]) -> bool:
+    """Returns whether any term reads other answers to the questions of a split."""
+    instead = split == "forget" and any(term.split in ("refusal", "mixed") for term in terms)
+    return instead or any(term.split == split and term.loss.needs_other for term in terms)
+
+
+def needs_start_of_others(terms: tuple[Term, ...]) -> bool:
+    """Returns whether any term reads the start log-probabilities of other answers, too."""
+    return any(term.loss.needs_start_logprobs and term.loss.needs_other for term in terms)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from unlearn_runner.methods.base import Method, Retain, Term, no_retain
+from unlearn_runner.methods.base import Objective, Retain, Term, no_retain
 from unlearn_runner.methods.losses import NLL
 
 
 @dataclass(frozen=True)
-class GA(Method):
+class GA(Objective):
     """Gradient ascent: minimise -NLL of the forget answers.
 
     Source: Jang et al. 2023; TOFU. Unbounded below: it runs away when nothing holds it. With
@@ -21,6 +21,6 @@ class GA(Method):
     def terms(self) -> tuple[Term, ...]:
         """Returns the ascent on forget rows and the retain term."""
         return (
-            Term("forget", "forget", NLL(), weight=-1.0, unit=self.unit),
+            Term("forget", "forget", NLL(), weight=-self.weight, unit=self.unit),
             *self.retain.terms(self.unit),
         )

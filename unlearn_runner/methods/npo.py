@@ -8,11 +8,11 @@ from typing import Annotated
 from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Method, Term
+from unlearn_runner.methods.base import Objective, Term
 
 
 @dataclass(frozen=True)
-class NPO(Method):
+class NPO(Objective):
     """Push forget answers below the start model's probability, less the further they are.
 
     Source: Zhang et al. 2024. Published with and without a retain term (NPO, NPO + NLL, NPO + KL).
@@ -25,4 +25,5 @@ class NPO(Method):
     def terms(self) -> tuple[Term, ...]:
         """Returns the NPO term on forget rows and the retain term."""
         loss = losses.NPO(self.beta)
-        return Term("forget", "forget", loss, unit="row"), *self.retain.terms(self.unit)
+        forget = Term("forget", "forget", loss, self.weight, unit="row")
+        return forget, *self.retain.terms(self.unit)

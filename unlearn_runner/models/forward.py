@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from unlearn_runner.data.encode import Batch
+from unlearn_runner.models.hidden import hidden_states, random_direction
 
 
 class Autocast(Protocol):
@@ -52,6 +53,8 @@ class Models:
     trained: Any
     start: Any | None
     autocast: Autocast
+    seed: int = 0
+    """Of what a loss draws once per run."""
 
     def logits(self, batch: Batch) -> Tensor:
         """Returns the trained model's logits where a label is scored."""
@@ -62,3 +65,17 @@ class Models:
         """Returns the start model's logits where a label is scored, without a graph."""
         with torch.no_grad(), self.autocast():
             return scored_logits(self.start, batch)
+
+    def hidden(self, batch: Batch, layer: int | None) -> Tensor:
+        """Returns the trained model's states after `layer` blocks; [scored tokens, dimension]."""
+        with self.autocast():
+            return hidden_states(self.trained, batch, layer)
+
+    def start_hidden(self, batch: Batch, layer: int | None) -> Tensor:
+        """Returns the start model's states after `layer` blocks, without a graph."""
+        with torch.no_grad(), self.autocast():
+            return hidden_states(self.start, batch, layer)
+
+    def direction(self, like: Tensor) -> Tensor:
+        """Returns the run's random direction, uniform on [0, 1); as long as `like`'s last axis."""
+        return random_direction(self.seed, like)

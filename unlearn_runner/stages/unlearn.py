@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.methods.base import Method, needs_start_model
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.methods.base import Method, needs_others, needs_start_model
 from unlearn_runner.models.adapters.base import Adapter, Base
 from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.base import Prompting
@@ -16,6 +18,9 @@ from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.stages.base import Outcome, Stage, Work
 from unlearn_runner.stages.evaluate import Along
 from unlearn_runner.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unlearn_runner.training.others import Also
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,11 @@ class Unlearn(Stage):
     retain: Rows
     recipe: Recipe
     seed: int
+    refusals: tuple[str, ...] = ()
+    """What forget (or retain) questions are answered with, where a term asks for it."""
+    alternates: Stage | None = None
+    """Takes the refusals' place where the method has alternates."""
+    other_numbers: Stage | None = None
     adapter: Adapter = field(default_factory=Full)
     save_dtype: str = "float32"
     along: Along | None = None
@@ -56,12 +66,11 @@ class Unlearn(Stage):
         session, recipe, adapter = work.open_session(), self.recipe, self.adapter
         folder, layout = work.path(self.start), session.layout
         tokenizer = load_tokenizer(folder)
-        model = session.trainable(
-            folder,
-            recipe.precision,
-            lambda loaded: adapter.attach(loaded, self.seed),
-            adapter.storage,
-        )
+
+        def prepare(loaded: Any) -> None:
+            only_trained(adapter.attach(loaded, self.seed), self.method)
+
+        model = session.trainable(folder, recipe.precision, prepare, adapter.storage)
         model = for_training(model, recipe.gradient_checkpointing)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
@@ -74,18 +83,20 @@ class Unlearn(Stage):
         forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_numbers is not None:
             forget = with_start(forget, start.read(work.path(self.start_numbers)))
-        wants_retain = any(term.split == "retain" for term in watched)
+        wants_retain = any(term.split in ("retain", "mixed") for term in watched)
         retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
-            models=Models(model, held, partial(layout.autocast, recipe.precision)),
+            models=Models(model, held, partial(layout.autocast, recipe.precision), self.seed),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),
             pad=tokenizer.pad_token_id,
             rectifier=self.rectifier,
             layout=layout,
+            method=self.method,
         )
         walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
+        walk = replace(walk, also=self.also(tokenizer, most, work))
 
         def save(place: Path, dtype: str = "float32") -> None:
             base = Base(folder, self.start.address)
@@ -104,3 +115,43 @@ class Unlearn(Stage):
         if self.along is not None and session.ranks.main:
             self.along.collect(work)
         return "completed"
+
+    def also(self, tokenizer: Any, most: int, work: Work) -> Also:
+        """Returns what the method's terms need beside the rows: other answers, tails."""
+        from unlearn_runner.data.encode import Encoded, encode_whole
+        from unlearn_runner.stages.others import other_texts, read_numbers
+        from unlearn_runner.training.others import Also, Others
+
+        terms, numbers = self.method.terms(), None
+
+        def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
+            return lambda row, text: encode_whole(
+                tokenizer, self.template, rows[row].question, text, most, f"{text[:60]!r} as answer"
+            )
+
+        forget = retain = None
+        if needs_others(terms, "forget"):
+            texts = other_texts(work, self.alternates, self.refusals, len(self.forget))
+            if self.other_numbers is not None:
+                numbers = read_numbers(work.path(self.other_numbers))
+            forget = Others(texts, encoder(self.forget), numbers)
+        if needs_others(terms, "retain"):
+            retain = Others([self.refusals] * len(self.retain), encoder(self.retain))
+        return Also(forget, retain, self.method.skip)
+
+
+def only_trained(model: Any, method: Method) -> None:
+    """Freezes the parameters that a method does not train.
+
+    Raises:
+        ConfigError: If it would train none.
+    """
+    for name, parameter in model.named_parameters():
+        if not method.trains(name):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        names = [name for name, _ in model.named_parameters()]
+        raise ConfigError(
+            "method.parameters is found in the name of no parameter",
+            f"a name is, for example, {names[len(names) // 2]}",
+        )

@@ -6,7 +6,7 @@ micro-batch, or of how often a run was interrupted.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -18,6 +18,9 @@ from unlearn_runner.methods.losses import Unit
 from unlearn_runner.parallel.ranks import ALONE, Ranks
 
 ORDER, PARTNER, NOISE = 1, 2, 3  # separate streams of draws
+OTHER = {"forget": 4, "retain": 5}
+
+Splits = dict[str, list[Encoded]]
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,18 @@ class Draws:
         """Returns the retain row that goes with a visit: a uniform draw, anew each epoch."""
         generator = np.random.default_rng([self.seed, PARTNER, epoch, row])
         return int(generator.integers(self.num_partners))
+
+    def other(self, split: str, epoch: int, row: int, number: int) -> int:
+        """Returns which of `number` other answers goes with a visit.
+
+        Args:
+            split: "forget" for the visited row itself, "retain" for its retain partner.
+            epoch: Of the visit.
+            row: Of the visit, in either case.
+            number: How many there are to choose from.
+        """
+        generator = np.random.default_rng([self.seed, OTHER[split], epoch, row])
+        return int(generator.integers(number))
 
     def noise(self, step: int, rank: int = 0) -> int:
         """Returns the seed of whatever else is random in an optimizer step, on one rank."""
@@ -76,6 +91,8 @@ class StepRows:
     def count(self, split: str, unit: Unit) -> int:
         """Returns what a loss sum over the whole step is divided by."""
         rows = self.splits[split]
+        if unit == "position":
+            return sum(len(row.ids) for row in rows)
         return sum(row.num_labels for row in rows) if unit == "token" else len(rows)
 
     @property
@@ -113,6 +130,8 @@ class Feed:
     rows: Sequence[Encoded]
     partners: Sequence[Encoded]
     draws: Draws
+    also: Callable[[Draws, list[tuple[int, int]], Splits], None] | None = None
+    """Adds splits that a method asks for, given the step's visits; see `training.others`."""
 
     def step(self, step: int) -> StepRows:
         """Returns the rows of an optimizer step."""
@@ -120,6 +139,8 @@ class Feed:
         splits = {self.walked: [self.rows[row] for _, row in visits]}
         if self.partners:
             splits["retain"] = [self.partners[self.draws.partner(*visit)] for visit in visits]
+        if self.also is not None:
+            self.also(self.draws, visits, splits)
         return StepRows(splits)
 
 

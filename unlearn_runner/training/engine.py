@@ -16,7 +16,7 @@ import torch
 
 from unlearn_runner import interrupt
 from unlearn_runner.errors import DataError
-from unlearn_runner.methods.base import Term
+from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
 from unlearn_runner.parallel.layout import Layout
 from unlearn_runner.progress import progress
@@ -43,6 +43,7 @@ class Engine:
         pad: Token id that fills rows of a batch.
         rectifier: What happens between the gradients and the step.
         layout: Where the trained model's parameters and gradients live.
+        method: Whose terms they are, where their weights move as it trains.
     """
 
     models: Models
@@ -52,6 +53,7 @@ class Engine:
     pad: int
     rectifier: Rectifier = field(default_factory=Plain)
     layout: Layout = field(default_factory=Layout)
+    method: Method | None = None
 
     def __post_init__(self) -> None:
         self.space = GradientSpace(self.models.trained.parameters(), self.layout)
@@ -59,6 +61,7 @@ class Engine:
         self.optimizer = optim.optimizer(self.space.parameters, self.recipe)
         self.schedule = optim.schedule(self.optimizer, self.recipe, self.num_rows)
         self.memory: Memory = {}
+        self.moved: dict[str, float] = {}
         alone = self.layout.ranks.world == 1 and not self.layout.sharded
         self.device = self.space.parameters[0].device if alone else self.layout.device
         self.asked = False
@@ -121,7 +124,29 @@ class Engine:
         self.schedule.step()
         self.space.clear()
         named = {f"loss/{name}": value for name, value in losses.items()}
-        return {**named, "grad_norm": norm, "lr": lr, **rectified.facts}
+        self._move(losses)
+        return {**named, "grad_norm": norm, "lr": lr, **rectified.facts, **self.moved}
+
+    def _move(self, losses: dict[str, float]) -> None:
+        """Lets the method change its terms' weights after a step; see `Method.after_step`."""
+        if self.method is None:
+            return
+        watched = [term for group in self.groups for term in group.terms]
+        # A rectifier may have taken a term over under another name.
+        by_term = {
+            own.name: losses[term.name]
+            for own in self.terms
+            for term in watched
+            if term.same_loss(own)
+        }
+        epoch = self.schedule.last_epoch * self.recipe.batch_size / self.num_rows
+        self._resume_terms(self.method.after_step(by_term, epoch, self.moved))
+
+    def _resume_terms(self, moved: dict[str, float]) -> None:
+        self.moved = moved
+        if self.method is not None and moved:
+            self.terms = self.method.terms_after(moved)
+            self.groups = self.rectifier.groups(self.terms)
 
     def state(self, step: int) -> dict[str, Any]:
         """Returns everything that the steps after `step` depend on; this rank's share of it."""
@@ -131,6 +156,7 @@ class Engine:
             "optimizer": self._optimizer_state(),
             "schedule": self.schedule.state_dict(),
             "memory": self._remembered(),
+            "moved": self.moved,
         }
 
     def _optimizer_state(self) -> dict[str, Any]:
@@ -179,6 +205,7 @@ class Engine:
             ]
             for name, gradient in state["memory"].items()
         }
+        self._resume_terms(state["moved"])
         return int(state["step"])
 
     def _restored(self, stored: Any, parameter: torch.nn.Parameter) -> Any:

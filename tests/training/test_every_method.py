@@ -1,0 +1,172 @@
+"""Every option of `method`, with and without GRU, from its YAML to a finished model."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from unlearn_runner.experiment import validate
+from unlearn_runner.help import CONF, groups
+from unlearn_runner.pipeline import Done, execute
+from unlearn_runner.plan import plan
+from unlearn_runner.records import Record
+from unlearn_runner.store import Store
+
+METHODS = [name for name in groups()["method"] if "/" not in name]
+"""Not the published settings of the same methods."""
+ONE_SHOT = ("task_vector", "tru")
+TINY = (
+    *("debug=tiny", "parallel.threads=1", "parallel.device=cpu"),
+    *("benchmark.source.people=20", "benchmark.source.questions=4", "train.lr=1e-3"),
+)
+MORE = {
+    "altpo": ["method.alternates.number=2", "method.alternates.max_new_tokens=6"],
+    "tru": ["method.splits=2"],
+}
+PAIRS = [(m, r) for m, r in product(METHODS, ("none", "gru")) if r == "none" or m not in ONE_SHOT]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A store that all combinations share: one target, whatever the method."""
+
+    folder: Path
+
+    @property
+    def store(self) -> Store:
+        return Store(self.folder / "store")
+
+    def unlearn(self, name: str, *overrides: str) -> tuple[list[Done], list[dict[str, Any]], Path]:
+        """Brings about the unlearned model alone; returns stages, telemetry, its folder."""
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            config = compose("config", overrides=[*TINY, *overrides])
+        run = validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+        whole = plan(run)
+        (unlearn,) = (stage for stage in whole.stages if stage.kind == "unlearn")
+        needed = whole.stages[: whole.stages.index(unlearn) + 1]
+        stages = tuple(stage for stage in needed if stage.label != "reference")
+        folder = self.folder / "runs" / name
+        done = execute(
+            replace(whole, stages=stages, wanted=(unlearn,)),
+            self.store,
+            Record(folder),
+            run.parallel,
+        )
+        text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
+        lines = [json.loads(line) for line in text.splitlines()]
+        return done, [x for x in lines if x["stage"] == "unlearn"], self.store.path(unlearn)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    import torch
+
+    before = torch.get_num_threads()
+    yield Place(tmp_path_factory.mktemp("methods"))
+    torch.set_num_threads(before)
+
+
+def weights(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+@pytest.mark.parametrize(("method", "rectifier"), PAIRS, ids=map("+".join, PAIRS))
+def test_every_method_completes(place: Place, method: str, rectifier: str) -> None:
+    import torch
+
+    name = f"{method}-{rectifier}"
+    overrides = (f"method={method}", f"rectifier={rectifier}", *MORE.get(method, []))
+    done, lines, folder = place.unlearn(name, *overrides)
+    assert [item.outcome for item in done] == ["completed"] * len(done)
+    before, after = weights(done_target(place, done)), weights(folder)
+    assert before.keys() == after.keys()
+    assert all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
+    moved = [key for key in before if not torch.equal(before[key], after[key])]
+    assert moved
+    numbers = [v for x in lines for v in x.values() if isinstance(v, float)]
+    assert numbers
+    assert all(map(math.isfinite, numbers))
+    if method not in ONE_SHOT:
+        assert [x["step"] for x in lines] == [1, 2, 3]
+        assert ("rectified" in lines[0]) == (rectifier == "gru")
+        # RMU's gradient ends at its layer; everything else reaches every weight.
+        assert len(moved) == len(before) or method == "rmu"
+
+
+def done_target(place: Place, done: list[Done]) -> Path:
+    (target,) = (item.stage for item in done if item.stage.label == "target")
+    return place.store.path(target)
+
+
+def test_a_task_vector_goes_as_far_back_as_fine_tuning_went(place: Place) -> None:
+    """alpha 0.5: the start model is two thirds of the way from the unlearned one to the tuned."""
+    import torch
+
+    done, _, folder = place.unlearn("half", "method=task_vector", "method.alpha=0.5")
+    (tuned,) = (item.stage for item in done if item.stage.label == "fine-tune forget10")
+    start, there = weights(done_target(place, done)), weights(place.store.path(tuned))
+    for name, found in weights(folder).items():
+        torch.testing.assert_close(found, start[name] - 0.5 * (there[name] - start[name]))
+
+
+def test_tru_rectifies_every_part_against_the_rest(shared: Path) -> None:
+    """The reconstruction's arithmetic, by the oracle."""
+    import torch
+
+    from unlearn_runner.data.rows import QA, Rows
+    from unlearn_runner.methods.oneshot import Context
+    from unlearn_runner.methods.tru import TRU
+    from unlearn_runner.training.gradients import GradientSpace
+
+    case = json.loads((shared / "specs/oracles/gru_geffect.json").read_text())["tru_reconstruction"]
+    vectors = [s[key] for key in ("T_k", "T_rest") for s in case["splits"]]
+    method = TRU(alpha=case["alpha"], splits=3)
+    space = GradientSpace([torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))])
+    ctx = Context(space, lambda part: [torch.tensor(vectors[part], dtype=torch.float64)], 6)
+    (change,) = method.run(ctx)
+    assert change is not None
+    expected = torch.tensor(case["delta_theta"], dtype=torch.float64)
+    torch.testing.assert_close(change, expected, rtol=1e-9, atol=1e-12)
+    rows = Rows("f", tuple(QA(f"q{i}", "a") for i in range(10)))
+    parts = method.parts(rows)
+    assert [len(part) for part in parts] == [3, 3, 4, 7, 7, 6]
+    for own, rest in zip(parts[:3], parts[3:], strict=True):
+        assert sorted(q.question for q in (*own, *rest)) == [q.question for q in rows]
+
+
+def test_alternates_are_made_once_and_are_not_the_answers(place: Place) -> None:
+    from unlearn_runner.stages.others import read_alternates
+
+    more = MORE["altpo"]
+    first, _, _ = place.unlearn("altpo-first", "method=altpo", *more)
+    again, _, _ = place.unlearn("altpo-again", "method=altpo", "method.beta=0.5", *more)
+    (made,) = (item for item in again if item.stage.kind == "alternates")
+    assert made.cached
+    (stage,) = (item.stage for item in first if item.stage.kind == "alternates")
+    texts = read_alternates(place.store.path(stage))
+    rows: Any = stage
+    assert len(texts) == len(rows.rows)
+    assert all(
+        len(set(found)) == 2 and row.answer not in found
+        for row, found in zip(rows.rows, texts, strict=True)
+    )
+
+
+@pytest.mark.parametrize("method", ["kl", "dpo", "rmu", "undial"])
+def test_methods_that_ask_the_start_model_go_with_an_adapter(place: Place, method: str) -> None:
+    """It is then the trained model with its adapter off."""
+    done, lines, folder = place.unlearn(f"{method}-lora", f"method={method}", "adapter=lora")
+    assert done[-1].outcome == "completed"
+    assert (folder / "adapter_model.safetensors").is_file()
+    assert all(math.isfinite(x["loss/forget"]) for x in lines)

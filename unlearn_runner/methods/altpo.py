@@ -1,0 +1,48 @@
+"""Alternate preference optimisation: plausible other answers are preferred."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge, Gt
+
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Objective, Term
+
+
+@dataclass(frozen=True)
+class Alternates:
+    """How other answers are sampled from the start model."""
+
+    number: Annotated[int, Ge(1)] = 5
+    """Per question."""
+    temperature: Annotated[float, Gt(0)] = 1.0
+    """Of sampling. An alternate that repeats the answer is drawn again, hotter."""
+    instruction: str = "{question}"
+    """What the model is asked, with {question} and {answer} filled in. A model that follows
+    instructions can be asked for an answer with other facts; a plain one is just asked again."""
+    max_new_tokens: Annotated[int, Ge(1)] = 100
+
+
+@dataclass(frozen=True)
+class AltPO(Objective):
+    """DPO whose winners are other answers that the start model itself gives.
+
+    Source: Mekala et al. 2024 (AltPO). The alternates are sampled before training, in a stage that
+    all runs from the same start model share; one is drawn at each visit, where the published code
+    goes through all of them in one epoch. Published grid: beta 0.05, 0.1, 0.5; retain weight 1, 2,
+    5; lr 1e-5 to 5e-5; 2 epochs of 5 alternates, so 10 of these.
+    """
+
+    beta: Annotated[float, Gt(0)] = 0.1
+    """Inverse temperature."""
+    doubled: bool = True
+    """Multiply by 2/beta, as open-unlearning, where AltPO is published, does."""
+    alternates: Alternates = field(default_factory=Alternates)
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the preference term on forget rows and the retain term."""
+        loss = losses.DPO(self.beta, self.doubled)
+        forget = Term("forget", "forget", loss, self.weight, unit="row")
+        return forget, *self.retain.terms(self.unit)

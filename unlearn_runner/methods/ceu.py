@@ -1,0 +1,34 @@
+"""Cross-entropy unlearning."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Ge
+
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Objective, Retain, Term, no_retain
+
+
+@dataclass(frozen=True)
+class CEU(Objective):
+    """Learn one's own distribution without the answer token.
+
+    Source: Yang 2025 (CE-U), without a retain term.
+    """
+
+    ignore_first: Annotated[int, Ge(0)] = 1
+    """Tokens at the front of every answer that are left alone; the paper leaves the first."""
+    retain: Retain = field(default_factory=no_retain)
+
+    @property
+    def skip(self) -> int:
+        """What the split `tail` leaves out."""
+        return self.ignore_first
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the cross entropy on forget rows and the retain term."""
+        split = "tail" if self.ignore_first else "forget"
+        forget = Term("forget", split, losses.CEU(), self.weight, self.unit)
+        return forget, *self.retain.terms(self.unit)

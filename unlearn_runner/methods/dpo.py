@@ -1,0 +1,31 @@
+"""Direct preference optimisation with a refusal preferred to the forget answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Gt
+
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Objective, Term
+
+
+@dataclass(frozen=True)
+class DPO(Objective):
+    """Prefer a refusal to the forget answer, relative to the start model.
+
+    Source: Rafailov et al. 2023 in TOFU's form (Maini et al. 2024); the refusal is drawn anew at
+    each visit. `reduction` acts on the retain term alone.
+    """
+
+    beta: Annotated[float, Gt(0)] = 0.1
+    """Inverse temperature."""
+    doubled: bool = False
+    """Multiply by 2/beta, as open-unlearning does."""
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the preference term on forget rows and the retain term."""
+        loss = losses.DPO(self.beta, self.doubled)
+        forget = Term("forget", "forget", loss, self.weight, unit="row")
+        return forget, *self.retain.terms(self.unit)

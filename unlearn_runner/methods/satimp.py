@@ -1,0 +1,32 @@
+"""Saturation- and importance-weighted ascent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Objective, Term
+
+
+@dataclass(frozen=True)
+class SatImp(Objective):
+    """Gradient ascent whose tokens weigh p^beta1 (1 - p)^beta2.
+
+    Source: Yang et al. 2025. open-unlearning's three sources disagree on the weights (forget 0.1
+    and retain 1, or 1 and 0.1); these are its YAML's.
+    """
+
+    beta1: Annotated[float, Ge(0)] = 5.0
+    """Exponent of p: how much less a forgotten token weighs."""
+    beta2: Annotated[float, Ge(0)] = 1.0
+    """Exponent of 1 - p: how much less a certain token weighs."""
+    weight: Annotated[float, Ge(0)] = 0.1
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the weighted ascent on forget rows and the retain term."""
+        loss = losses.SatImp(self.beta1, self.beta2)
+        forget = Term("forget", "forget", loss, self.weight, self.unit)
+        return forget, *self.retain.terms(self.unit)

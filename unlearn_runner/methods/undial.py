@@ -1,0 +1,28 @@
+"""Self-distillation from lowered start logits."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+from annotated_types import Gt
+
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Objective, Retain, Term, no_retain
+
+
+@dataclass(frozen=True)
+class UNDIAL(Objective):
+    """Learn the start model's distribution with the answer token's logit lowered by beta.
+
+    Source: Dong et al. 2024. Published: beta 10, no retain term, lr 1e-4, 10 epochs.
+    """
+
+    beta: Annotated[float, Gt(0)] = 10.0
+    """How far the answer token's logit is lowered."""
+    retain: Retain = field(default_factory=no_retain)
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the distillation term on forget rows and the retain term."""
+        forget = Term("forget", "forget", losses.UNDIAL(self.beta), self.weight, self.unit)
+        return forget, *self.retain.terms(self.unit)

@@ -1,0 +1,60 @@
+"""Unlearning in one go: fine-tuned variants of the start model in, one changed model out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import ClassVar
+
+from unlearn_runner.methods.oneshot import OneShot
+from unlearn_runner.stages.base import Outcome, Stage, Work
+
+
+@dataclass(frozen=True)
+class Edit(Stage):
+    """Adds to the start model's weights what a one-shot method computes."""
+
+    start: Stage
+    tuned: tuple[Stage, ...]
+    """The start model fine-tuned on each of the method's parts."""
+    method: OneShot
+    save_dtype: str = "float32"
+
+    kind: ClassVar[str] = "unlearn"
+    on_all_ranks: ClassVar[bool] = False
+
+    def _inputs(self) -> Iterator[Stage]:
+        yield from (self.start, *self.tuned)
+
+    def run(self, work: Work) -> Outcome:
+        """Loads, changes, saves."""
+        import torch
+
+        from unlearn_runner.methods.oneshot import Context
+        from unlearn_runner.models.load import load_model, load_tokenizer, save
+        from unlearn_runner.training.gradients import Gradient, GradientSpace
+
+        session = work.open_session()
+        folder = work.path(self.start)
+        model = load_model(folder, "float32", session.device)
+        space = GradientSpace(model.parameters())
+        names = [name for name, p in model.named_parameters() if p.requires_grad]
+
+        @torch.no_grad()
+        def vector(part: int) -> Gradient:
+            other = load_model(work.path(self.tuned[part]), "float32", session.device)
+            found = dict(other.named_parameters())
+            pairs = zip(names, space.parameters, strict=True)
+            return [found[name].detach().sub_(p) for name, p in pairs]
+
+        with torch.no_grad():
+            change = self.method.run(Context(space, vector, len(self.tuned)))
+            for parameter, entry in zip(space.parameters, change, strict=True):
+                if entry is not None:
+                    parameter.add_(entry)
+        norm = space.norm(change)
+        work.log({"stage": self.label, "step": 1, "change_norm": norm})
+        if not all(bool(torch.isfinite(p).all()) for p in space.parameters):
+            return "diverged"
+        save(model, load_tokenizer(folder), work.folder, self.save_dtype)
+        return "completed"
