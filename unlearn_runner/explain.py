@@ -37,7 +37,13 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
         found = _wrong_form(override) or _wrong_option(override, options, sweeping)
         if found is not None:
             raise found
-    return [*flags, *overrides]
+    return [*flags, *_without_null(overrides)]
+
+
+def _without_null(overrides: list[str]) -> list[str]:
+    """Drops `debug=null` with what it takes back; Hydra knows no such choice on a command line."""
+    taken_back = {f"{group}=" for group in OPTIONAL if f"{group}=null" in overrides}
+    return [o for o in overrides if not o.startswith(tuple(taken_back))]
 
 
 def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

@@ -359,6 +359,22 @@ MISTAKES |= {
     "a folder at a revision": mistake(
         "target.path=@model target.revision=main", "target.revision=main", "no revisions"
     ),
+    "an experiment mistyped": mistake(
+        "experiment=gru/tofu_ph", "experiment=gru/tofu_ph", "fix: experiment=gru/tofu_phi"
+    ),
+    "an experiment without its folder": mistake(
+        "experiment=tofu_phi", "experiment=tofu_phi", "fix: experiment=gru/tofu_phi"
+    ),
+    "a key under a nested experiment": mistake(
+        "experiment=gru/tofu_phi rectifier.gama=1", "rectifier.gama", "fix: rectifier.gamma=1"
+    ),
+    "a model mistyped": mistake("model=llama3_1b", "model=llama3_1b", "fix: model=llama32_1b"),
+    "no data set in the cache": mistake(
+        "benchmark=tofu",
+        "locuslab/TOFU (full)",
+        "scripts/fetch.py --tofu",
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": "hub"},
+    ),
     "model without a path": mistake("model=hf", "model.path must be set", "model.path=FOLDER"),
     "two references": mistake(
         "reference.path=@model reference.log=@empty.json", "reference.path and reference.log"
@@ -460,5 +476,11 @@ LATE = {
         "adapter=lora adapter.regex=c_attn target.path=@sound_model reference.path=@sound_model",
         "adapter.regex=c_attn matches no linear module",
         "model.layers.N.self_attn.q_proj",
+    ),
+    "a model of the hub that is not there": mistake(
+        "model=phi debug=null",
+        "model.path: microsoft/phi-1_5",
+        "offline",
+        env={"HF_HUB_OFFLINE": "1", "HF_HOME": "hub"},
     ),
 }

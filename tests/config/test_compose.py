@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -23,6 +24,7 @@ from unlearn_runner import naming
 from unlearn_runner.config import Run
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.experiment import _refuse_other_configuration, validate
+from unlearn_runner.explain import checked
 from unlearn_runner.help import CONF, groups
 from unlearn_runner.plan import Plan, plan
 
@@ -108,11 +110,15 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     overrides = [override]
     if needs_tofu(override):
         overrides.append(f"benchmark.data_dir={tofu}")
-    if override == "model=hf":
+    if override in ("model=hf", "model=chat"):
         for name, text in MODELS["model"].items():
             (folder / name).write_text(text)
         overrides.append(f"model.path={folder}")
     return overrides
+
+
+PRETRAINED = [name for name in groups()["model"] if composed(f"model={name}")["model"].get("path")]
+"""The models that the hub has."""
 
 
 # --- every file
@@ -200,6 +206,13 @@ def test_the_root_lists_every_field_too() -> None:
     assert set(config) == {item.name for item in dataclasses.fields(Run)}
 
 
+@pytest.mark.parametrize("group", ["debug", "experiment"])
+def test_null_takes_back_what_was_chosen_before(group: str) -> None:
+    option = groups()[group][-1]
+    assert checked([f"{group}={option}", "seed=1", f"{group}=null"], CONF) == ["seed=1"]
+    assert checked([f"{group}={option}", "seed=1"], CONF) == [f"{group}={option}", "seed=1"]
+
+
 # --- without torch
 
 LOOK = """
@@ -232,6 +245,67 @@ def test_composing_building_and_planning_load_neither_torch_nor_transformers(
     every = {f"{group}={name}" for group, name in OPTIONS}
     left_out = {override for override in every if not arguments[1] and needs_tofu(override)}
     assert set(found["done"]) == every - left_out
+
+
+OFFLINE = """
+import json, socket, sys
+sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from test_compose import PRETRAINED, planned
+
+def refuse(*_, **__):
+    raise AssertionError("a plan asked the network")
+
+socket.socket.connect = socket.getaddrinfo = socket.create_connection = refuse
+found = {}
+for name in PRETRAINED:
+    base = planned(f"model={name}").stages[0]
+    found[name] = [base.reads(), base.outside() is not None]
+print(json.dumps(found))
+"""
+
+
+def test_planning_with_a_model_of_the_hub_asks_no_network_and_pins_a_commit(
+    tmp_path: Path,
+) -> None:
+    env = {name: value for name, value in os.environ.items() if name != "HF_HUB_OFFLINE"}
+    looked = subprocess.run(
+        [sys.executable, "-c", OFFLINE, str(Path(__file__).parent)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**env, "HF_HOME": str(tmp_path)},
+    )
+    found = json.loads(looked.stdout)
+    assert len(found) >= 9
+    assert list(tmp_path.iterdir()) == []
+    for name, (reads, there) in found.items():
+        model = composed(f"model={name}")["model"]
+        assert re.fullmatch(r"[0-9a-f]{40}", model["revision"]), name
+        assert reads == f"hub {model['path']} at {model['revision'][:12]}"
+        assert not there
+
+
+def test_published_settings_name_the_experiment_that_set_them(shared: Path, tmp_path: Path) -> None:
+    """Model < experiment < command line: what GRU's paper and code give, and what one overrides."""
+    tofu = f"benchmark.data_dir={shared / 'data' / 'tofu'}"
+    for name, lr in (("phi", "2e-05"), ("llama2", "1e-05")):
+        option = f"experiment=gru/tofu_{name}"
+        done = command(tmp_path, option, tofu, "rectifier.gamma=0.99", "plan_only=true")
+        assert (done.returncode, done.stderr) == (0, "")
+        rows = [[cell.strip() for cell in line.split("│")] for line in done.stdout.splitlines()]
+        by_key = {row[1]: tuple(row[2:4]) for row in rows if len(row) > 5}
+        mine = f"experiment/gru/tofu_{name}"
+        assert by_key["train.lr"] == by_key["target.train.lr"] == (lr, mine)
+        assert by_key["train.batch_size"] == ("32", mine)
+        assert by_key["train.epochs"] == ("5.0", mine)
+        assert by_key["method.beta"] == ("0.1", mine)
+        assert by_key["rectifier.gamma"] == ("0.99", "command line")
+        assert by_key["benchmark.compat"] == ("locuslab", mine)
+        assert by_key["train.precision"][1].startswith("model/")
+        # floor(epochs * rows / 32): the step counts of the published code.
+        recipe = validate(composed(option, tofu)).train
+        assert [recipe.num_steps(rows) for rows in (40, 200, 400)] == [6, 31, 62]
 
 
 # --- fast

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from contextlib import nullcontext
 from copy import deepcopy
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -457,6 +457,40 @@ def test_transposed_linear_maps_are_adapted_too(tmp_path: Path, tiny: Any) -> No
     adapter.save(model, tiny.tokenizer, tmp_path / "kept", Base(tmp_path / "start", "x"), "float32")
     found = logits(load_frozen(tmp_path / "kept", "float32", CPU), tiny.forget, tiny.pad)
     assert float((found - logits(model, tiny.forget, tiny.pad)).abs().max()) < 1e-5
+
+
+# --- what comes later
+
+
+@dataclass(frozen=True)
+class Variant(LoRA):
+    """A further adapter, as somebody would add it."""
+
+    option: str = "use_dora"
+
+    def options(self) -> dict[str, Any]:
+        return {self.option: True}
+
+
+@pytest.mark.parametrize("option", ["use_dora", "use_rslora"])
+def test_a_variant_of_lora_is_one_option_more(tiny: Any, tmp_path: Path, option: str) -> None:
+    save(tiny.llama(), tiny.tokenizer, tmp_path / "start")
+    adapter = Variant(rank=4, alpha=8.0, dropout=0.0, merge=True, option=option)
+    model = trained(tiny, adapter)
+    tensors = adapter_tensors(model)
+    assert len(tensors) == (3 if option == "use_dora" else 2) * 14
+    assert all(p.requires_grad for p in tensors.values())
+    start = Models(model, adapter.start(model), nullcontext)
+    batch = collate(tiny.retain, tiny.pad, CPU)
+    assert torch.equal(start.start_logits(batch), logits(tiny.llama(), tiny.retain, tiny.pad))
+    adapter.save(model, tiny.tokenizer, tmp_path / "kept", Base(tmp_path / "start", "x"), "float32")
+    expected = logits(model, tiny.forget, tiny.pad)
+    assert float((expected - logits(trained(tiny), tiny.forget, tiny.pad)).abs().max()) > 1e-3
+    for folder, base in (("kept/adapter", tmp_path / "start"), ("kept", None)):
+        found = logits(
+            load_frozen(tmp_path / folder, "float32", CPU, base=base), tiny.forget, tiny.pad
+        )
+        assert float((found - expected).abs().max()) < 1e-5, folder
 
 
 # --- settings that do not go together

@@ -108,7 +108,15 @@ def encode_whole(
 
 def room(model: Any, max_length: int) -> int:
     """Returns how many tokens a row may have: what is set, or what the model has positions for."""
-    return min(max_length, getattr(model.config, "max_position_embeddings", max_length))
+    return min(max_length, positions(model) or max_length)
+
+
+def positions(model: Any) -> int | None:
+    """Returns how many tokens a model has positions for; none when its architecture has no bound.
+
+    Models of several modalities keep the number with their text part.
+    """
+    return getattr(model.config.get_text_config(), "max_position_embeddings", None)
 
 
 def with_start(encoded: Sequence[Encoded], logprobs: Sequence[Any]) -> list[Encoded]:

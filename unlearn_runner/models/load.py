@@ -14,7 +14,6 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from transformers import PreTrainedTokenizerFast as FastTokenizer
-from transformers.models.llama.modeling_llama import LlamaRMSNorm
 
 from unlearn_runner.errors import DataError, listed
 from unlearn_runner.models.quiet import quietly
@@ -161,7 +160,8 @@ def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=dtype,
-            attn_implementation=attention,
+            # None is sdpa, but eager where an architecture has none (Gemma 2 caps its scores).
+            attn_implementation=None if attention == "sdpa" else attention,
             local_files_only=True,
             use_safetensors=True,
             output_loading_info=True,
@@ -183,14 +183,15 @@ def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
 def in_precision(model: Any, precision: str) -> Any:
     """Returns the model with weights and arithmetic of a training stage's precision.
 
-    transformers' RMS norms compute in float32 whatever the weights are, so float64 swaps them for
-    torch's, which have the same parameters.
+    transformers' RMS norms compute in float32 whatever the weights are, so float64 swaps those of
+    Llama and its kin for torch's, which have the same parameters. Gemma's, which add one to the
+    weight, stay as they are.
     """
     model = model.to(DTYPES[precision])
     if precision == "float64":
         for parent in list(model.modules()):
             for name, norm in list(parent.named_children()):
-                if isinstance(norm, LlamaRMSNorm):
+                if type(norm).__name__ in ("LlamaRMSNorm", "MistralRMSNorm", "Qwen2RMSNorm"):
                     exact = nn.RMSNorm(norm.weight.shape, norm.variance_epsilon)
                     exact.weight = norm.weight
                     setattr(parent, name, exact)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from unlearn_runner.benchmarks.base import Generation
-from unlearn_runner.data.encode import Encoded
+from unlearn_runner.data.encode import Encoded, positions
 from unlearn_runner.parallel.ranks import ALONE, Ranks
 from unlearn_runner.probes.deal import deal, device_of, in_step
 from unlearn_runner.progress import progress
@@ -57,21 +59,20 @@ def _continue(
     pad = tokenizer.pad_token_id
     ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
     mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    room = model.config.max_position_embeddings - longest
-    out = model.generate(
-        ids.to(device_of(model)),
-        attention_mask=mask.to(device_of(model)),
-        max_new_tokens=max(1, min(setting.max_new_tokens, room)),
-        do_sample=False,
-        num_beams=1,
-        temperature=None,
-        top_p=None,
-        top_k=None,
-        pad_token_id=pad,
-        eos_token_id=list(ends),
-        use_cache=True,
-        synced_gpus=in_step(model),
-    )
+    bound = positions(model)
+    room = setting.max_new_tokens if bound is None else bound - longest
+    with _own_habits_aside(model):
+        out = model.generate(
+            ids.to(device_of(model)),
+            attention_mask=mask.to(device_of(model)),
+            max_new_tokens=max(1, min(setting.max_new_tokens, room)),
+            do_sample=False,
+            num_beams=1,
+            pad_token_id=pad,
+            eos_token_id=list(ends),
+            use_cache=True,
+            synced_gpus=in_step(model),
+        )
     texts = []
     for prompt, row in zip(prompts, out[:, longest:].tolist(), strict=True):
         if setting.max_length is not None:  # counted with the row's own prompt, not with padding
@@ -79,3 +80,21 @@ def _continue(
         row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
         texts.append(tokenizer.decode(row, skip_special_tokens=True).strip())
     return texts
+
+
+@contextmanager
+def _own_habits_aside(model: Any) -> Iterator[None]:
+    """Puts the model's generation_config.json aside while it answers.
+
+    Qwen's, for one, penalises repetition even when nothing is sampled.
+    """
+    # An adapter's wrapper hands its own to what it wraps: both, or one would keep the empty one.
+    held = [model, *([model.get_base_model()] if hasattr(model, "get_base_model") else [])]
+    theirs = held[-1].generation_config
+    for one in held:
+        one.generation_config = GenerationConfig()
+    try:
+        yield
+    finally:
+        for one in held:
+            one.generation_config = theirs

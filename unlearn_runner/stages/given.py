@@ -67,6 +67,8 @@ class Hub(Given):
 
     repository: str
     commit: str
+    setting: str = "model.path"
+    """What named it, for messages."""
 
     @cached_property
     def key(self) -> str:
@@ -87,12 +89,15 @@ class Hub(Given):
         from huggingface_hub import snapshot_download
 
         try:
-            found = Path(
-                snapshot_download(self.repository, revision=self.commit, local_files_only=True)
+            found = snapshot_download(
+                self.repository,
+                revision=self.commit,
+                local_files_only=True,
+                allow_patterns=list(FILES),  # or what is left out on purpose counts as missing
             )
         except Exception:  # not in the cache, in one of several ways
             return None
-        return None if folders.wanting(found) else found
+        return None if folders.wanting(Path(found)) else Path(found)
 
     def run(self, work: Work) -> Outcome:
         """Fetches the files into the hub's cache (`HF_HOME`).
@@ -100,19 +105,36 @@ class Hub(Given):
         Raises:
             DataError: If they cannot be had.
         """
-        from huggingface_hub import snapshot_download
-
         console.print(f"fetching {self.repository} at {self.commit[:12]}", markup=False)
-        try:
-            snapshot_download(self.repository, revision=self.commit, allow_patterns=list(FILES))
-        except Exception as error:
-            raise _unreachable(self.label, self.repository, error) from None
-        if self.outside() is None:
-            raise DataError(
-                f"the hub repository {self.repository} holds no model that can be loaded "
-                "(safetensors weights, config.json and a tokenizer are needed)"
-            )
+        fetch(self.setting, self.repository, self.commit)
         return "completed"
+
+
+def fetch(key: str, repository: str, revision: str | None) -> Path:
+    """Brings a repository's model into the hub's cache; returns its folder there.
+
+    Args:
+        key: What names it, for messages.
+        repository: A hub id.
+        revision: Commit, tag or branch; null is the main branch, which is then found again without
+            a network as it is now.
+
+    Raises:
+        DataError: If it cannot be had, or is not a whole model.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+
+    try:
+        # Asked first: where there is no network the download tries for half a minute.
+        HfApi().model_info(repository, revision=revision)
+        found = snapshot_download(repository, revision=revision, allow_patterns=list(FILES))
+    except Exception as error:
+        raise _unreachable(key, repository, revision, error) from None
+    if lack := folders.wanting(Path(found)):
+        raise DataError(
+            f"{key}: the hub repository {repository} holds no model that can be loaded: {lack}"
+        )
+    return Path(found)
 
 
 def given(label: str, key: str, path: str, revision: str | None) -> Given:
@@ -138,7 +160,7 @@ def given(label: str, key: str, path: str, revision: str | None) -> Given:
             )
         folder = folders.checked(place.absolute(), key)
         return Local(label, folder, folders.digest(folder))
-    return Hub(label, path, _commit(key, path, revision))
+    return Hub(label, path, _commit(key, path, revision), key)
 
 
 def _commit(key: str, repository: str, revision: str | None) -> str:
@@ -156,13 +178,16 @@ def _commit(key: str, repository: str, revision: str | None) -> str:
     try:
         return str(HfApi().model_info(repository, revision=revision).sha)
     except Exception as error:
-        raise _unreachable(key, repository, error) from None
+        raise _unreachable(key, repository, revision, error) from None
 
 
-def _unreachable(key: str, repository: str, error: Exception) -> DataError:
+def _unreachable(key: str, repository: str, revision: str | None, error: Exception) -> DataError:
     reason = " ".join(str(error).split())[:160] or type(error).__name__
+    closed = type(error).__name__ == "GatedRepoError"
     return DataError(
         f"{key}: {repository} is neither a folder here nor to be had from the hub: {reason}",
-        "name an existing folder, or fetch it first where there is a network: "
-        f"python scripts/fetch.py {repository}",
+        f"accept its licence at https://huggingface.co/{repository}, then: hf auth login"
+        if closed
+        else "name an existing folder, or fetch it first where there is a network: "
+        f"python scripts/fetch.py {repository}{f'@{revision}' if revision else ''}",
     )

@@ -26,9 +26,9 @@ class StartNumbers(Stage):
     rows: Rows
     max_length: int
     precision: str
-    storage: str
-    """Number format of the weights: as the trained model holds those it does not train."""
     batch_size: int = field(metadata=INERT)
+    storage: str = "float32"
+    """Number format of the weights: as the trained model holds those it does not train."""
 
     kind: ClassVar[str] = "start"
 

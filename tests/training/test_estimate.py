@@ -1,0 +1,179 @@
+"""The estimate of memory against bytes that the allocator counts, at a step's fullest moment."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from unlearn_runner.data.encode import Encoded
+from unlearn_runner.estimate.memory import Setting, Work, peak
+from unlearn_runner.estimate.sizes import Sizes
+from unlearn_runner.methods.base import Method, Retain
+from unlearn_runner.methods.ga import GA
+from unlearn_runner.models.adapters.lora import LoRA
+from unlearn_runner.models.forward import Models
+from unlearn_runner.models.load import for_training
+from unlearn_runner.parallel.layout import Layout
+from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.rectifiers.gru import GRU
+from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.training.batches import feed
+from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.recipe import Recipe
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+GD, KL = GA(retain=Retain("nll", 1.0)), GA(retain=Retain("kl", 1.0))
+M20 = {"hidden_size": 448, "intermediate_size": 1152, "layers": 7, "heads": 7, "vocab": 8000}
+M40 = {**M20, "hidden_size": 512, "intermediate_size": 1408, "heads": 8, "kv": 2, "vocab": 16_000}
+M60 = {"hidden_size": 640, "intermediate_size": 1728, "layers": 8, "heads": 10, "vocab": 32_000}
+LENGTH, PROMPT = 96, 48
+
+
+def of_sizes(sizes: dict[str, int], tied: bool) -> Any:
+    torch.manual_seed(0)
+    config = LlamaConfig(
+        vocab_size=sizes["vocab"],
+        hidden_size=sizes["hidden_size"],
+        intermediate_size=sizes["intermediate_size"],
+        num_hidden_layers=sizes["layers"],
+        num_attention_heads=sizes["heads"],
+        num_key_value_heads=sizes.get("kv", sizes["heads"]),
+        tie_word_embeddings=tied,
+        max_position_embeddings=128,
+        attn_implementation="sdpa",
+    )
+    return LlamaForCausalLM(config)
+
+
+def bytes_of(tensors: Any) -> int:
+    """Bytes of all tensors in a nested structure, each storage once."""
+    seen: dict[int, int] = {}
+
+    def visit(content: Any) -> None:
+        if isinstance(content, torch.Tensor):
+            storage = content.untyped_storage()
+            seen[storage.data_ptr()] = storage.nbytes()
+        elif isinstance(content, dict):
+            visit(list(content.values()))
+        elif isinstance(content, (list, tuple)):
+            for item in content:
+                visit(item)
+
+    visit(tensors)
+    return sum(seen.values())
+
+
+def counted(engine: Engine, step: Any) -> int:
+    """What is held between steps, and the most that one adds to it, as the profiler saw it."""
+    engine.step(step)
+    engine.space.clear()
+    models = [
+        m for m in (engine.models.trained, engine.models.start) if isinstance(m, torch.nn.Module)
+    ]
+    weights = [list(model.parameters()) for model in models]
+    held = bytes_of([weights, list(engine.optimizer.state.values()), engine.memory])
+    activities = [torch.profiler.ProfilerActivity.CPU]
+    with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
+        engine.step(step)
+    events: Any = profile.profiler.kineto_results.events()  # type: ignore
+    moves = sorted((e.start_ns(), e.nbytes()) for e in events if e.name() == "[memory]")
+    now = most = 0
+    for _, count in moves:
+        now += count
+        most = max(most, now)
+    return held + most
+
+
+CASES: list[Any] = [
+    ("20 M, none", M20, True, GA(), Plain(), 4, None, {}),
+    ("20 M, KL holds the start model", M20, True, KL, Plain(), 4, 2, {}),
+    ("40 M, bf16, grouped queries, gru", M40, False, GD, GRU(), 4, 2, {"precision": "bf16"}),
+    ("40 M, LoRA, gru", M40, False, GD, GRU(), 4, 2, {"adapter": LoRA(rank=16)}),
+    ("60 M, none", M60, True, GD, Plain(), 2, 1, {}),
+    ("60 M, gru", M60, True, GD, GRU(), 2, 1, {}),
+    ("20 M, LoRA, checkpointing", M20, True, GD, GRU(), 4, 2, {"adapter": LoRA(), "again": True}),
+]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "tied", "method", "rectifier", "batch", "micro", "more"),
+    [case[1:] for case in CASES],
+    ids=[case[0] for case in CASES],
+)
+def test_the_estimate_is_within_a_tenth_of_what_is_counted(
+    sizes: dict[str, int],
+    tied: bool,
+    method: Method,
+    rectifier: Rectifier,
+    batch: int,
+    micro: int | None,
+    more: dict[str, Any],
+) -> None:
+    model = of_sizes(sizes, tied)
+    known = Sizes.of_config(model.config.to_dict())
+    everything = sum(p.numel() for p in model.parameters())
+    assert known.parameters == everything
+    held = deepcopy(model).eval() if method is KL else None
+    adapter, precision = more.get("adapter"), more.get("precision", "float32")
+    if adapter is not None:
+        model = for_training(adapter.attach(model, 0), more.get("again", False))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    rows = [Encoded(tuple(range(i, i + LENGTH)), PROMPT) for i in range(batch)]
+    engine = Engine(
+        models=Models(model.train(), held, partial(Layout().autocast, precision)),
+        terms=method.terms(),
+        recipe=Recipe(batch_size=batch, micro_batch=micro, precision=precision),
+        num_rows=batch,
+        pad=0,
+        rectifier=rectifier,
+    )
+    size = micro or batch
+    setting = Setting(
+        trained=trained,
+        frozen=everything if adapter else 0,
+        precision=precision,
+        groups=len(engine.groups),
+        kept=isinstance(rectifier, GRU),
+        passes=len(engine.groups[-1].terms) * (batch // size),
+        held=held is not None,
+        over_vocabulary=4 if held else 2,
+        checkpointing=more.get("again", False),
+        dropout=adapter is not None,
+    )
+    if adapter is not None:
+        assert known.adapted(adapter.rank, True, True) == trained
+    found = peak(known, Work(size, LENGTH, size * (LENGTH - PROMPT)), setting)
+    real = counted(engine, feed("forget", rows, batch, 0, rows).step(0))
+    assert abs(found.total / real - 1) < 0.1, f"{found.total / real:.3f}: {found}"
+    if tied and adapter is None:
+        assert real > 3 * 4 * everything, "masters and moments alone"
+
+
+@pytest.mark.parametrize("family", ["phi", "gpt_neox", "qwen2", "gemma", "gpt_neo", "mistral"])
+def test_sizes_of_any_family(family: str, tmp_path: Path) -> None:
+    """Within two percent of the real count: biases are left out."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    layers = {"num_layers": 2, "attention_types": [[["global", "local"], 1]]}
+    if family != "gpt_neo":
+        layers = {"num_hidden_layers": 2}
+    config = AutoConfig.for_model(
+        family,
+        **{"hidden_size": 256, "vocab_size": 1000, "intermediate_size": 512},
+        **layers,
+        **({"num_heads": 4} if family == "gpt_neo" else {"num_attention_heads": 4}),
+        **({"num_key_value_heads": 2} if family in ("qwen2", "mistral", "gemma") else {}),
+        **({"head_dim": 64} if family == "gemma" else {}),
+        max_position_embeddings=16,
+    )
+    model = AutoModelForCausalLM.from_config(config)
+    config.save_pretrained(tmp_path)
+    real = sum(p.numel() for p in model.parameters())
+    assert Sizes.of_folder(tmp_path).parameters == pytest.approx(real, rel=0.02)

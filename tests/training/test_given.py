@@ -1,0 +1,177 @@
+"""Models that were fine-tuned elsewhere take the place of the stages that would make them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+
+from unlearn_runner.config import Run
+from unlearn_runner.experiment import validate
+from unlearn_runner.help import CONF
+from unlearn_runner.pipeline import Done, execute
+from unlearn_runner.plan import Plan, plan
+from unlearn_runner.records import Record
+from unlearn_runner.results import flat, given, scores
+from unlearn_runner.store import Store
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "method=npo")
+SMALL = ("benchmark.source.people=20", "benchmark.source.questions=3", "train.batch_size=6")
+VIEWS = ("forget", "retain", "real_authors", "world_facts")
+
+
+def composed(*overrides: str) -> Run:
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        config = compose("config", overrides=[*TINY, *SMALL, *overrides])
+    return validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+
+
+@dataclass(frozen=True)
+class Ended:
+    """A finished run."""
+
+    stages: Plan
+    done: list[Done]
+    store: Store
+
+    def place(self, label: str) -> Path:
+        return next(self.store.path(x.stage) for x in self.done if x.stage.label == label)
+
+    def scores(self) -> dict[str, float | None]:
+        return flat(scores(self.stages, self.store, self.done))
+
+
+def ran(folder: Path, *overrides: str) -> Ended:
+    run = composed(*overrides)
+    stages, store = plan(run), Store(folder / "store")
+    return Ended(stages, execute(stages, store, Record(folder / "run"), run.parallel), store)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """A run that makes everything itself."""
+    return ran(tmp_path_factory.mktemp("made"))
+
+
+@pytest.fixture(scope="module")
+def elsewhere(made: Ended, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Its target and reference as a user of transformers would save them."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("elsewhere")
+    for label in ("target", "reference"):
+        place = made.place(label)
+        AutoModelForCausalLM.from_pretrained(place).save_pretrained(folder / label)
+        AutoTokenizer.from_pretrained(place).save_pretrained(folder / label)
+    return folder
+
+
+def paths(folder: Path) -> tuple[str, str]:
+    return f"target.path={folder / 'target'}", f"reference.path={folder / 'reference'}"
+
+
+@pytest.fixture(scope="module")
+def taken(elsewhere: Path, tmp_path_factory: pytest.TempPathFactory) -> Ended:
+    """The same unlearning, from those folders, in a store of its own."""
+    return ran(tmp_path_factory.mktemp("taken"), *paths(elsewhere))
+
+
+def test_no_training_is_planned_but_unlearning(taken: Ended) -> None:
+    kinds = [(stage.kind, stage.label) for stage in taken.stages.stages]
+    assert kinds == [
+        ("given", "target"),
+        ("given", "reference"),
+        ("start", "start numbers"),
+        ("unlearn", "unlearn"),
+        ("evaluate", "evaluate target"),
+        ("evaluate", "evaluate reference"),
+        ("evaluate", "evaluate unlearned"),
+        ("score", "score target"),
+        ("score", "score reference"),
+        ("score", "score unlearned"),
+    ]
+    assert {item.outcome for item in taken.done} == {"completed"}
+    made = {path.parent.name for path in taken.store.root.glob("*/*/manifest.json")}
+    assert {path.name for path in taken.store.root.iterdir()} >= {"start", "unlearn"}
+    assert not made & {"given", "finetune", "pretrain"}
+
+
+def test_it_ends_where_a_run_that_made_them_itself_ends(taken: Ended, made: Ended) -> None:
+    from safetensors.torch import load_file
+
+    mine, theirs = (load_file(run.place("unlearn") / "model.safetensors") for run in (taken, made))
+    assert set(mine) == set(theirs)
+    assert all(mine[name].equal(theirs[name]) for name in mine)
+    assert taken.scores() == made.scores()
+
+
+def test_what_was_given_is_recorded(taken: Ended, elsewhere: Path) -> None:
+    recorded = given(taken.stages)
+    assert set(recorded) == {"target", "reference"}
+    for label, text in recorded.items():
+        assert str(elsewhere / label) in text
+        assert next(s.key for s in taken.stages.stages if s.label == label) in text
+
+
+def test_a_model_is_its_content_and_not_its_place(
+    taken: Ended, elsewhere: Path, tmp_path: Path
+) -> None:
+    def keys(*overrides: str) -> dict[str, str]:
+        return {stage.label: stage.key for stage in plan(composed(*overrides)).stages}
+
+    before = keys(*paths(elsewhere))
+    shutil.copytree(elsewhere, tmp_path / "moved")
+    assert keys(*paths(tmp_path / "moved")) == before
+    weights = tmp_path / "moved" / "target" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(bytes(data))
+    changed = keys(*paths(tmp_path / "moved"))
+    same = {label for label in before if before[label] == changed[label]}
+    assert same == {"reference", "evaluate reference", "score reference"}
+
+
+def logprobs(model: Any, tokenizer: Any, question: str, answer: str) -> list[float]:
+    """Each answer token's log-probability by transformers alone."""
+    import torch
+
+    prompt = f"Question: {question}\nAnswer:"
+    ids = [*tokenizer(f"{prompt} {answer}")["input_ids"], tokenizer.eos_token_id]
+    begin = next(n for n in range(len(ids)) if len(tokenizer.decode(ids[: n + 1])) > len(prompt))
+    with torch.no_grad():
+        logp = model(torch.tensor([ids])).logits[0].double().log_softmax(-1)
+    return [float(logp[n - 1, ids[n]]) for n in range(begin, len(ids))]
+
+
+@pytest.mark.parametrize("view", VIEWS)
+def test_a_finished_model_loads_plainly_and_gives_the_evidence(
+    view: str, taken: Ended, tmp_path: Path
+) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    place = taken.place("unlearn")
+    model: Any = AutoModelForCausalLM.from_pretrained(place).eval()
+    assert json.loads((place / "config.json").read_text())["dtype"] == "float32"
+    tokenizer = AutoTokenizer.from_pretrained(place)
+    rows = composed().benchmark.views()[view][1]
+    table = pq.read_table(taken.place("evaluate unlearned") / f"{view}.logprobs.parquet")
+    assert table.num_rows >= 6
+    for found in table.to_pylist():
+        row = rows[found["row"]]
+        texts = {
+            "answer": (row.answer,),
+            "paraphrased": (row.paraphrased_answer,),
+            "perturbed": row.perturbed_answers,
+        }
+        answer = texts[found["role"]][found["answer_index"]]
+        expected = logprobs(model, tokenizer, row.question, answer or "")
+        assert found["logprob"] == pytest.approx(expected, abs=1e-5)
