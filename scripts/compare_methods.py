@@ -3,10 +3,9 @@
     python scripts/compare_methods.py --data FOLDER   TOFU forget10, from scratch: docs/methods.md
     python scripts/compare_methods.py --pocket        the embedded benchmark; prints the table
 
-The learning rate of each is one of four, chosen by a look at the pocket benchmark: one at which
-much
-is forgotten and retain answers keep most of their probability. It is one sensible setting, not a
-tuned one; a sweep would order them otherwise.
+The learning rate of each is one of four, chosen by a look at the pocket benchmark: much is
+forgotten at it, and retain answers keep most of their probability. It is one sensible setting, not
+a tuned one; a sweep would order them otherwise.
 """
 
 from __future__ import annotations
