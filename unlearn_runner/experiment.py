@@ -45,6 +45,11 @@ def run_composed(composed: DictConfig) -> int:
         print_plan(stages, store, job.name)
         print_settings(config)
         return 0
+    if run.estimate:
+        from unlearn_runner.estimate.command import estimate
+
+        estimate(run, stages)
+        return 0
     _refuse_other_configuration(job, run.overwrite)
     if foreign.world():
         foreign.check(run.parallel, run.train.precision)
