@@ -41,8 +41,8 @@ def adopted(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(
             f"a sweep cannot run in {count} ranks that torchrun or accelerate started: each would "
             "run the sweep by itself",
-            f"{command([*chosen, 'parallel=ddp', f'parallel.ranks={count}'])}  (starts the ranks of "
-            "each job itself)",
+            command([*chosen, "parallel=ddp", f"parallel.ranks={count}"])
+            + "  (starts the ranks of each job itself)",
         )
     if _true("ACCELERATE_USE_DEEPSPEED"):
         raise ConfigError(
