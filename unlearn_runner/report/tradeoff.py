@@ -1,0 +1,194 @@
+"""The trade-off of forgetting against utility, with the runs that no other beats in both."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+
+from unlearn_runner.report import svg
+from unlearn_runner.report.compare import GROUPS, Comparison, lower
+from unlearn_runner.report.read import RunFolder
+from unlearn_runner.results import shown
+
+WIDTH, HEIGHT = 620, 440
+LEFT, RIGHT, TOP, BOTTOM = 62, 604, 34, 384
+SMALLEST = 1e-30
+"""A p-value of zero is drawn here."""
+Box = tuple[float, float, float, float]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Runs of one method and rectifier."""
+
+    name: str
+    place: int
+    """Which marker and color."""
+
+
+def series(runs: Sequence[RunFolder]) -> dict[int, Series]:
+    """Returns each run's series by its number."""
+    names = [" + ".join(run.choice(group) for group in GROUPS) for run in runs]
+    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
+    return {run.number: Series(n, order[n]) for run, n in zip(runs, names, strict=True)}
+
+
+def panels(compared: Comparison) -> list[str]:
+    """Returns the metrics of forgetting that get a picture each."""
+    wanted = (compared.axes.forget, "forget_quality")
+    return [m for m in dict.fromkeys(wanted) if _points(compared, m)]
+
+
+def _points(compared: Comparison, forget: str) -> dict[int, tuple[float, float]]:
+    utility = compared.axes.utility
+    return {
+        run.number: (x, y)
+        for run in compared.runs
+        if (x := run.scores.get(forget)) is not None and (y := run.scores.get(utility)) is not None
+    }
+
+
+def _anchors(compared: Comparison, forget: str) -> list[tuple[str, float, float]]:
+    """Returns what the runs are compared with; several where they have not one target."""
+    found: dict[tuple[str, float, float], None] = {}
+    for run in compared.runs:
+        for model in ("target", "reference"):
+            scores = run.scores_of(model)
+            x, y = scores.get(forget), scores.get(compared.axes.utility)
+            if x is not None and y is not None:
+                found[model, x, y] = None
+    return list(found)
+
+
+def draw(compared: Comparison, forget: str) -> str:
+    """Returns the picture of one metric of forgetting against utility."""
+    points, anchors = _points(compared, forget), _anchors(compared, forget)
+    frame = _frame(compared, forget, points, anchors)
+    front = compared.front_of(forget)
+    of = series(compared.runs)
+    parts = frame.draw()
+    parts.append(_line(frame, [points[n] for n in front]))
+    places = {n: (frame.x(x), frame.y(y)) for n, (x, y) in points.items()}
+    taken: list[Box] = [_around(*place, 5) for place in places.values()]
+    for model, x, y in anchors:
+        parts += _anchor(model, frame.x(x), frame.y(y), taken)
+    runs = sorted(compared.runs, key=lambda run: run.number in front)
+    for run in runs:
+        if run.number in points:
+            on = run.number in front
+            at = places[run.number]
+            parts.append(_point(compared, run, at, of[run.number].place, on, taken))
+    title = f"{compared.axes.utility} against {forget}"
+    described = _described(compared, forget, points, anchors, front)
+    return svg.figure(f"tradeoff-{forget}", title, described, WIDTH, HEIGHT, parts)
+
+
+def _frame(
+    compared: Comparison,
+    forget: str,
+    points: dict[int, tuple[float, float]],
+    anchors: list[tuple[str, float, float]],
+) -> svg.Frame:
+    """Returns axes on which up is more kept and right is more forgotten."""
+    log = forget == "forget_quality"
+    xs = [*(x for x, _ in points.values()), *(x for _, x, _ in anchors)]
+    ys = [*(y for _, y in points.values()), *(y for *_, y in anchors)]
+    ends = (RIGHT, LEFT + 8) if lower(forget) else (LEFT + 8, RIGHT)
+    if log:
+        xs = [max(x, SMALLEST) for x in xs]
+    x = svg.scale(xs, *ends, log=log)
+    note = "axis reversed, further right is more forgotten" if lower(forget) else ""
+    x_title = f"{forget} ({note or 'further right is more forgotten'})"
+    return svg.Frame(x, svg.scale(ys, BOTTOM, TOP, log=False), x_title, compared.axes.utility)
+
+
+def _line(frame: svg.Frame, points: Iterable[tuple[float, float]]) -> str:
+    """Returns the front as stairs: a step down is what more forgetting costs."""
+    placed = sorted((frame.x(x), frame.y(y)) for x, y in points)
+    stairs = [placed[0]] if placed else []
+    for x, y in placed[1:]:
+        stairs += [(stairs[-1][0], y), (x, y)]
+    return f'<path class="front-line" d="{svg.path(stairs)}"/>' if len(stairs) > 1 else ""
+
+
+def _anchor(model: str, x: float, y: float, taken: list[Box]) -> list[str]:
+    star = f'<path class="anchor" d="{svg.STAR}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
+    taken.append(_around(x, y, 9))
+    return [star, _label("anchor-name", model, x, y, 12, taken)]
+
+
+def _point(
+    compared: Comparison,
+    run: RunFolder,
+    at: tuple[float, float],
+    place: int,
+    front: bool,
+    taken: list[Box],
+) -> str:
+    x, y = at
+    kinds = ["pt", f"s{place % 8}"]
+    kinds += ["front"] * front + ["collapsed"] * compared.collapsed(run)
+    mark = f'<path d="{svg.marker(place)}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
+    name = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
+    boxes = taken if front else []
+    label = _label("no", str(run.number), x, y, 9, boxes)
+    return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{name}{mark}{label}</g>'
+
+
+def _label(kind: str, content: str, x: float, y: float, away: float, taken: list[Box]) -> str:
+    """Returns a name beside a point, where it covers no other; the first place if all do."""
+    width = 7.0 * len(content)
+    spots = (
+        (x + away, y - 4, "start"),
+        (x - away, y - 4, "end"),
+        (x + away, y + 13, "start"),
+        (x - away, y + 13, "end"),
+        (x, y - away - 3, "middle"),
+        (x, y + away + 11, "middle"),
+    )
+    best = spots[0]
+    for spot in spots:
+        box = _covers(spot, width)
+        inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 12 and box[3] < BOTTOM
+        if inside and not any(_meet(box, other) for other in taken):
+            best = spot
+            break
+    taken.append(_covers(best, width))
+    return svg.words(kind, *best[:2], content, best[2])
+
+
+def _covers(spot: tuple[float, float, str], width: float) -> Box:
+    x, y, anchor = spot
+    left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
+    return (left, y - 10, left + width, y + 2)
+
+
+def _around(x: float, y: float, far: float) -> Box:
+    return (x - far, y - far, x + far, y + far)
+
+
+def _meet(one: Box, other: Box) -> bool:
+    apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
+    return not apart
+
+
+def _described(
+    compared: Comparison,
+    forget: str,
+    points: dict[int, tuple[float, float]],
+    anchors: list[tuple[str, float, float]],
+    front: set[int],
+) -> str:
+    utility = compared.axes.utility
+    said = [f"{len(points)} runs."]
+    said += [f"{model}: {utility} {shown(y)}, {forget} {shown(x)}." for model, x, y in anchors]
+    ordered = sorted(front, key=lambda n: points[n][1], reverse=True)
+    said.append("On the front, from most utility to most forgetting:")
+    said += [
+        f"run {n}: {utility} {shown(points[n][1])}, {forget} {shown(points[n][0])};"
+        for n in ordered[:12]
+    ]
+    if len(ordered) > 12:
+        said.append(f"and {len(ordered) - 12} more.")
+    return " ".join(said) + " All numbers are in the table of runs."
