@@ -80,6 +80,7 @@ def content(
         "provenance": {
             "command": command(),
             "config_hash": config_hash,
+            "choices": choices(),
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
             "threads": run.parallel.threads or len(os.sched_getaffinity(0)),
             "given": given(plan),
@@ -89,6 +90,17 @@ def content(
             "commit": commit(),
         },
     }
+
+
+def choices() -> dict[str, str]:
+    """Returns the option chosen of every group; a class alone does not tell gd from ga."""
+    from hydra.core.hydra_config import HydraConfig
+
+    if not HydraConfig.initialized():
+        return {}
+    chosen = HydraConfig.get().runtime.choices
+    ours = sorted(group for group in chosen if not group.startswith("hydra"))
+    return {group: str(chosen[group]) for group in ours if chosen[group] is not None}
 
 
 def given(plan: Plan) -> dict[str, str]:

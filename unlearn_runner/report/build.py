@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -39,7 +40,9 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     style, script = _text("figure.css"), _text("page.js")
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
     marked = marks(compared)
-    pictures = {f"tradeoff-{m}": tradeoff.draw(compared, m) for m in tradeoff.panels(compared)}
+    ringed = marked if len(marked) < len(compared.runs) else []
+    panels = tradeoff.panels(compared)
+    pictures = {panel.name: tradeoff.draw(compared, panel, ringed) for panel in panels}
     along = [m for m in (compared.axes.utility, compared.axes.forget) if m in compared.metrics]
     drawn = charts(compared.runs, along)
     lines = list(zip(drawn, curves.draw(drawn, compared, marked), strict=True))
@@ -58,7 +61,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
             warnings=warnings(compared),
             runs=runs,
             seeds=seeds,
-            pictures=pictures.values(),
+            pictures=[(p, pictures[p.name]) for p in panels],
             series=_series(compared),
             front=_front(compared),
             anchors=_anchors(compared),
@@ -173,10 +176,18 @@ def _environment() -> Any:
         json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     )
     found.filters["raw"] = Markup
+    found.filters["folding"] = _folding
     found.filters["numbers"] = provenance.listed
     found.filters["shown"] = shown
     found.filters["setting"] = number
     return found
+
+
+def _folding(name: str) -> Any:
+    """Lets a long name break behind its points and underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([._])(?=\w\w)", r"\1<wbr>", str(escape(name))))
 
 
 def write(files: Mapping[str, str], folder: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -134,7 +135,9 @@ class Comparison:
         }
 
     def title(self, run: RunFolder) -> str:
-        """Returns what sets a run apart, in a line."""
+        """Returns what sets a run apart, in a line; its folder's name where nothing is known."""
+        if not run.settings:
+            return run.name
         parts = [" + ".join(run.choice(group) for group in GROUPS)]
         for key in self.differing:
             if (value := run.settings.get(key)) is not None:
@@ -185,11 +188,11 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 
 def number(value: Value) -> str:
-    """Returns a setting as people write it: 0.1, 1e-05, 1000000."""
+    """Returns a setting as people write it: 0.1, 1e-5, 1e6."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
-        return f"{value:g}"
+        return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:g}")
     if isinstance(value, Mapping | list):
         return json.dumps(value)
     return str(value)

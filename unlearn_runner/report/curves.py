@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 
 from unlearn_runner.report import svg
@@ -41,10 +41,13 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) 
     titles = {run.number: compared.title(run) for run in compared.runs}
     parts = frame.draw()
     order = sorted(chart.curves, key=lambda n: (n in marked, n))
+    ends = {n: frame.y(chart.curves[n][-1][1]) for n in order if n in marked}
+    names = apart(ends)
     for number in order:
         slot = f" marked m{marked.index(number)}" if number in marked else ""
         points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], most)]
-        end = svg.words("no", points[-1][0] + 4, points[-1][1] + 4, str(number))
+        at = names.get(number, points[-1][1])
+        end = svg.words("no", points[-1][0] + 4, at + 4, str(number))
         name = escape(f"run {number}: {titles[number]}")
         parts.append(
             f'<g class="ln{slot}" data-run="{number}"><title>{name}</title>'
@@ -52,6 +55,34 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) 
         )
     described = _described(chart, marked)
     return svg.figure(f"curve-{chart.key}", chart.title, described, WIDTH, HEIGHT, parts)
+
+
+def apart(places: Mapping[int, float], least: float = 11.0) -> dict[int, float]:
+    """Returns where names go so that none covers another: in the same order, around their middle.
+
+    Args:
+        places: Pixel each would like, by number.
+        least: Pixels between two.
+    """
+    order = sorted(places, key=lambda n: places[n])
+    groups: list[list[int]] = []
+    for n in order:
+        groups.append([n])
+        while len(groups) > 1 and _first(places, groups[-1], least) < (
+            _first(places, groups[-2], least) + len(groups[-2]) * least
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    found = {}
+    for group in groups:
+        first = _first(places, group, least)
+        first = max(TOP, min(first, BOTTOM - (len(group) - 1) * least))
+        found |= {n: first + i * least for i, n in enumerate(group)}
+    return found
+
+
+def _first(places: Mapping[int, float], group: Sequence[int], least: float) -> float:
+    middle = sum(places[n] for n in group) / len(group)
+    return middle - (len(group) - 1) * least / 2
 
 
 def thinned(curve: Curve, most: int) -> Curve:

@@ -10,7 +10,7 @@ import json
 import os
 import re
 import socket
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -21,7 +21,8 @@ from unlearn_runner.naming import identity
 from unlearn_runner.records import ENDED, METRICS, RESULTS, STATUS
 
 CONFIG = "config.yaml"
-FILES = (CONFIG, STATUS, RESULTS)
+FILES = (STATUS, RESULTS)
+"""A folder with one of them is a run's; a config.yaml other folders have, too."""
 DEEPEST = 3  # outputs/sweeps/<name>/<job>
 OTHERS = ("target.", "reference.")
 """Prefixes of scores that are not the unlearned model's."""
@@ -196,10 +197,13 @@ def runs(folders: Sequence[Path]) -> list[RunFolder]:
     for folder in folders:
         if not folder.is_dir():
             raise UserError(f"there is no folder {folder}", "name a run's, a sweep's or outputs/")
-        here = list(_below(folder, DEEPEST))
+        try:
+            here = _below(folder, DEEPEST)
+        except OSError as error:
+            raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
         if not here:
             raise UserError(
-                f"{folder} holds no run: no {', '.join(FILES)} within {DEEPEST} folders",
+                f"{folder} holds no run: no {' or '.join(FILES)} within {DEEPEST} folders",
                 "name a run's folder, a sweep's or outputs/",
             )
         for path in sorted(here, key=natural):
@@ -207,13 +211,16 @@ def runs(folders: Sequence[Path]) -> list[RunFolder]:
     return [read(path, number) for number, path in enumerate(found.values(), 1)]
 
 
-def _below(folder: Path, depth: int) -> Iterable[Path]:
-    if any((folder / name).is_file() for name in FILES):
-        yield folder
-    elif depth:
-        for path in folder.iterdir():
-            if path.is_dir() and not path.name.startswith(".") and path.name != "store":
-                yield from _below(path, depth - 1)
+def _below(folder: Path, depth: int) -> list[Path]:
+    is_run = any((folder / name).is_file() for name in FILES)
+    within = [
+        path
+        for path in (folder.iterdir() if depth else ())
+        if path.is_dir() and not path.name.startswith(".") and path.name != "store"
+    ]
+    # A sweep may keep files of these names about itself; a run has no runs within.
+    found = [run for path in within for run in _below(path, 0 if is_run else depth - 1)]
+    return found or ([folder] if is_run else [])
 
 
 def natural(path: Path) -> list[tuple[int, float, str]]:

@@ -19,10 +19,10 @@ Curve = list[tuple[float, float]]
 NAMES = {
     "loss/forget": "Loss on forget rows",
     "loss/retain": "Loss on retain rows",
-    "loss/retain_risk": "Retain risk (loss on retain rows, watched by the rectifier)",
+    "loss/retain_risk": "Retain risk, watched by the rectifier",
     "cosine": "Cosine of unlearning and retain gradient",
-    "rectified": "Share of recent steps that were rectified",
-    "surviving_norm": "Share of the gradient's norm that rectification left",
+    "rectified": "Share of recent steps rectified",
+    "surviving_norm": "Share of gradient norm left by rectifying",
     "grad_norm": "Norm of the gradient stepped with",
 }
 APART = ("stage", "step", "lr", "tokens_per_s", "diverged", "objective_norm", "retain_norm")

@@ -15,6 +15,10 @@ WIDTH, HEIGHT = 620, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 604, 34, 384
 SMALLEST = 1e-30
 """A p-value of zero is drawn here."""
+WIDE = 10.0
+"""P-values further apart than this ratio are drawn by their exponent."""
+CROWDED = 0.25
+"""Share of an axis: runs that fill less of it are drawn once more, without target and reference."""
 Box = tuple[float, float, float, float]
 
 
@@ -34,10 +38,40 @@ def series(runs: Sequence[RunFolder]) -> dict[int, Series]:
     return {run.number: Series(n, order[n]) for run, n in zip(runs, names, strict=True)}
 
 
-def panels(compared: Comparison) -> list[str]:
-    """Returns the metrics of forgetting that get a picture each."""
+@dataclass(frozen=True)
+class Panel:
+    """One picture."""
+
+    forget: str
+    """The metric of forgetting."""
+    close: bool = False
+    """Whether it shows the runs alone."""
+
+    @property
+    def name(self) -> str:
+        """What the picture's file is called."""
+        return f"tradeoff-{self.forget}{'-close' * self.close}"
+
+
+def panels(compared: Comparison) -> list[Panel]:
+    """Returns the pictures: a metric of forgetting each, crowded ones also from close by."""
     wanted = (compared.axes.forget, "forget_quality")
-    return [m for m in dict.fromkeys(wanted) if _points(compared, m)]
+    found = [Panel(m) for m in dict.fromkeys(wanted) if _points(compared, m)]
+    return [p for panel in found for p in (panel, Panel(panel.forget, True)) if _seen(compared, p)]
+
+
+def _seen(compared: Comparison, panel: Panel) -> bool:
+    points, anchors = _points(compared, panel.forget), _anchors(compared, panel.forget)
+    if not panel.close:
+        return True
+    if not anchors or len(set(points.values())) < 3:
+        return False
+    if len({x for x, _ in points.values()}) == 1:  # a p-value of 1, say
+        return False
+    frame = _frame(compared, panel.forget, points, anchors)
+    xs, ys = zip(*((frame.x(x), frame.y(y)) for x, y in points.values()), strict=True)
+    width, height = max(xs) - min(xs), max(ys) - min(ys)
+    return (width < CROWDED * (RIGHT - LEFT)) or (height < CROWDED * (BOTTOM - TOP))
 
 
 def _points(compared: Comparison, forget: str) -> dict[int, tuple[float, float]]:
@@ -61,9 +95,17 @@ def _anchors(compared: Comparison, forget: str) -> list[tuple[str, float, float]
     return list(found)
 
 
-def draw(compared: Comparison, forget: str) -> str:
-    """Returns the picture of one metric of forgetting against utility."""
-    points, anchors = _points(compared, forget), _anchors(compared, forget)
+def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> str:
+    """Returns a picture of forgetting against utility.
+
+    Args:
+        compared: The runs.
+        panel: Of which metric, and how close.
+        marked: Numbers of the runs that stand out among others.
+    """
+    forget = panel.forget
+    points = _points(compared, forget)
+    anchors = [] if panel.close else _anchors(compared, forget)
     frame = _frame(compared, forget, points, anchors)
     front = compared.front_of(forget)
     of = series(compared.runs)
@@ -78,10 +120,12 @@ def draw(compared: Comparison, forget: str) -> str:
         if run.number in points:
             on = run.number in front
             at = places[run.number]
-            parts.append(_point(compared, run, at, of[run.number].place, on, taken))
-    title = f"{compared.axes.utility} against {forget}"
+            parts.append(
+                _point(compared, run, at, of[run.number].place, on, run.number in marked, taken)
+            )
+    title = f"{compared.axes.utility} against {forget}" + ", the runs alone" * panel.close
     described = _described(compared, forget, points, anchors, front)
-    return svg.figure(f"tradeoff-{forget}", title, described, WIDTH, HEIGHT, parts)
+    return svg.figure(panel.name, title, described, WIDTH, HEIGHT, parts)
 
 
 def _frame(
@@ -91,9 +135,9 @@ def _frame(
     anchors: list[tuple[str, float, float]],
 ) -> svg.Frame:
     """Returns axes on which up is more kept and right is more forgotten."""
-    log = forget == "forget_quality"
     xs = [*(x for x, _ in points.values()), *(x for _, x, _ in anchors)]
     ys = [*(y for _, y in points.values()), *(y for *_, y in anchors)]
+    log = forget == "forget_quality" and max(xs) > WIDE * max(min(xs), SMALLEST)
     ends = (RIGHT, LEFT + 8) if lower(forget) else (LEFT + 8, RIGHT)
     if log:
         xs = [max(x, SMALLEST) for x in xs]
@@ -124,14 +168,15 @@ def _point(
     at: tuple[float, float],
     place: int,
     front: bool,
+    marked: bool,
     taken: list[Box],
 ) -> str:
     x, y = at
     kinds = ["pt", f"s{place % 8}"]
-    kinds += ["front"] * front + ["collapsed"] * compared.collapsed(run)
+    kinds += ["front"] * front + ["marked"] * marked + ["collapsed"] * compared.collapsed(run)
     mark = f'<path d="{svg.marker(place)}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
     name = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
-    boxes = taken if front else []
+    boxes = taken if front or marked else []
     label = _label("no", str(run.number), x, y, 9, boxes)
     return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{name}{mark}{label}</g>'
 

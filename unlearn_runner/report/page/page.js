@@ -98,8 +98,9 @@
       row.classList.toggle("on", box.checked);
     });
   }
-  $$("#marks [data-mark]").forEach(item =>
-    $$(`.fig .pt[data-run="${item.dataset.mark}"]`).forEach(e => e.classList.add("marked")));
+
+  // Paper cannot be opened.
+  window.addEventListener("beforeprint", () => $$("details[data-print]").forEach(d => { d.open = true; }));
 
   // Answers of another run.
   const which = $("#which");
