@@ -17,7 +17,7 @@ from typing import NoReturn
 from unlearn_runner.disk import refusal, size
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
-from unlearn_runner.report.read import runs
+from unlearn_runner.report.find import runs
 
 USAGE_ERROR, INTERRUPTED = 2, 130
 

@@ -51,7 +51,10 @@ class Comparison:
 
     @cached_property
     def main_metrics(self) -> list[str]:
-        """The scores that fit beside each other: the whole, and what was forgotten and retained."""
+        """The scores that fit beside each other: the whole, and what was forgotten and retained.
+
+        A test's statistic says the same as its p-value, and is left to the wide table.
+        """
         views = (self.axes.forget.partition(".")[0], "forget", "retain")
         chosen = (self.axes.utility, self.axes.forget)
         return [
@@ -138,11 +141,17 @@ class Comparison:
         """Returns what sets a run apart, in a line; its folder's name where nothing is known."""
         if not run.settings:
             return run.name
-        parts = [" + ".join(run.choice(group) for group in GROUPS)]
-        for key in self.differing:
-            if (value := run.settings.get(key)) is not None:
-                parts.append(f"{self.short[key]} {number(value)}")
-        return ", ".join(parts)
+        told = [
+            f"{self.short[key]} {number(value)}"
+            for key in self.differing
+            if (value := run.settings.get(key)) is not None
+        ]
+        return ", ".join(told if told and self.alike else [choices(run), *told])
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all runs have one method and one rectifier."""
+        return len({choices(run) for run in self.runs}) == 1
 
     def groups(self, apart_from: Iterable[str] = SEEDS) -> list[list[RunFolder]]:
         """Returns the runs that agree in all settings but some, in the order of their first."""
@@ -159,6 +168,11 @@ class Comparison:
         """The groups of runs that differ in their seeds alone; empty when no group has two."""
         found = self.groups()
         return found if any(len(group) > 1 for group in found) else []
+
+
+def choices(run: RunFolder) -> str:
+    """Returns a run's method and rectifier."""
+    return " + ".join(run.choice(group) for group in GROUPS)
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:

@@ -13,7 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.read import RunFolder, runs
+from unlearn_runner.report.find import runs
+from unlearn_runner.report.read import RunFolder
 
 ORDER = ("running", "waiting", "failed", "interrupted", "diverged", "unknown", "completed")
 """What needs eyes first."""

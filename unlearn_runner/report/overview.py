@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearn_runner.report.compare import COLLAPSED, SEEDS, Comparison, number
+from unlearn_runner.report.compare import COLLAPSED, SEEDS, Comparison, choices, number
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.telemetry import summary
 from unlearn_runner.results import shown
@@ -15,7 +15,8 @@ def overview(compared: Comparison) -> list[str]:
     runs = compared.runs
     statuses = [run.status for run in runs]
     ended = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
-    said = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}: {ended}."]
+    of = f" of {choices(runs[0])}" if compared.alike else ""
+    said = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{of}: {ended}."]
     if swept := _swept(compared):
         said.append(f"They differ in {swept}.")
     if count := sum(map(compared.collapsed, runs)):

@@ -10,20 +10,17 @@ import json
 import os
 import re
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from unlearn_runner.errors import DataError, UserError
+from unlearn_runner.errors import DataError
 from unlearn_runner.naming import identity
 from unlearn_runner.records import ENDED, METRICS, RESULTS, STATUS
 
 CONFIG = "config.yaml"
-FILES = (STATUS, RESULTS)
-"""A folder with one of them is a run's; a config.yaml other folders have, too."""
-DEEPEST = 3  # outputs/sweeps/<name>/<job>
 OTHERS = ("target.", "reference.")
 """Prefixes of scores that are not the unlearned model's."""
 DERIVED = re.compile(r"([^-,]+)-([^-,]+)-([^-,]+)(?:,|$)")
@@ -184,49 +181,6 @@ class RunFolder:
         stores = [store, *self.stores] if store else self.stores
         places = (place / ran.artifact for place in stores)
         return next((place for place in places if place.is_dir()), None)
-
-
-def runs(folders: Sequence[Path]) -> list[RunFolder]:
-    """Returns the runs in and below the folders.
-
-    Raises:
-        UserError: If a folder does not exist, or holds no run.
-        DataError: If one of their files cannot be read.
-    """
-    found: dict[Path, Path] = {}
-    for folder in folders:
-        if not folder.is_dir():
-            raise UserError(f"there is no folder {folder}", "name a run's, a sweep's or outputs/")
-        try:
-            here = _below(folder, DEEPEST)
-        except OSError as error:
-            raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
-        if not here:
-            raise UserError(
-                f"{folder} holds no run: no {' or '.join(FILES)} within {DEEPEST} folders",
-                "name a run's folder, a sweep's or outputs/",
-            )
-        for path in sorted(here, key=natural):
-            found.setdefault(path.resolve(), path)
-    return [read(path, number) for number, path in enumerate(found.values(), 1)]
-
-
-def _below(folder: Path, depth: int) -> list[Path]:
-    is_run = any((folder / name).is_file() for name in FILES)
-    within = [
-        path
-        for path in (folder.iterdir() if depth else ())
-        if path.is_dir() and not path.name.startswith(".") and path.name != "store"
-    ]
-    # A sweep may keep files of these names about itself; a run has no runs within.
-    found = [run for path in within for run in _below(path, 0 if is_run else depth - 1)]
-    return found or ([folder] if is_run else [])
-
-
-def natural(path: Path) -> list[tuple[int, float, str]]:
-    """Returns a key that sorts tau=10 after tau=1 and before tau=100."""
-    parts = re.split(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)", str(path))
-    return [(1, float(p), "") if i % 2 else (0, 0.0, p) for i, p in enumerate(parts)]
 
 
 def read(path: Path, number: int = 1) -> RunFolder:

@@ -76,7 +76,8 @@ def score(value: float | None) -> Cell:
 def of_runs(compared: Comparison) -> Table:
     """Returns one row per run: what sets it apart, how it ended, scores, cost."""
     columns = [Column("run", "run", "number")]
-    columns += [Column(group, group) for group in GROUPS]
+    constant = compared.alike and bool(compared.differing)
+    columns += [Column(group, group, main=not constant) for group in GROUPS]
     columns += [Column(k, compared.short[k], _kind(compared, k)) for k in compared.differing]
     columns += [Column("status", "status"), Column("label", "label")]
     columns += _metrics(compared)

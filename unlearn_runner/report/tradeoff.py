@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from unlearn_runner.report import svg
-from unlearn_runner.report.compare import GROUPS, Comparison, lower
+from unlearn_runner.report.compare import Comparison, choices, lower
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.results import shown
 
@@ -33,7 +33,7 @@ class Series:
 
 def series(runs: Sequence[RunFolder]) -> dict[int, Series]:
     """Returns each run's series by its number."""
-    names = [" + ".join(run.choice(group) for group in GROUPS) for run in runs]
+    names = [choices(run) for run in runs]
     order = {name: place for place, name in enumerate(dict.fromkeys(names))}
     return {run.number: Series(n, order[n]) for run, n in zip(runs, names, strict=True)}
 
@@ -104,6 +104,7 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> str:
         marked: Numbers of the runs that stand out among others.
     """
     forget = panel.forget
+    named = panel.close or Panel(forget, True) not in panels(compared)
     points = _points(compared, forget)
     anchors = [] if panel.close else _anchors(compared, forget)
     frame = _frame(compared, forget, points, anchors)
@@ -121,7 +122,15 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> str:
             on = run.number in front
             at = places[run.number]
             parts.append(
-                _point(compared, run, at, of[run.number].place, on, run.number in marked, taken)
+                _point(
+                    compared,
+                    run,
+                    at,
+                    of[run.number].place,
+                    on,
+                    run.number in marked,
+                    taken if named else None,
+                )
             )
     title = f"{compared.axes.utility} against {forget}" + ", the runs alone" * panel.close
     described = _described(compared, forget, points, anchors, front)
@@ -169,15 +178,18 @@ def _point(
     place: int,
     front: bool,
     marked: bool,
-    taken: list[Box],
+    taken: list[Box] | None,
 ) -> str:
+    """Returns a run's marker; its number only where `taken` says what else is there."""
     x, y = at
     kinds = ["pt", f"s{place % 8}"]
     kinds += ["front"] * front + ["marked"] * marked + ["collapsed"] * compared.collapsed(run)
     mark = f'<path d="{svg.marker(place)}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
     name = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
-    boxes = taken if front or marked else []
-    label = _label("no", str(run.number), x, y, 9, boxes)
+    label = ""
+    if taken is not None:
+        boxes = taken if front or marked else []
+        label = _label("no", str(run.number), x, y, 9, boxes)
     return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{name}{mark}{label}</g>'
 
 
