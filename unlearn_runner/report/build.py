@@ -42,7 +42,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
     panels = tradeoff.panels(compared)
-    pictures = {panel.name: tradeoff.draw(compared, panel, ringed) for panel in panels}
+    pictures = [(panel, tradeoff.draw(compared, panel, ringed)) for panel in panels]
     along = [m for m in (compared.axes.utility, compared.axes.forget) if m in compared.metrics]
     drawn = charts(compared.runs, along)
     lines = list(zip(drawn, curves.draw(drawn, compared, marked), strict=True))
@@ -61,7 +61,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
             warnings=warnings(compared),
             runs=runs,
             seeds=seeds,
-            pictures=[(p, pictures[p.name]) for p in panels],
+            pictures=pictures,
             series=_series(compared),
             front=_front(compared),
             anchors=_anchors(compared),
@@ -85,18 +85,19 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     for table in (runs, seeds):
         if table is not None:
             files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
-    figures = pictures | {f"curve-{c.key.replace('/', '-')}": line for c, line in lines}
-    return files | {f"{name}.svg": svg.alone(drawing, style) for name, drawing in figures.items()}
+    figures = [figure for _, figure in (*pictures, *lines)]
+    return files | {f"{figure.name}.svg": figure.alone(style) for figure in figures}
 
 
 def marks(compared: Comparison) -> list[int]:
-    """Returns the runs that stand out: all of a few, else some evenly along the front."""
+    """Returns the runs that stand out: all of a few, else some along the front, then others."""
     drawn = [run.number for run in compared.runs if run.steps(UNLEARN)]
     if len(drawn) <= MARKS:
         return drawn
-    front = [run for run in compared.scored if run.number in compared.front]
-    front.sort(key=lambda run: run.scores[compared.axes.utility] or 0.0, reverse=True)
-    return [front[i].number for i in answers.spread(len(front), MARKS)]
+    front = [run.number for run in _front(compared) if run.number in drawn]
+    chosen = [front[i] for i in answers.spread(len(front), MARKS)]
+    rest = [number for number in drawn if number not in chosen]
+    return chosen + [rest[i] for i in answers.spread(len(rest), MARKS - len(chosen))]
 
 
 def _series(compared: Comparison) -> list[dict[str, Any]]:

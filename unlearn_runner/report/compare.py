@@ -57,9 +57,12 @@ class Comparison:
         """
         views = (self.axes.forget.partition(".")[0], "forget", "retain")
         chosen = (self.axes.utility, self.axes.forget)
-        return [
-            n for n in self.metrics if "." not in n or n in chosen or n.partition(".")[0] in views
-        ]
+
+        def fits(name: str) -> bool:
+            view, dot, _ = name.partition(".")
+            return view in views if dot else not name.endswith("_ks")
+
+        return [name for name in self.metrics if name in chosen or fits(name)]
 
     @cached_property
     def scored(self) -> list[RunFolder]:

@@ -24,14 +24,14 @@ class Small(svg.Frame):
     most_ticks = 5
 
 
-def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -> list[str]:
+def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -> list[svg.Figure]:
     """Returns a picture per chart, the marked runs' lines on top."""
     lines = sum(len(chart.curves) for chart in charts)
     most = max(FEWEST, min(MOST, BUDGET // max(lines, 1)))
     return [_draw(chart, compared, marked, most) for chart in charts]
 
 
-def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) -> str:
+def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) -> svg.Figure:
     values = [v for curve in chart.curves.values() for _, v in curve]
     steps = [s for curve in chart.curves.values() for s, _ in curve]
     share = chart.key in ("rectified", "surviving_norm")
@@ -54,7 +54,13 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) 
             f'<path d="{svg.path(points)}"/>{end}</g>'
         )
     described = _described(chart, marked)
-    return svg.figure(f"curve-{chart.key}", chart.title, described, WIDTH, HEIGHT, parts)
+    keys = [
+        svg.Key(f"ln marked m{slot}", "M-12 0H20", f"run {n}: {titles[n]}")
+        for slot, n in enumerate(marked)
+        if n in chart.curves
+    ]
+    name = f"curve-{chart.key.replace('/', '-')}"
+    return svg.Figure(name, chart.title, described, WIDTH, HEIGHT, parts, keys)
 
 
 def apart(places: Mapping[int, float], least: float = 11.0) -> dict[int, float]:

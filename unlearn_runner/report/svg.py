@@ -165,29 +165,72 @@ def marker(series: int) -> str:
     return MARKERS[series % len(MARKERS)]
 
 
-def figure(
-    name: str, title: str, description: str, width: int, height: int, parts: Iterable[str]
-) -> str:
-    """Returns one SVG element with its text alternative.
+@dataclass(frozen=True)
+class Key:
+    """What a marker or a line stands for."""
 
-    Args:
-        name: Of this figure alone, for ids.
-        title: What it shows, in a line.
-        description: What one sees, for those who cannot.
-        width: Of the drawing.
-        height: Of the drawing.
-        parts: Its elements.
-    """
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" class="fig" role="img" id="{name}" '
-        f'viewBox="0 0 {width} {height}" aria-labelledby="{name}-title {name}-desc">'
-        f'<title id="{name}-title">{escape(title)}</title>'
-        f'<desc id="{name}-desc">{escape(description)}</desc>'
-        f"{''.join(parts)}</svg>"
-    )
+    kind: str
+    """Its class in `figure.css`."""
+    shape: str
+    """The `d` of its path, drawn around the origin."""
+    name: str
 
 
-def alone(drawing: str, style: str) -> str:
-    """Returns a figure as a file of its own."""
-    head, _, rest = drawing.partition(">")
-    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head}><style>{style}</style>{rest}\n'
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its text alternative."""
+
+    name: str
+    """Of this figure alone, for ids and files."""
+    title: str
+    """What it shows, in a line."""
+    description: str
+    """What one sees, for those who cannot."""
+    width: int
+    height: int
+    parts: Sequence[str]
+    keys: Sequence[Key] = ()
+    """What the page says beside the figure, and a file must say within."""
+
+    def inline(self) -> str:
+        """Returns the element of a page that has the styles, the title and the keys."""
+        return self._element("", self.parts, 0, 0)
+
+    def alone(self, style: str) -> str:
+        """Returns a file that says all by itself."""
+        rows = self._rows()
+        named = [words("title", 14, -14, self.title)]
+        for at, row in enumerate(rows):
+            y = self.height + 12 + 20 * at
+            for x, key in row:
+                place = f"translate({px(x)} {px(y)})"
+                named.append(
+                    f'<g class="{key.kind}"><path d="{key.shape}" transform="{place}"/></g>'
+                )
+                named.append(words("key", x + (24 if "ln" in key.kind else 12), y + 4, key.name))
+        head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+        body = self._element(f"<style>{style}</style>", [*named, *self.parts], 34, 20 * len(rows))
+        return f"{head}{body}\n"
+
+    def _rows(self) -> list[list[tuple[float, Key]]]:
+        """Lays the keys out in lines as wide as the drawing."""
+        rows: list[list[tuple[float, Key]]] = []
+        x = float(self.width)
+        for key in self.keys:
+            needed = 38 + 6.6 * len(key.name)
+            if x + needed > self.width:
+                rows.append([])
+                x = 26.0
+            rows[-1].append((x, key))
+            x += needed
+        return rows
+
+    def _element(self, style: str, parts: Iterable[str], above: int, below: int) -> str:
+        name, box = self.name, f"0 {-above} {self.width} {self.height + above + below}"
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="fig" role="img" id="{name}" '
+            f'viewBox="{box}" aria-labelledby="{name}-title {name}-desc">{style}'
+            f'<title id="{name}-title">{escape(self.title)}</title>'
+            f'<desc id="{name}-desc">{escape(self.description)}</desc>'
+            f"{''.join(parts)}</svg>"
+        )

@@ -8,18 +8,20 @@ from html import escape
 
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison, choices, lower
+from unlearn_runner.report.labels import Box, around, label
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.results import shown
 
 WIDTH, HEIGHT = 620, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 604, 34, 384
+AREA = (LEFT, TOP - 12, WIDTH, BOTTOM)
+"""Where names may be."""
 SMALLEST = 1e-30
 """A p-value of zero is drawn here."""
 WIDE = 10.0
 """P-values further apart than this ratio are drawn by their exponent."""
 CROWDED = 0.25
 """Share of an axis: runs that fill less of it are drawn once more, without target and reference."""
-Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def _seen(compared: Comparison, panel: Panel) -> bool:
     frame = _frame(compared, panel.forget, points, anchors)
     xs, ys = zip(*((frame.x(x), frame.y(y)) for x, y in points.values()), strict=True)
     width, height = max(xs) - min(xs), max(ys) - min(ys)
-    return (width < CROWDED * (RIGHT - LEFT)) or (height < CROWDED * (BOTTOM - TOP))
+    return 0 < width < CROWDED * (RIGHT - LEFT) or 0 < height < CROWDED * (BOTTOM - TOP)
 
 
 def _points(compared: Comparison, forget: str) -> dict[int, tuple[float, float]]:
@@ -95,7 +97,7 @@ def _anchors(compared: Comparison, forget: str) -> list[tuple[str, float, float]
     return list(found)
 
 
-def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> str:
+def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.Figure:
     """Returns a picture of forgetting against utility.
 
     Args:
@@ -113,7 +115,7 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> str:
     parts = frame.draw()
     parts.append(_line(frame, [points[n] for n in front]))
     places = {n: (frame.x(x), frame.y(y)) for n, (x, y) in points.items()}
-    taken: list[Box] = [_around(*place, 5) for place in places.values()]
+    taken: list[Box] = [around(*place, 5) for place in places.values()]
     for model, x, y in anchors:
         parts += _anchor(model, frame.x(x), frame.y(y), taken)
     runs = sorted(compared.runs, key=lambda run: run.number in front)
@@ -134,7 +136,11 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> str:
             )
     title = f"{compared.axes.utility} against {forget}" + ", the runs alone" * panel.close
     described = _described(compared, forget, points, anchors, front)
-    return svg.figure(panel.name, title, described, WIDTH, HEIGHT, parts)
+    keys = [
+        svg.Key(f"pt s{place % 8}", svg.marker(place), name)
+        for name, place in dict.fromkeys((s.name, s.place) for s in of.values())
+    ]
+    return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, parts, keys)
 
 
 def _frame(
@@ -167,8 +173,8 @@ def _line(frame: svg.Frame, points: Iterable[tuple[float, float]]) -> str:
 
 def _anchor(model: str, x: float, y: float, taken: list[Box]) -> list[str]:
     star = f'<path class="anchor" d="{svg.STAR}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
-    taken.append(_around(x, y, 9))
-    return [star, _label("anchor-name", model, x, y, 12, taken)]
+    taken.append(around(x, y, 9))
+    return [star, label("anchor-name", model, x, y, 12, AREA, taken)]
 
 
 def _point(
@@ -185,49 +191,12 @@ def _point(
     kinds = ["pt", f"s{place % 8}"]
     kinds += ["front"] * front + ["marked"] * marked + ["collapsed"] * compared.collapsed(run)
     mark = f'<path d="{svg.marker(place)}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
-    name = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
-    label = ""
+    told = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
+    name = ""
     if taken is not None:
         boxes = taken if front or marked else []
-        label = _label("no", str(run.number), x, y, 9, boxes)
-    return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{name}{mark}{label}</g>'
-
-
-def _label(kind: str, content: str, x: float, y: float, away: float, taken: list[Box]) -> str:
-    """Returns a name beside a point, where it covers no other; the first place if all do."""
-    width = 7.0 * len(content)
-    spots = (
-        (x + away, y - 4, "start"),
-        (x - away, y - 4, "end"),
-        (x + away, y + 13, "start"),
-        (x - away, y + 13, "end"),
-        (x, y - away - 3, "middle"),
-        (x, y + away + 11, "middle"),
-    )
-    best = spots[0]
-    for spot in spots:
-        box = _covers(spot, width)
-        inside = box[0] > LEFT and box[2] < WIDTH and box[1] > TOP - 12 and box[3] < BOTTOM
-        if inside and not any(_meet(box, other) for other in taken):
-            best = spot
-            break
-    taken.append(_covers(best, width))
-    return svg.words(kind, *best[:2], content, best[2])
-
-
-def _covers(spot: tuple[float, float, str], width: float) -> Box:
-    x, y, anchor = spot
-    left = x - {"start": 0.0, "middle": width / 2, "end": width}[anchor]
-    return (left, y - 10, left + width, y + 2)
-
-
-def _around(x: float, y: float, far: float) -> Box:
-    return (x - far, y - far, x + far, y + far)
-
-
-def _meet(one: Box, other: Box) -> bool:
-    apart = one[2] <= other[0] or other[2] <= one[0] or one[3] <= other[1] or other[3] <= one[1]
-    return not apart
+        name = label("no", str(run.number), x, y, 9, AREA, boxes)
+    return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{told}{mark}{name}</g>'
 
 
 def _described(
