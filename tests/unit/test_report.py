@@ -245,6 +245,13 @@ def test_ticks_are_few_within_and_truly_labelled(low: float, high: float, log: b
     assert len({name for _, name in ticks}) == len(ticks)
 
 
+def test_steps_have_no_halves() -> None:
+    for last in (3, 12, 50, 62, 1000):
+        ticks = svg.Scale(1, last, 0, 100, whole=True).ticks(5)
+        assert ticks
+        assert all(value == int(value) and name == str(int(value)) for value, name in ticks)
+
+
 def test_names_of_lines_do_not_cover_each_other() -> None:
     places = {1: 100.0, 2: 101.0, 3: 101.5, 4: 180.0, 5: 31.0, 6: 32.0}
     found = curves.apart(places)

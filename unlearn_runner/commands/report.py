@@ -48,9 +48,13 @@ def console() -> NoReturn:
 
 
 def _report(asked: argparse.Namespace) -> None:
-    compared = Comparison(runs(asked.folders), Axes(asked.utility, asked.forget))
+    compared = Comparison(runs(asked.folders))
+    usual = Axes.among(compared.metrics)
     for key in ("utility", "forget"):
-        _check(f"--{key}", getattr(asked, key), compared.metrics)
+        if getattr(asked, key) is not None:
+            _check(f"--{key}", getattr(asked, key), compared.metrics)
+    axes = Axes(asked.utility or usual.utility, asked.forget or usual.forget)
+    compared = Comparison(compared.runs, axes)
     # Imported here: a mistake is answered without it.
     from unlearn_runner.report.build import Asked, report, title, write
 
@@ -72,11 +76,11 @@ def _report(asked: argparse.Namespace) -> None:
 
 def _check(flag: str, metric: str, known: Sequence[str]) -> None:
     """Refuses a metric that no run has."""
-    if known and metric not in known:
+    if metric not in known:
         close = nearest(metric, known)
         raise ConfigError(
             f"{flag} {metric}: no run has that score; there are {listed(known, 20)}",
-            f"{flag} {close or known[0]}",
+            f"{flag} {close or (known or ['METRIC'])[0]}",
         )
 
 
@@ -87,8 +91,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="runs, sweeps")
     parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the report goes")
-    parser.add_argument("--utility", metavar="METRIC", default=Axes.utility, help="what is kept")
-    parser.add_argument("--forget", metavar="METRIC", default=Axes.forget, help="what is forgotten")
+    parser.add_argument("--utility", metavar="METRIC", help="what is kept")
+    parser.add_argument("--forget", metavar="METRIC", help="what is forgotten")
     parser.add_argument(
         "--answers", metavar="N", type=_count, default=5, help="answers shown per view (5)"
     )

@@ -33,6 +33,16 @@ class Axes:
     utility: str = UTILITY
     forget: str = FORGET
 
+    @staticmethod
+    def among(metrics: Sequence[str]) -> Axes:
+        """Returns the usual two, or where a benchmark lacks one, its first that could serve."""
+        forget = [m for m in metrics if m.startswith("forget")]
+        rest = [m for m in metrics if m not in forget]
+        return Axes(
+            UTILITY if UTILITY in metrics else next(iter(rest), UTILITY),
+            FORGET if FORGET in metrics else next(iter(forget), FORGET),
+        )
+
 
 @dataclass(frozen=True)
 class Comparison:

@@ -36,7 +36,7 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) 
     steps = [s for curve in chart.curves.values() for s, _ in curve]
     share = chart.key in ("rectified", "surviving_norm")
     y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
-    x = svg.Scale(min(steps), max(steps), LEFT + 4, RIGHT)
+    x = svg.Scale(min(steps), max(steps), LEFT + 4, RIGHT, whole=True)
     frame = Small(x, y, "optimizer step", "log scale" if y.log else "")
     titles = {run.number: compared.title(run) for run in compared.runs}
     parts = frame.draw()

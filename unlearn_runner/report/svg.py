@@ -25,6 +25,7 @@ class Scale:
         start: Pixel of the smallest.
         end: Pixel of the largest; smaller than `start` for an axis that runs up or backwards.
         log: Whether equal ratios are equally far apart.
+        whole: Whether there is nothing between whole numbers.
     """
 
     low: float
@@ -32,6 +33,7 @@ class Scale:
     start: float
     end: float
     log: bool = False
+    whole: bool = False
 
     def __call__(self, value: float) -> float:
         """Returns the pixel of a value; values outside are put at the edge."""
@@ -48,7 +50,9 @@ class Scale:
             return self._decades(most)
         raw = (self.high - self.low) / most
         power = 10.0 ** math.floor(math.log10(raw))
-        step = next(m * power for m in (1, 2, 2.5, 5, 10) if m * power >= raw * (1 - 1e-9))
+        steps = (m * power for m in (1, 2, 2.5, 5, 10) if not self.whole or m != 2.5)
+        step = next(step for step in steps if step >= raw * (1 - 1e-9))
+        step = max(step, 1.0) if self.whole else step
         first = math.ceil(self.low / step - 1e-9)
         last = math.floor(self.high / step + 1e-9)
         digits = max(0, -math.floor(math.log10(step) + 1e-9) + (step / power == 2.5))
