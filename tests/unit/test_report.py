@@ -148,6 +148,28 @@ def test_the_front_heeds_which_way_is_better() -> None:
     assert compared.front_of("forget_quality") == {1, 2}
 
 
+def test_a_benchmark_without_the_usual_scores_gets_its_own_axes() -> None:
+    assert compare.Axes.among(["model_utility", "forget.probability"]) == compare.Axes()
+    found = compare.Axes.among(["retain.knowmem", "forget.verbmem", "forget.knowmem"])
+    assert found == compare.Axes("retain.knowmem", "forget.verbmem")
+
+
+def test_runs_of_one_method_are_told_apart_by_a_setting(sweep: Path) -> None:
+    from unlearn_runner.report.tradeoff import series
+
+    keys = {"lr": "train.lr", "gamma": "rectifier.gamma", "tau": "rectifier.tau"}
+    found = runs([sweep])
+    names = series(Comparison(found))
+    for run in found:  # two values each, so any of the three may serve; one serves for all
+        key, value = names[run.number].name.split()
+        assert float(value) == run.settings[keys[key]]
+    assert len({n.name for n in names.values()}) == len({n.place for n in names.values()}) == 2
+    other = replace(found[1], results={"provenance": {"choices": {"method": "gd"}}})
+    mixed = series(Comparison([found[0], other]))
+    assert {s.name for s in mixed.values()} == {"ga + gru", "gd + gru"}
+    assert len({s.place for s in mixed.values()}) == 2
+
+
 def fake(
     number: int, utility: float | None, forget: float | None, target: float = 0.8
 ) -> RunFolder:

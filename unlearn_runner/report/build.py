@@ -101,7 +101,7 @@ def marks(compared: Comparison) -> list[int]:
 
 
 def _series(compared: Comparison) -> list[dict[str, Any]]:
-    found = {s.place: s.name for s in tradeoff.series(compared.runs).values()}
+    found = {s.place: s.name for s in tradeoff.series(compared).values()}
     return [{"place": p % 8, "name": found[p], "path": svg.marker(p)} for p in sorted(found)]
 
 

@@ -141,6 +141,11 @@ class Comparison:
                 values.add(_plain(run.settings.get(key)))
         return all(len(values) == 1 for values in by_choice.values())
 
+    def values(self, key: str) -> list[float]:
+        """Returns the numbers that the runs have in a setting, rising."""
+        found = {run.settings.get(key) for run in self.runs if not _nested(run.settings.get(key))}
+        return sorted(v for v in found if isinstance(v, int | float) and not isinstance(v, bool))
+
     @cached_property
     def short(self) -> dict[str, str]:
         """The differing keys' names: their last part where that is one key's alone."""
@@ -223,6 +228,10 @@ def number(value: Value) -> str:
     if isinstance(value, Mapping | list):
         return json.dumps(value)
     return str(value)
+
+
+def _nested(value: Value) -> bool:
+    return isinstance(value, Mapping | list)
 
 
 def _plain(value: Value) -> str:

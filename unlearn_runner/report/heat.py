@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from unlearn_runner.report.compare import SEEDS, Comparison, lower, number
+from unlearn_runner.report.compare import SEEDS, Comparison, choices, lower, number
 from unlearn_runner.report.read import RunFolder
-from unlearn_runner.report.tradeoff import SMALLEST, series
+from unlearn_runner.report.tradeoff import SMALLEST
 from unlearn_runner.results import shown
 
 FIRST = ("rectifier.gamma", "rectifier.tau")
@@ -67,9 +67,7 @@ def axes(compared: Comparison) -> tuple[str, str] | None:
 
 
 def _values(runs: Iterable[RunFolder], key: str) -> list[float]:
-    found = {run.settings.get(key) for run in runs}
-    numbers = [v for v in found if isinstance(v, int | float) and not isinstance(v, bool)]
-    return sorted(numbers)
+    return Comparison(list(runs)).values(key)
 
 
 def _crossed(runs: Sequence[RunFolder], one: str, other: str) -> bool:
@@ -93,7 +91,7 @@ def _block(compared: Comparison, group: Sequence[RunFolder], down: str, across: 
 
 
 def _title(compared: Comparison, run: RunFolder, pair: tuple[str, str]) -> str:
-    parts = [series([run])[run.number].name]
+    parts = [choices(run)]
     for key in compared.differing:
         if key not in (*pair, *SEEDS) and (value := run.settings.get(key)) is not None:
             parts.append(f"{compared.short[key]} {number(value)}")

@@ -12,7 +12,7 @@ import re
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
@@ -214,14 +214,23 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return {}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(path: Path, changed: int) -> dict[str, Any]:
+    """Returns a configuration; a live table looks at hundreds of them every other second."""
     import yaml
 
-    # The parser in C: a sweep has many of these files, and each is long. They are resolved.
+    # The parser in C: each of them is long. They are resolved.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         content = yaml.load(path.read_text(encoding="utf-8"), loader)
     except FileNotFoundError:
-        return {}
+        raise
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise DataError(f"{path} cannot be read: {error}", _again(path)) from None
     if not isinstance(content, dict):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from html import escape
 
 from unlearn_runner.report import svg
-from unlearn_runner.report.compare import Comparison, choices, lower
+from unlearn_runner.report.compare import SEEDS, Comparison, choices, lower, number
 from unlearn_runner.report.labels import Box, around, label
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.results import shown
@@ -26,18 +26,36 @@ CROWDED = 0.25
 
 @dataclass(frozen=True)
 class Series:
-    """Runs of one method and rectifier."""
+    """Runs of one marker: of one method and rectifier, or of one value of a setting."""
 
     name: str
     place: int
     """Which marker and color."""
 
 
-def series(runs: Sequence[RunFolder]) -> dict[int, Series]:
+def series(compared: Comparison) -> dict[int, Series]:
     """Returns each run's series by its number."""
-    names = [choices(run) for run in runs]
-    order = {name: place for place, name in enumerate(dict.fromkeys(names))}
-    return {run.number: Series(n, order[n]) for run, n in zip(runs, names, strict=True)}
+    runs, key = compared.runs, _told_apart_by(compared)
+    if key is None:
+        names = [choices(run) for run in runs]
+        order = list(dict.fromkeys(names))
+    else:
+        values = [run.settings.get(key) for run in runs]
+        names = [f"{compared.short[key]} {number(value)}" for value in values]
+        order = [f"{compared.short[key]} {number(value)}" for value in compared.values(key)]
+    return {
+        run.number: Series(name, order.index(name) if name in order else len(order))
+        for run, name in zip(runs, names, strict=True)
+    }
+
+
+def _told_apart_by(compared: Comparison) -> str | None:
+    """Returns the setting with as many values as markers can tell, where methods are all one."""
+    if not compared.alike:
+        return None
+    counts = {key: len(compared.values(key)) for key in compared.differing if key not in SEEDS}
+    fitting = [key for key, count in counts.items() if 1 < count <= len(svg.MARKERS)]
+    return max(fitting, key=counts.__getitem__, default=None)
 
 
 @dataclass(frozen=True)
@@ -111,7 +129,7 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
     anchors = [] if panel.close else _anchors(compared, forget)
     frame = _frame(compared, forget, points, anchors)
     front = compared.front_of(forget)
-    of = series(compared.runs)
+    of = series(compared)
     parts = frame.draw()
     parts.append(_line(frame, [points[n] for n in front]))
     places = {n: (frame.x(x), frame.y(y)) for n, (x, y) in points.items()}
@@ -138,7 +156,7 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
     described = _described(compared, forget, points, anchors, front)
     keys = [
         svg.Key(f"pt s{place % 8}", svg.marker(place), name)
-        for name, place in dict.fromkeys((s.name, s.place) for s in of.values())
+        for place, name in sorted({(s.place, s.name) for s in of.values()})
     ]
     return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, parts, keys)
 
