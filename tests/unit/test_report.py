@@ -627,9 +627,10 @@ window.addEventListener("load", () => setTimeout(() => {
   const heads = [...document.querySelectorAll("#table thead th")];
   const at = heads.findIndex(h => h.textContent.startsWith("model_utility"));
   const column = () => [...document.querySelectorAll("#rows tr")].map(r => r.cells[at].textContent);
-  const press = () => heads[at].querySelector("button").click();
-  press(); const up = column(), sort = heads[at].getAttribute("aria-sort");
-  press(); const down = column();
+  const button = heads[at].querySelector("[role=button]");
+  button.click(); const up = column(), sort = heads[at].getAttribute("aria-sort");
+  button.dispatchEvent(new KeyboardEvent("keydown", {key: "Enter"}));
+  const down = column();
   const write = (e, v) => { e.value = v; e.dispatchEvent(new Event(
     e.tagName === "SELECT" ? "change" : "input", {bubbles: true})); };
   write($("#controls select[data-column=status]"), "diverged");

@@ -6,16 +6,21 @@
   const data = JSON.parse($("#data").textContent);
   const table = $("#table"), rows = $$("#rows tr");
 
-  // Sort: a heading becomes a button; numbers by their value, dashes last.
+  // Sort: a heading becomes a button; numbers by their value, dashes last. No <button>: Chromium
+  // leaves those out where a printed table repeats its head.
   const heads = $$("thead th", table);
   heads.forEach((head, column) => {
     if ("fixed" in head.dataset) return;
-    const button = document.createElement("button"), name = $("span", head);
-    button.type = "button";
-    name.replaceWith(button);
-    button.append(...name.childNodes);
+    const button = $("span", head);
+    button.setAttribute("role", "button");
+    button.tabIndex = 0;
     head.setAttribute("aria-sort", "none");
     button.addEventListener("click", () => sort(head, column));
+    button.addEventListener("keydown", event => {
+      if (event.key !== "Enter" && event.key !== " ") return;
+      event.preventDefault();
+      sort(head, column);
+    });
   });
   function sort(head, column) {
     const down = head.getAttribute("aria-sort") === "ascending";
