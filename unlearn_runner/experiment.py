@@ -39,11 +39,16 @@ def run_composed(composed: DictConfig) -> int:
     stages = plan(run)
     outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
     place = Path(run.store).expanduser() if run.store else outputs / "store"
-    job = Job(config, outputs.absolute(), _name(run), place.absolute(), sys.argv[1:])
+    job = Job(config, outputs.absolute(), _name(run), place.absolute(), sys.argv[1:], _choices())
     store = Store(job.store, run.verify)
     if run.plan_only:
         print_plan(stages, store, job.name)
         print_settings(config)
+        return 0
+    if run.estimate:
+        from unlearn_runner.estimate.command import estimate
+
+        estimate(run, stages)
         return 0
     _refuse_other_configuration(job, run.overwrite)
     if foreign.world():
@@ -55,6 +60,15 @@ def run_composed(composed: DictConfig) -> int:
     if (run.parallel.node_rank or 0) == 0:
         perform(job, run, stages)
     return 0
+
+
+def _choices() -> dict[str, str]:
+    chosen = HydraConfig.get().runtime.choices
+    return {
+        str(group): str(option)
+        for group, option in chosen.items()
+        if option is not None and not str(group).startswith(("hydra/", "smallest"))
+    }
 
 
 def _name(run: Run) -> str:
