@@ -196,11 +196,10 @@ MISTAKES = {
     "name outside": mistake("name=../x", "name='../x'", "allowed: letters", "fix: name=x"),
     "hidden name": mistake("name=.x", "name='.x'", "fix: name=x"),
     "one of two ranks": mistake(
-        "seed=1",
-        "2 ranks",
-        "start it plainly: unlearn",
-        "seed=1",
-        env={"RANK": "1", "WORLD_SIZE": "2"},
+        "parallel=single",
+        "one of 2 ranks",
+        "parallel=ddp or parallel=fsdp2",
+        env={"RANK": "0", "WORLD_SIZE": "2"},
     ),
     "name taken": mistake(
         "name=mine",

@@ -20,9 +20,13 @@ import torch
 from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
 
 CREW = str(Path(crew.__file__))
-CREWS = [("ddp", 2), ("fsdp2", 2), ("ddp", 3), ("fsdp2-last", 3)]
-"""In this order: those of three ranks continue what those of two have left."""
-MANY = [f"{engine} {world}" for engine, world in CREWS]
+CREWS = [("ddp", 2), ("fsdp2", 2), ("fsdp2-last", 3), ("ddp", 3)]
+"""Those of three ranks continue what those of two have left."""
+LONG = "ddp 3"
+MANY = [
+    pytest.param(name, marks=pytest.mark.long) if name == LONG else name
+    for name in (f"{engine} {world}" for engine, world in CREWS)
+]
 
 
 def run(folder: Path, engine: str, world: int, sources: list[Path]) -> dict[str, Any]:
@@ -79,19 +83,30 @@ def place(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+class Found(dict[str, Any]):
+    """What one process and every crew found; a crew is run when it is first asked for."""
+
+    def __init__(self, place: Path, factory: pytest.TempPathFactory) -> None:
+        self.place, self.factory = place, factory
+        self.folders: dict[str, Path] = {}
+
+    def __missing__(self, name: str) -> Any:
+        engine, world = name.split()
+        sources = []
+        if world == "3":
+            assert self["ddp 2"]
+            assert self["fsdp2 2"]
+            sources = [self.folders["ddp 2"], self.folders["fsdp2 2"]]
+        folder = self.folders[name] = self.factory.mktemp(name.replace(" ", ""))
+        (folder / "rows.pkl").symlink_to(self.place / "rows.pkl")
+        (folder / "model").symlink_to(self.place / "model")
+        self[name] = run(folder, engine, int(world), sources)
+        return self[name]
+
+
 @pytest.fixture(scope="module")
-def crews(place: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one process and every crew found, and where."""
-    found: dict[str, Any] = {}
-    folders: dict[str, Path] = {}
-    for engine, world in [("single", 1), *CREWS]:
-        name = f"{engine} {world}"
-        folder = folders[name] = tmp_path_factory.mktemp(name.replace(" ", ""))
-        (folder / "rows.pkl").symlink_to(place / "rows.pkl")
-        (folder / "model").symlink_to(place / "model")
-        sources = [folders["ddp 2"], folders["fsdp2 2"]] if world == 3 else []
-        found[name] = run(folder, engine, world, sources)
-    return {**found, "folders": folders}
+def crews(place: Path, tmp_path_factory: pytest.TempPathFactory) -> Found:
+    return Found(place, tmp_path_factory)
 
 
 def distance(a: torch.Tensor, b: torch.Tensor) -> float:
@@ -101,7 +116,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("case", crew.LONG)
 def test_twenty_float64_steps_end_where_one_process_ends(
-    crews: dict[str, Any], name: str, case: str
+    crews: Found, name: str, case: str
 ) -> None:
     before, facts, after = crews["single 1"][case]
     start, others, found = crews[name][case]
@@ -118,9 +133,7 @@ def test_twenty_float64_steps_end_where_one_process_ends(
 
 
 @pytest.mark.parametrize("case", ["ga+gru", "gd+gru", "npo+none"])
-def test_one_process_takes_the_steps_of_a_plain_loop(
-    place: Path, crews: dict[str, Any], case: str
-) -> None:
+def test_one_process_takes_the_steps_of_a_plain_loop(place: Path, crews: Found, case: str) -> None:
     """And so do all crews, by the test above."""
     from unlearn_runner.models.load import load_model
 
@@ -156,7 +169,7 @@ def test_one_process_takes_the_steps_of_a_plain_loop(
 
 @pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("case", crew.CASES)
-def test_the_first_float32_gradients_agree(crews: dict[str, Any], name: str, case: str) -> None:
+def test_the_first_float32_gradients_agree(crews: Found, name: str, case: str) -> None:
     expected, losses = crews["single 1"][f"gradient {case}"]
     found, others = crews[name][f"gradient {case}"]
     assert distance(found, expected) < 1e-5 * float(expected.norm())
@@ -164,17 +177,13 @@ def test_the_first_float32_gradients_agree(crews: dict[str, Any], name: str, cas
 
 
 @pytest.mark.parametrize("name", MANY)
-def test_the_union_of_the_ranks_rows_is_the_one_process_draw(
-    crews: dict[str, Any], name: str
-) -> None:
+def test_the_union_of_the_ranks_rows_is_the_one_process_draw(crews: Found, name: str) -> None:
     assert crews[name]["rows"] == crews["single 1"]["rows"]
     assert len(crews[name]["rows"]) == 3 * 2 * crew.BATCH
 
 
 @pytest.mark.parametrize("name", MANY)
-def test_evidence_does_not_depend_on_the_ranks_that_take_it(
-    crews: dict[str, Any], name: str
-) -> None:
+def test_evidence_does_not_depend_on_the_ranks_that_take_it(crews: Found, name: str) -> None:
     """Each row once, odd numbers of rows included; the trained model may be in shards."""
     for model in ("whole", "trained"):
         expected, texts = crews["single 1"]["asked"][model]
@@ -188,7 +197,7 @@ def test_evidence_does_not_depend_on_the_ranks_that_take_it(
 @pytest.mark.parametrize("name", MANY)
 @pytest.mark.parametrize("case", ["gd+gru", "npo+none"])
 def test_a_checkpoint_of_any_number_of_ranks_is_continued_by_any_other(
-    crews: dict[str, Any], name: str, case: str
+    crews: Found, name: str, case: str
 ) -> None:
     before, _, after = crews["single 1"][case]
     travelled = distance(after, before)
@@ -196,15 +205,16 @@ def test_a_checkpoint_of_any_number_of_ranks_is_continued_by_any_other(
     assert len(continued) == (3 if name.endswith("3") else 1)
     for key in continued:
         assert distance(crews[name][key], after) < 1e-10 * travelled, key
-    own = crews[name][f"continued {case} from {crews['folders'][name].name}"]
+    own = crews[name][f"continued {case} from {crews.folders[name].name}"]
     assert torch.equal(own, crews[name][case][2]), "the same bits on the same ranks"
 
 
 @pytest.mark.parametrize("source", ["ddp 2", "fsdp2 2", "fsdp2-last 3"])
-def test_one_process_continues_what_many_have_left(crews: dict[str, Any], source: str) -> None:
+def test_one_process_continues_what_many_have_left(crews: Found, source: str) -> None:
     from unlearn_runner.session import open_session
 
-    folder = crews["folders"][source]
+    assert crews[source]
+    folder = crews.folders[source]
     rows = pickle.loads((folder / "rows.pkl").read_bytes())
     session = open_session(crew.ENGINES["single"])
     for case in ("gd+gru", "npo+none"):
@@ -214,7 +224,7 @@ def test_one_process_continues_what_many_have_left(crews: dict[str, Any], source
 
 
 @pytest.mark.parametrize("name", MANY)
-def test_gru_costs_one_all_reduce_of_a_few_numbers(crews: dict[str, Any], name: str) -> None:
+def test_gru_costs_one_all_reduce_of_a_few_numbers(crews: Found, name: str) -> None:
     """No step gathers whole gradients for a rectifier; what is gathered is FSDP2's own.
 
     GradDiff alone makes one pass over two terms, GRU two passes of one term each: the same number
@@ -233,6 +243,6 @@ def test_gru_costs_one_all_reduce_of_a_few_numbers(crews: dict[str, Any], name: 
                 assert gru[kind] == plain[kind], kind
 
 
-def test_sharded_models_are_in_shards(crews: dict[str, Any]) -> None:
+def test_sharded_models_are_in_shards(crews: Found) -> None:
     assert crews["fsdp2 2"]["class"].startswith("FSDP")
     assert not crews["ddp 2"]["class"].startswith("FSDP")

@@ -13,7 +13,7 @@ from torch import nn
 from torch.nn.utils import parameters_to_vector
 
 from unlearn_runner.errors import DataError
-from unlearn_runner.methods.base import Method, Retain, Term
+from unlearn_runner.methods.base import Method, Objective, Retain, Term
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.models.forward import Models
@@ -35,7 +35,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Descend(Method):
+class Descend(Objective):
     """Descent on the forget rows: on rows that are also the retain rows, nothing conflicts."""
 
     def terms(self) -> tuple[Term, ...]:
