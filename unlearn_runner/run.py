@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import time
 import traceback
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -66,7 +67,9 @@ def console() -> None:
 def _say(words: object) -> None:
     """Says it once, however many ranks would."""
     if os.environ.get("RANK", "0") == "0":
-        print(words, file=sys.stderr)
+        print(words, file=sys.stderr, flush=True)
+    elif "TORCHELASTIC_RUN_ID" in os.environ:
+        time.sleep(3)  # torchrun ends all ranks with the first that leaves: rank 0 is to speak
 
 
 def _compose_and_run() -> int:
