@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +21,46 @@ from unlearn_runner.help import CONF
 from unlearn_runner.job import Job
 from unlearn_runner.perform import perform
 from unlearn_runner.pipeline import complete
-from unlearn_runner.plan import Plan, plan
+from unlearn_runner.plan import Data, Plan, plan
 from unlearn_runner.progress import results_console
 from unlearn_runner.store import Store
 from unlearn_runner.tracking.private import redacted
 from unlearn_runner.worker import serve
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job whose configuration is checked and whose stages are known."""
+
+    job: Job
+    run: Run
+    stages: Plan
+
+    @property
+    def store(self) -> Store:
+        """Where its artifacts are."""
+        return Store(self.job.store, self.run.verify)
+
+
+def planned(
+    config: dict[str, Any], named: Callable[[Run], str], data: Data | None = None
+) -> Planned:
+    """Validates a resolved configuration, reads the rows, and plans.
+
+    Args:
+        config: What was composed.
+        named: Returns the run folder's name, below the outputs folder.
+        data: The benchmark's rows, where they have been read.
+
+    Raises:
+        UserError: For anything wrong with the configuration or the data; nothing is written then.
+    """
+    run = validate(config)
+    stages = plan(run, data)
+    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
+    place = Path(run.store).expanduser() if run.store else outputs / "store"
+    job = Job(config, outputs.absolute(), named(run), place.absolute(), sys.argv[1:])
+    return Planned(job, run, stages)
 
 
 def run_composed(composed: DictConfig) -> int:
@@ -35,25 +72,39 @@ def run_composed(composed: DictConfig) -> int:
     config = cast(
         dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     )
-    run = validate(config)
-    stages = plan(run)
-    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
-    place = Path(run.store).expanduser() if run.store else outputs / "store"
-    job = Job(config, outputs.absolute(), _name(run), place.absolute(), sys.argv[1:])
-    store = Store(job.store, run.verify)
-    if run.plan_only:
-        print_plan(stages, store, job.name)
+    found = planned(config, _name)
+    if found.run.plan_only:
+        print_plan(found.stages, found.store, found.job.name)
         print_settings(config)
         return 0
+    if found.run.cluster.elsewhere and not foreign.world():
+        from unlearn_runner.sweeps.sweep import run_one
+
+        return run_one(found, list(HydraConfig.get().overrides.task))
+    return run_planned(found)
+
+
+def run_planned(found: Planned, brief: bool = False) -> int:
+    """Runs a job in this process, or in ranks that are its children; returns the exit code.
+
+    Args:
+        found: The job.
+        brief: Whether the table of its scores is left to the caller.
+
+    Raises:
+        UserError: If its run folder belongs to another configuration, or the machine refuses.
+        Interrupted: If a signal ended it.
+    """
+    job, run, stages = found.job, found.run, found.stages
     _refuse_other_configuration(job, run.overwrite)
     if foreign.world():
         foreign.check(run.parallel, run.train.precision)
         serve(job)
         return 0
-    if launch.ranked(run.parallel) and not complete(stages, store):
+    if launch.ranked(run.parallel) and not complete(stages, found.store):
         return launch.start(job, run.parallel)
     if (run.parallel.node_rank or 0) == 0:
-        perform(job, run, stages)
+        perform(job, run, stages, brief=brief)
     return 0
 
 
