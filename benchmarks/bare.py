@@ -43,7 +43,10 @@ def steps(feed: Feed, recipe: Recipe, count: int, pad: int) -> list[Step]:
     for number in range(count):
         rows = feed.step(number)
         batches = {
-            split: list(rows.micro(split, recipe.micro_batch, pad, torch.device("cpu")))
+            split: [
+                micro.batch
+                for micro in rows.micro(split, recipe.micro_batch, pad, torch.device("cpu"))
+            ]
             for split in rows.splits
         }
         found.append(Step(batches, rows.num_tokens))

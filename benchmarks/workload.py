@@ -25,7 +25,7 @@ from unlearn_runner.models.base import Template
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import new_llama, train_tokenizer
 from unlearn_runner.models.scratch import Shape
-from unlearn_runner.parallel.base import Parallel
+from unlearn_runner.parallel.single import Single
 from unlearn_runner.probes.logprobs import probe
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.session import Session, open_session
@@ -80,7 +80,7 @@ class Workload:
 
 def prepare(folder: Path | None, shape: Shape, vocab: int, threads: int) -> Workload:
     """Reads TOFU's forget10 and retain90 from a folder, or generates rows where there is none."""
-    session = open_session(Parallel(device="cpu", threads=threads))
+    session = open_session(Single(device="cpu", threads=threads))
     if folder is None:
         people = People(people=200, questions=10)
         forget, retain = people.read("forget10"), people.read("retain90")

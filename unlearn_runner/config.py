@@ -138,6 +138,8 @@ class Run:
     those that are loaded. A damaged one is computed again."""
     plan_only: bool = False
     """Print the stages, their keys and what they read, and stop."""
+    estimate: bool | Literal["A100-40GB", "A100-80GB", "H100-80GB", "H200-141GB"] = False
+    """Print what unlearning needs on this machine, or on ranks of a named device, and stop."""
     trusted: tuple[str, ...] = ()
     """Further packages that `_target_` may name classes from."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -43,13 +43,17 @@ class Planned:
 
 
 def planned(
-    config: dict[str, Any], named: Callable[[Run], str], data: Data | None = None
+    config: dict[str, Any],
+    named: Callable[[Run], str],
+    choices: Mapping[str, str | None],
+    data: Data | None = None,
 ) -> Planned:
     """Validates a resolved configuration, reads the rows, and plans.
 
     Args:
         config: What was composed.
         named: Returns the run folder's name, below the outputs folder.
+        choices: Chosen option by group, as Hydra has them.
         data: The benchmark's rows, where they have been read.
 
     Raises:
@@ -59,7 +63,7 @@ def planned(
     stages = plan(run, data)
     outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
     place = Path(run.store).expanduser() if run.store else outputs / "store"
-    job = Job(config, outputs.absolute(), named(run), place.absolute(), sys.argv[1:])
+    job = Job(config, outputs.absolute(), named(run), place.absolute(), sys.argv[1:], _of(choices))
     return Planned(job, run, stages)
 
 
@@ -72,10 +76,15 @@ def run_composed(composed: DictConfig) -> int:
     config = cast(
         dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     )
-    found = planned(config, _name)
+    found = planned(config, _name, HydraConfig.get().runtime.choices)
     if found.run.plan_only:
         print_plan(found.stages, found.store, found.job.name)
         print_settings(config)
+        return 0
+    if found.run.estimate:
+        from unlearn_runner.estimate.command import estimate
+
+        estimate(found.run, found.stages)
         return 0
     if found.run.cluster.elsewhere and not foreign.world():
         from unlearn_runner.sweeps.sweep import run_one
@@ -106,6 +115,14 @@ def run_planned(found: Planned, brief: bool = False) -> int:
     if (run.parallel.node_rank or 0) == 0:
         perform(job, run, stages, brief=brief)
     return 0
+
+
+def _of(choices: Mapping[str, str | None]) -> dict[str, str]:
+    return {
+        str(group): str(option)
+        for group, option in choices.items()
+        if option is not None and not str(group).startswith(("hydra/", "smallest"))
+    }
 
 
 def _name(run: Run) -> str:

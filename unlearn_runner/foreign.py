@@ -41,7 +41,7 @@ def adopted(arguments: Sequence[str]) -> list[str]:
         raise ConfigError(
             f"a sweep cannot run in {count} ranks that torchrun or accelerate started: each would "
             "run the sweep by itself",
-            command([*chosen, f"parallel=ddp parallel.ranks={count}"]).replace("'", "")
+            command([*chosen, "parallel=ddp", f"parallel.ranks={count}"])
             + "  (starts the ranks of each job itself)",
         )
     if _true("ACCELERATE_USE_DEEPSPEED"):

@@ -26,6 +26,8 @@ class Job:
     store: Path
     arguments: list[str]
     """The command line, to be shown where somebody should repeat it."""
+    choices: dict[str, str]
+    """The chosen option of each configuration group."""
 
     @property
     def folder(self) -> Path:

@@ -16,6 +16,7 @@ INERT = (
     "output_dir",
     "store",
     "plan_only",
+    "estimate",
     "verify",
     "overwrite",
     "keep",

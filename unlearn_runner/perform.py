@@ -82,6 +82,7 @@ def _perform(job: Job, run: Run, stages: Plan, session: Session | None, brief: b
                 store.drop(item.stage, WEIGHTS)
     by_model = results.scores(stages, store, done)
     content = results.content(run, stages, folder.name, config_hash, done, results.flat(by_model))
+    content["provenance"]["choices"] = job.choices
     if session is not None:
         facts = {"ranks": session.ranks.world, "threads": session.threads}
         content["provenance"] |= facts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
@@ -22,6 +22,20 @@ from unlearn_runner import interrupt
 LINE_EVERY_S = 20.0  # a log should show life without filling up
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+Watcher = Callable[[str, int, int, float], None]
+_watchers: list[Watcher] = []
+
+
+def watch(watcher: Watcher | None) -> None:
+    """Tells `watcher` of every tick, and nobody before it any more.
+
+    Args:
+        watcher: Takes the work's title, units done, units in all, and units per second of this
+            process's own; none: nobody watches.
+    """
+    _watchers[:] = [] if watcher is None else [watcher]
 
 
 def results_console() -> Console:
@@ -49,6 +63,9 @@ class Tick:
         if heed:
             interrupt.check()
         self.done += count
+        for watcher in _watchers:
+            rate = self.done / max(time.monotonic() - self.started, 1e-9)
+            watcher(self.title, self.before + self.done, self.total, rate)
         if self.bar is not None and self.task is not None:
             rate = self.done / max(time.monotonic() - self.started, 1e-9)
             done = self.before + self.done

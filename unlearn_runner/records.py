@@ -10,18 +10,23 @@ import json
 import math
 import os
 import socket
+import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+from unlearn_runner import progress
 from unlearn_runner.store import write_json
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.tracking.safe import Safe
 
 METRICS, RESULTS, STATUS = "metrics.jsonl", "results.json", "status.json"
+BEAT = 2.0
+"""Seconds between two writings of a run's progress: what `unlearn-status` can be late by."""
 ENDED = ("completed", "diverged", "interrupted", "failed")
 VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets")
 VERSIONS += (
@@ -55,6 +60,8 @@ class Record:
         self._mirror: Safe | None = None
         self._mirrored: dict[str, set[int]] = {}
         self._results: dict[str, Any] = {}
+        self._running: dict[str, Any] = {}
+        self._beat = 0.0
 
     def mirror(self, tracker: Tracker, config: Mapping[str, Any], parts: Iterable[str]) -> None:
         """Opens the tracker's mirror of this run.
@@ -76,6 +83,20 @@ class Record:
             self._mirror.finish(status)
             if self._results and self._mirror.error != before:
                 self._write_results()
+        progress.watch(self._progress if status == "running" else None)
+        self._running = dict(facts)
+        self._write_status(status, facts)
+
+    def _progress(self, work: str, done: int, of: int, rate: float) -> None:
+        """Keeps `status.json` up to date while work goes on."""
+        now = time.monotonic()
+        if now - self._beat >= BEAT:
+            self._beat = now
+            facts = {"work": work, "done": done, "of": of, "rate": round(rate, 3)}
+            with suppress(OSError):  # no reason to end the work
+                self._write_status("running", {**self._running, "progress": facts})
+
+    def _write_status(self, status: str, facts: Mapping[str, object]) -> None:
         content = {
             "status": status,
             "updated": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import importlib
 import sys
-from copy import deepcopy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -28,10 +27,13 @@ from unlearn_runner.methods.npo import NPO
 from unlearn_runner.methods.pdu import PDU
 from unlearn_runner.methods.rmu import RMU
 from unlearn_runner.methods.tnpo import TNPO, WTNPO
+from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.models.forward import Models
+from unlearn_runner.models.load import for_training
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.stages.unlearn import only_trained
+from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Draws, StepRows
 from unlearn_runner.training.engine import Engine
 
@@ -230,9 +232,23 @@ def test_hidden_states_are_those_of_hugging_face_but_for_the_final_norm(bench: W
     torch.testing.assert_close(model.model.norm(ours[2]), theirs[2][where], rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    "method", [RMU(Retain("rr")), RMU(Retain("rr"), layer=2), UNDIAL()], ids=repr
+)
+def test_computing_activations_again_changes_nothing(bench: Workbench, method: Method) -> None:
+    """Gradient checkpointing calls a block twice, and hooks with it."""
+    rows = bench.feed(method).step(0)
+    plain, again = bench.engine(method), bench.engine(method)
+    for_training(again.models.trained.train(), checkpointing=True)
+    expected, _ = plain.gradients(rows)
+    found, _ = again.gradients(rows)
+    a, b = flat(plain, expected["objective"]), flat(again, found["objective"])
+    assert distance(a, b) < 1e-12 * float(a.norm())
+
+
 @pytest.mark.parametrize("rectifier", [Plain(), GRU()], ids=["none", "gru"])
 def test_pdu_moves_by_the_whole_batchs_loss_and_survives_a_checkpoint(
-    bench: Workbench, rectifier: Any
+    bench: Workbench, rectifier: Any, tmp_path: Path
 ) -> None:
     """Under GRU the retain term is computed as the risk, under another name."""
     method = PDU(Retain(weight=3.0), dual_step=2.0, retain_bound=0.5, warmup=0.0)
@@ -246,7 +262,10 @@ def test_pdu_moves_by_the_whole_batchs_loss_and_survives_a_checkpoint(
         assert facts["retain_weight"] == pytest.approx(weight, rel=1e-12)
         assert engine.terms[1].weight == pytest.approx(weight, rel=1e-12)
     other = bench.engine(method, rectifier, micro_batch=4)
-    other.restore(deepcopy(engine.state(3)))
+    checkpoint.save(tmp_path, "key", 3, engine.state(3))
+    state = checkpoint.load(tmp_path, "key", engine.device)
+    assert state is not None
+    other.restore(state)
     engine.step(walk.step(3))
     other.step(walk.step(3))
     assert torch.equal(weights(engine), weights(other))

@@ -44,6 +44,11 @@ class Rectifier(ABC):
         """Whether this rectifier bounds the gradient's norm itself, in place of `train.clip`."""
         return False
 
+    @property
+    def gradients_kept(self) -> int:
+        """How many gradients it remembers from step to step, for estimates of memory."""
+        return 0
+
     @abstractmethod
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns which terms are kept apart, and any further terms to be watched."""

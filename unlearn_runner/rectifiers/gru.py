@@ -60,6 +60,11 @@ class GRU(Rectifier):
         """GRU's tau takes the place of `train.clip`."""
         return True
 
+    @property
+    def gradients_kept(self) -> int:
+        """The running mean."""
+        return 1
+
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns the objective without the retain risk, and the watched risk.
 

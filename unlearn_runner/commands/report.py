@@ -1,0 +1,110 @@
+"""A report of runs: one HTML page, tables and figures, from their folders alone.
+
+    unlearn-report outputs/sweeps/NAME      writes outputs/sweeps/NAME/report/report.html
+    unlearn-report outputs/runs/A outputs/runs/B --out FOLDER
+
+DIR is a run's folder, a sweep's, or one that holds several. The page needs no network.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from unlearn_runner.disk import refusal, size
+from unlearn_runner.errors import ConfigError, UserError, listed, nearest
+from unlearn_runner.report.compare import Axes, Comparison
+from unlearn_runner.report.find import runs
+
+USAGE_ERROR, INTERRUPTED = 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise ConfigError(message, "unlearn-report --help")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command line; returns the exit code."""
+    try:
+        _report(_parser().parse_args(arguments))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return USAGE_ERROR
+    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    return 0
+
+
+def console() -> NoReturn:
+    """The `unlearn-report` command."""
+    sys.exit(main())
+
+
+def _report(asked: argparse.Namespace) -> None:
+    compared = Comparison(runs(asked.folders))
+    usual = Axes.among(compared.metrics)
+    for key in ("utility", "forget"):
+        if getattr(asked, key) is not None:
+            _check(f"--{key}", getattr(asked, key), compared.metrics)
+    axes = Axes(asked.utility or usual.utility, asked.forget or usual.forget)
+    compared = Comparison(compared.runs, axes)
+    # Imported here: a mistake is answered without it.
+    from unlearn_runner.report.build import Asked, report, title, write
+
+    only = asked.folders[0] if len(asked.folders) == 1 else Path()
+    out = asked.out or only / "report"
+    files = report(compared, title(asked.folders), Asked(asked.answers, asked.store))
+    try:
+        write(files, out)
+    except OSError as error:
+        raise refusal(error, out) or UserError(
+            f"{out} cannot be written: {error.strerror}", "--out FOLDER"
+        ) from None
+    page = out / "report.html"
+    others = [name for name in files if name != page.name]
+    print(f"report   {page}  ({size(page.stat().st_size)}, {len(compared.runs)} runs)")
+    print(f"tables   {listed(n for n in others if not n.endswith('.svg'))}")
+    print(f"figures  {listed(n for n in others if n.endswith('.svg'))}")
+
+
+def _check(flag: str, metric: str, known: Sequence[str]) -> None:
+    """Refuses a metric that no run has."""
+    if metric not in known:
+        close = nearest(metric, known)
+        raise ConfigError(
+            f"{flag} {metric}: no run has that score; there are {listed(known, 20)}",
+            f"{flag} {close or (known or ['METRIC'])[0]}",
+        )
+
+
+def _parser() -> argparse.ArgumentParser:
+    form = argparse.RawDescriptionHelpFormatter
+    parser = _Parser(
+        prog="unlearn-report", description=__doc__, formatter_class=form, allow_abbrev=False
+    )
+    parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="runs, sweeps")
+    parser.add_argument("--out", metavar="FOLDER", type=Path, help="where the report goes")
+    parser.add_argument("--utility", metavar="METRIC", help="what is kept")
+    parser.add_argument("--forget", metavar="METRIC", help="what is forgotten")
+    parser.add_argument(
+        "--answers", metavar="N", type=_count, default=5, help="answers shown per view (5)"
+    )
+    parser.add_argument("--store", metavar="FOLDER", type=Path, help="where the evidence is")
+    return parser
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a whole number from 1 on")
+    return int(text)
+
+
+if __name__ == "__main__":
+    console()

@@ -1,0 +1,181 @@
+"""What models answered: expected, before unlearning, after it, and by the retain-only reference.
+
+The texts are in the evidence of the evaluations that `results.json` names; where the store cannot
+be reached, a report does without them and says so.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from unlearn_runner.metrics.evidence import Parquet, Texts
+from unlearn_runner.report.read import RunFolder
+
+MODELS = {
+    "before": "evaluate target",
+    "after": "evaluate unlearned",
+    "reference": "evaluate reference",
+}
+"""Stage by column."""
+LONGEST = 400
+"""Characters of a text; a model that repeats itself says no more in the rest."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question of a view, and the answer expected."""
+
+    row: int
+    question: str
+    answer: str
+
+
+@dataclass
+class Answers:
+    """The texts of all runs, each evaluation's once."""
+
+    questions: dict[str, dict[str, list[Asked]]] = field(default_factory=dict)
+    """Rows by view, by the evaluation they were first seen in."""
+    texts: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
+    """Generated texts by view, by evaluation; every second piece of a text is of the expected
+    answer."""
+    runs: dict[int, dict[str, str]] = field(default_factory=dict)
+    """By run: the evaluation of each column, and under "questions" whose rows they answer."""
+    missing: list[int] = field(default_factory=list)
+    """Runs that were evaluated, and whose evidence cannot be reached."""
+
+
+def views(config: Mapping[str, Any]) -> list[str]:
+    """Returns the view to forget, and the one that shows best what was kept."""
+    found = config.get("benchmark", {}).get("view", {})
+    if not isinstance(found, Mapping):
+        return []
+    forget = [n for n, v in found.items() if isinstance(v, Mapping) and v.get("goal") == "forget"]
+    kept = [name for name in found if name not in forget]
+    kept.sort(key=lambda name: name != "retain")
+    return forget[:1] + kept[:1]
+
+
+def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> Answers:
+    """Returns the answers of all runs whose evidence can be reached.
+
+    Args:
+        runs: Whose.
+        rows: How many of each view, spread evenly over it.
+        store: Where to look first.
+    """
+    found = Answers()
+    for run in runs:
+        wanted = views(run.config)
+        columns = {}
+        for column, name in MODELS.items():
+            ran = run.stage(name)
+            if ran is None or ran.outcome != "completed":
+                continue
+            if ran.key not in found.texts:
+                folder = run.artifact(ran, store)
+                read = {} if folder is None else _read(folder, wanted)
+                _keep(found, ran.key, read, rows)
+            if found.texts[ran.key]:
+                columns[column] = ran.key
+        if "after" in columns:
+            columns["questions"] = _same(found, columns["after"])
+            found.runs[run.number] = columns
+        elif (ran := run.stage(MODELS["after"])) and ran.outcome == "completed":
+            found.missing.append(run.number)
+    return found
+
+
+def _read(folder: Path, wanted: Sequence[str]) -> dict[str, Texts]:
+    found = {}
+    for view in wanted:
+        try:
+            found[view] = Parquet(folder, view).texts
+        except (OSError, ValueError, KeyError):  # damaged, or of another probe
+            continue
+    return found
+
+
+def _keep(found: Answers, key: str, read: Mapping[str, Texts], rows: int) -> None:
+    found.texts[key], found.questions[key] = {}, {}
+    for view, texts in read.items():
+        chosen = spread(len(texts.questions), rows)
+        asked = [Asked(i + 1, _cut(texts.questions[i]), _cut(texts.answers[i])) for i in chosen]
+        found.questions[key][view] = asked
+        found.texts[key][view] = [
+            pieces(_cut(texts.generations[i]), one.answer)
+            for i, one in zip(chosen, asked, strict=True)
+        ]
+
+
+def pieces(text: str, expected: str) -> list[str]:
+    """Splits a text into what is not and what is of the expected answer, in turns.
+
+    What is: the words of a longest common subsequence, which is what ROUGE-L counts.
+    """
+    parts = re.split(r"(\w+)", text)
+    mine, theirs = [p.lower() for p in parts[1::2]], re.findall(r"\w+", expected.lower())
+    hits = _common(mine, theirs)
+    found = [""]
+    for i, part in enumerate(parts):
+        marked = i % 2 == 1 and i // 2 in hits
+        if part and marked != (len(found) % 2 == 0):
+            found.append("")
+        found[-1] += part
+    return found
+
+
+def _common(mine: Sequence[str], theirs: Sequence[str]) -> set[int]:
+    """Returns the places in `mine` of a longest common subsequence."""
+    longest = [[0] * (len(theirs) + 1) for _ in range(len(mine) + 1)]
+    for i in reversed(range(len(mine))):
+        for j in reversed(range(len(theirs))):
+            equal = mine[i] == theirs[j]
+            skip = max(longest[i + 1][j], longest[i][j + 1])
+            longest[i][j] = longest[i + 1][j + 1] + 1 if equal else skip
+    hits, i, j = set(), 0, 0
+    while i < len(mine) and j < len(theirs):
+        if mine[i] == theirs[j]:
+            hits.add(i)
+            i, j = i + 1, j + 1
+        elif longest[i + 1][j] >= longest[i][j + 1]:
+            i += 1
+        else:
+            j += 1
+    return hits
+
+
+def _same(found: Answers, key: str) -> str:
+    """Returns the first evaluation that asked the same, so that its questions serve for all."""
+    mine = found.questions[key]
+    return next(other for other, asked in found.questions.items() if asked == mine)
+
+
+def spread(total: int, most: int) -> list[int]:
+    """Returns up to `most` of `total` places, evenly spread, the first among them."""
+    count = min(total, most)
+    return [i * total // count for i in range(count)]
+
+
+def _cut(text: str) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} …"
+
+
+def as_json(found: Answers) -> dict[str, Any]:
+    """Returns what the page needs to show another run's answers."""
+    used = {key for columns in found.runs.values() for key in columns.values()}
+    asked = {columns["questions"] for columns in found.runs.values()}
+    return {
+        "questions": {
+            key: {view: [[a.row, a.question, a.answer] for a in rows] for view, rows in by.items()}
+            for key, by in found.questions.items()
+            if key in asked
+        },
+        "texts": {key: by for key, by in found.texts.items() if key in used},
+        "runs": found.runs,
+    }

@@ -1,0 +1,203 @@
+"""The report: run folders in, one HTML page, tables and figures out."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from unlearn_runner import __version__
+from unlearn_runner.report import answers, cost, curves, heat, provenance, svg, tables, tradeoff
+from unlearn_runner.report.compare import COLLAPSED, GROUPS, Comparison, number
+from unlearn_runner.report.overview import overview, troubles, warnings
+from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.telemetry import NAMES, UNLEARN, charts, summary
+from unlearn_runner.results import shown
+
+MARKS = 6
+"""Runs whose curves stand out, each with a dash pattern and a color of its own."""
+PAGE = "page"
+WRITERS = {"csv": tables.as_csv, "md": tables.as_markdown, "tex": tables.as_latex}
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the command line asks for beyond the folders."""
+
+    rows: int = 5
+    """Answers shown per view."""
+    store: Path | None = None
+
+
+def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
+    """Returns the content of every file of the report by its name."""
+    style, script = _text("figure.css"), _text("page.js")
+    runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
+    marked = marks(compared)
+    ringed = marked if len(marked) < len(compared.runs) else []
+    panels = tradeoff.panels(compared)
+    pictures = [(panel, tradeoff.draw(compared, panel, ringed)) for panel in panels]
+    along = [m for m in (compared.axes.utility, compared.axes.forget) if m in compared.metrics]
+    drawn = charts(compared.runs, along)
+    lines = list(zip(drawn, curves.draw(drawn, compared, marked), strict=True))
+    told = answers.collect(compared.runs, asked.rows, asked.store)
+    page = (
+        _environment()
+        .get_template("page.html")
+        .render(
+            title=title,
+            style=style + _text("page.css"),
+            script=script,
+            version=__version__,
+            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+            compared=compared,
+            overview=overview(compared),
+            warnings=warnings(compared),
+            runs=runs,
+            seeds=seeds,
+            pictures=pictures,
+            series=_series(compared),
+            front=_front(compared),
+            anchors=_anchors(compared),
+            choices=_choices(compared),
+            marked=marked,
+            blocks=heat.blocks(compared),
+            lines=lines,
+            numbers=_numbers(compared),
+            troubles=troubles(compared),
+            answers=told,
+            shown_run=next((n for n in marked if n in told.runs), next(iter(told.runs), None)),
+            data=answers.as_json(told),
+            facts=provenance.facts(compared.runs),
+            settings=provenance.shared_settings(compared.runs),
+            spent=cost.spent(compared.runs),
+            any_collapsed=any(map(compared.collapsed, compared.runs)),
+            collapsed_share=f"{COLLAPSED:.0%}",
+        )
+    )
+    files = {"report.html": page}
+    for table in (runs, seeds):
+        if table is not None:
+            files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
+    figures = [figure for _, figure in (*pictures, *lines)]
+    return files | {f"{figure.name}.svg": figure.alone(style) for figure in figures}
+
+
+def marks(compared: Comparison) -> list[int]:
+    """Returns the runs that stand out: all of a few, else some along the front, then others."""
+    drawn = [run.number for run in compared.runs if run.steps(UNLEARN)]
+    if len(drawn) <= MARKS:
+        return drawn
+    front = [run.number for run in _front(compared) if run.number in drawn]
+    chosen = [front[i] for i in answers.spread(len(front), MARKS)]
+    rest = [number for number in drawn if number not in chosen]
+    return chosen + [rest[i] for i in answers.spread(len(rest), MARKS - len(chosen))]
+
+
+def _series(compared: Comparison) -> list[dict[str, Any]]:
+    found = {s.place: s.name for s in tradeoff.series(compared).values()}
+    return [{"place": p % 8, "name": found[p], "path": svg.marker(p)} for p in sorted(found)]
+
+
+def _front(compared: Comparison) -> list[RunFolder]:
+    utility = compared.axes.utility
+    front = [run for run in compared.scored if run.number in compared.front]
+    return sorted(front, key=lambda run: run.scores[utility] or 0.0, reverse=True)
+
+
+def _anchors(compared: Comparison) -> list[tuple[str, dict[str, float | None]]]:
+    """Returns the scores of what the runs are compared with, each different one once."""
+    found: list[tuple[str, dict[str, float | None]]] = []
+    for model in ("target", "reference"):
+        for run in compared.runs:
+            scores = run.scores_of(model)
+            if any(value is not None for value in scores.values()) and (model, scores) not in found:
+                found.append((model, scores))
+    return found
+
+
+def _choices(compared: Comparison) -> dict[str, list[str]]:
+    """Returns what the table can be filtered by."""
+    runs = compared.runs
+    found = {group: [run.choice(group) for run in runs] for group in GROUPS}
+    found["status"] = [run.status for run in runs]
+    return {key: list(dict.fromkeys(values)) for key, values in found.items()}
+
+
+def _numbers(compared: Comparison) -> tables.Table | None:
+    """Returns the curves in numbers."""
+    told = {run.number: summary(run) for run in compared.runs}
+    keys = list(dict.fromkeys(key for found in told.values() for key in found.last))
+    if not keys:
+        return None
+    order = list(NAMES)
+    keys.sort(key=lambda key: order.index(key) if key in order else len(order))
+    columns = [tables.Column(name, name, "number") for name in ("run", "steps")]
+    loss = [key for key in keys if key.startswith("loss/")]
+    rest = [key for key in keys if key not in loss]
+    columns += [tables.Column(k, f"{k[5:]} loss, first → last") for k in loss]
+    columns += [tables.Column(k, f"mean {k.replace('_', ' ')}", "number") for k in rest]
+    rows = []
+    for n, found in told.items():
+        steps = f"{found.steps}" + (" (diverged)" if found.diverged_at else "")
+        row = [tables.Cell(float(n), str(n)), tables.Cell(float(found.steps), steps)]
+        for key in loss:
+            ends = (found.first.get(key), found.last.get(key))
+            row.append(tables.text(" → ".join(map(shown, ends)) if ends[0] is not None else "–"))
+        row += [tables.score(found.mean.get(key)) for key in rest]
+        rows.append(row)
+    return tables.Table("Curves in numbers", columns, rows)
+
+
+@cache
+def _text(name: str) -> str:
+    return (resources.files("unlearn_runner.report") / PAGE / name).read_text(encoding="utf-8")
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+    from markupsafe import Markup
+
+    found = Environment(
+        loader=FunctionLoader(_text),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=StrictUndefined,
+    )
+    # "<" is all that could end a script element early.
+    found.filters["embedded"] = lambda data: Markup(
+        json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+    )
+    found.filters["raw"] = Markup
+    found.filters["folding"] = _folding
+    found.filters["numbers"] = provenance.listed
+    found.filters["shown"] = shown
+    found.filters["setting"] = number
+    return found
+
+
+def _folding(name: str) -> Any:
+    """Lets a long name break behind its points and underscores."""
+    from markupsafe import Markup, escape
+
+    return Markup(re.sub(r"([._])(?=\w\w)", r"\1<wbr>", str(escape(name))))
+
+
+def write(files: Mapping[str, str], folder: Path) -> None:
+    """Writes the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in files.items():
+        (folder / name).write_text(content, encoding="utf-8")
+
+
+def title(folders: Sequence[Path]) -> str:
+    """Returns what a report of these folders is called."""
+    return ", ".join(folder.resolve().name for folder in folders)

@@ -1,0 +1,238 @@
+"""Runs side by side: what tells them apart, which belong together, which dominate which."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from unlearn_runner.report.read import RunFolder
+from unlearn_runner.results import LOWER
+
+UTILITY, FORGET = "model_utility", "forget.probability"
+COLLAPSED = 0.05
+"""Share of the target's utility below which an unlearned model counts as collapsed."""
+SEEDS = ("seed", "target.seed")
+GROUPS = ("method", "rectifier")
+Value = Any
+
+
+def lower(metric: str) -> bool:
+    """Returns whether less of a metric is better."""
+    return metric in LOWER
+
+
+@dataclass(frozen=True)
+class Axes:
+    """Which metric stands for what is kept, and which for what is forgotten."""
+
+    utility: str = UTILITY
+    forget: str = FORGET
+
+    @staticmethod
+    def among(metrics: Sequence[str]) -> Axes:
+        """Returns the usual two, or where a benchmark lacks one, its first that could serve."""
+        forget = [m for m in metrics if m.startswith("forget")]
+        rest = [m for m in metrics if m not in forget]
+        return Axes(
+            UTILITY if UTILITY in metrics else next(iter(rest), UTILITY),
+            FORGET if FORGET in metrics else next(iter(forget), FORGET),
+        )
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Runs, and what is seen only when they are looked at together."""
+
+    runs: Sequence[RunFolder]
+    axes: Axes = Axes()
+
+    @cached_property
+    def metrics(self) -> list[str]:
+        """Names of all scores: of the whole first, then view by view."""
+        names = list(dict.fromkeys(name for run in self.runs for name in run.scores))
+        views = list(dict.fromkeys(n.partition(".")[0] for n in names if "." in n))
+        whole = [n for n in names if "." not in n]
+        return whole + [n for view in views for n in names if n.startswith(f"{view}.")]
+
+    @cached_property
+    def main_metrics(self) -> list[str]:
+        """The scores that fit beside each other: the whole, and what was forgotten and retained.
+
+        A test's statistic says the same as its p-value, and is left to the wide table.
+        """
+        views = (self.axes.forget.partition(".")[0], "forget", "retain")
+        chosen = (self.axes.utility, self.axes.forget)
+
+        def fits(name: str) -> bool:
+            view, dot, _ = name.partition(".")
+            return view in views if dot else not name.endswith("_ks")
+
+        return [name for name in self.metrics if name in chosen or fits(name)]
+
+    @cached_property
+    def scored(self) -> list[RunFolder]:
+        """The runs that have both scores of the trade-off."""
+        return [run for run in self.runs if self.point(run) is not None]
+
+    def point(self, run: RunFolder) -> tuple[float, float] | None:
+        """Returns a run's forgetting and utility."""
+        forget, utility = (run.scores.get(m) for m in (self.axes.forget, self.axes.utility))
+        return None if forget is None or utility is None else (forget, utility)
+
+    @cached_property
+    def front(self) -> set[int]:
+        """Numbers of the runs that no other run beats in both scores of the trade-off."""
+        return self.front_of(self.axes.forget)
+
+    def front_of(self, forget: str) -> set[int]:
+        """Returns the front of utility against any other score."""
+        utility = self.axes.utility
+        both = {
+            run.number: (-x if lower(forget) else x, y)
+            for run in self.runs
+            if (x := run.scores.get(forget)) is not None
+            and (y := run.scores.get(utility)) is not None
+        }
+        best = pareto(list(both.values()))
+        return {number for number, kept in zip(both, best, strict=True) if kept}
+
+    def collapsed(self, run: RunFolder) -> bool:
+        """Returns whether a run's utility is below 5 % of its target's."""
+        mine = run.scores.get(self.axes.utility)
+        target = run.scores_of("target").get(self.axes.utility)
+        return mine is not None and target is not None and mine < COLLAPSED * target
+
+    def label(self, run: RunFolder) -> str:
+        """Returns what a run's status does not say of it, in a word or two."""
+        said = {
+            "process is gone": run.gone,
+            "front": run.number in self.front,
+            "collapsed": self.collapsed(run),
+        }
+        return ", ".join(word for word, true in said.items() if true)
+
+    @cached_property
+    def differing(self) -> list[str]:
+        """Dotted keys in which the runs differ, less those that follow from a group's choice."""
+        found = [run.settings for run in self.runs if run.settings]
+        keys = list(dict.fromkeys(key for settings in found for key in settings))
+        return [
+            key
+            for key in keys
+            if len({_plain(settings.get(key)) for settings in found}) > 1 and not self._follows(key)
+        ]
+
+    def _follows(self, key: str) -> bool:
+        """Whether all runs of one method, say, agree in a setting of the method's."""
+        group = key.partition(".")[0]
+        if key.endswith("._target_"):
+            return True
+        if group not in (*GROUPS, "benchmark"):
+            return False
+        by_choice: dict[str, set[str]] = {}
+        for run in self.runs:
+            if run.settings:
+                values = by_choice.setdefault(run.choice(group), set())
+                values.add(_plain(run.settings.get(key)))
+        return all(len(values) == 1 for values in by_choice.values())
+
+    def values(self, key: str) -> list[float]:
+        """Returns the numbers that the runs have in a setting, rising."""
+        found = {run.settings.get(key) for run in self.runs if not _nested(run.settings.get(key))}
+        return sorted(v for v in found if isinstance(v, int | float) and not isinstance(v, bool))
+
+    @cached_property
+    def short(self) -> dict[str, str]:
+        """The differing keys' names: their last part where that is one key's alone."""
+        last = [key.rpartition(".")[2] for key in self.differing]
+        return {
+            key: name if last.count(name) == 1 else key
+            for key, name in zip(self.differing, last, strict=True)
+        }
+
+    def title(self, run: RunFolder) -> str:
+        """Returns what sets a run apart, in a line; its folder's name where nothing is known."""
+        if not run.settings:
+            return run.name
+        told = [
+            f"{self.short[key]} {number(value)}"
+            for key in self.differing
+            if (value := run.settings.get(key)) is not None
+        ]
+        return ", ".join(told if told and self.alike else [choices(run), *told])
+
+    @cached_property
+    def alike(self) -> bool:
+        """Whether all runs have one method and one rectifier."""
+        return len({choices(run) for run in self.runs}) == 1
+
+    def groups(self, apart_from: Iterable[str] = SEEDS) -> list[list[RunFolder]]:
+        """Returns the runs that agree in all settings but some, in the order of their first."""
+        left_out = set(apart_from)
+        found: dict[str, list[RunFolder]] = {}
+        for run in self.runs:
+            same = {k: v for k, v in run.settings.items() if k not in left_out}
+            key = _plain(same) if same else f"run {run.number}"
+            found.setdefault(key, []).append(run)
+        return list(found.values())
+
+    @cached_property
+    def seeds(self) -> list[list[RunFolder]]:
+        """The groups of runs that differ in their seeds alone; empty when no group has two."""
+        found = self.groups()
+        return found if any(len(group) > 1 for group in found) else []
+
+
+def choices(run: RunFolder) -> str:
+    """Returns a run's method and rectifier."""
+    return " + ".join(run.choice(group) for group in GROUPS)
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Returns for each point whether no other is at least as high in both and higher in one."""
+    order = sorted(range(len(points)), key=lambda i: points[i], reverse=True)
+    kept = [False] * len(points)
+    best, same = -math.inf, None
+    for i in order:
+        x, y = points[i]
+        if y > best or (x, y) == same:
+            kept[i] = True
+            best, same = max(best, y), (x, y)
+    return kept
+
+
+def interval(values: Sequence[float]) -> tuple[float, float | None]:
+    """Returns mean and half the width of its 95 % interval (Student's t); none for one value."""
+    mean = math.fsum(values) / len(values)
+    if len(values) < 2:
+        return mean, None
+    # Not scipy.stats, which takes half a second to load.
+    from scipy.special import stdtrit
+
+    freedom = len(values) - 1
+    variance = math.fsum((v - mean) ** 2 for v in values) / freedom
+    return mean, float(stdtrit(freedom, 0.975)) * math.sqrt(variance / len(values))
+
+
+def number(value: Value) -> str:
+    """Returns a setting as people write it: 0.1, 1e-5, 1e6."""
+    if isinstance(value, bool) or value is None:
+        return {True: "true", False: "false", None: "null"}[value]
+    if isinstance(value, float):
+        return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:g}")
+    if isinstance(value, Mapping | list):
+        return json.dumps(value)
+    return str(value)
+
+
+def _nested(value: Value) -> bool:
+    return isinstance(value, Mapping | list)
+
+
+def _plain(value: Value) -> str:
+    return json.dumps(value, sort_keys=True, default=str)

@@ -1,0 +1,70 @@
+"""What runs cost: the seconds of every stage, each artifact counted once."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unlearn_runner.report.read import Ran, RunFolder
+from unlearn_runner.store import MANIFEST
+
+OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
+"""The stages that are a run's own; the rest is shared by all runs of one target."""
+
+
+@dataclass(frozen=True)
+class Spent:
+    """One kind of stage."""
+
+    what: str
+    count: int
+    """Different artifacts."""
+    seconds: float
+    unknown: int
+    """How many of them were computed at an unknown price: cached, and their manifest is gone."""
+
+
+def seconds(run: RunFolder, ran: Ran) -> float | None:
+    """Returns what computing a stage's artifact took; none where nobody can say any more.
+
+    A cached stage's own line only has the time it took to look; the artifact's manifest knows.
+    """
+    if ran.outcome is None or not ran.needed:
+        return 0.0
+    if not ran.cached:
+        return ran.seconds
+    folder = run.artifact(ran)
+    if folder is None:
+        return None
+    try:
+        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+
+
+def own_seconds(run: RunFolder) -> float | None:
+    """Returns what unlearning and scoring one run took, without what it shares with others."""
+    own = [seconds(run, ran) for ran in run.stages if ran.name in OWN]
+    known = [value for value in own if value is not None]
+    return sum(known) if known and len(known) == len(own) else None
+
+
+def spent(runs: Sequence[RunFolder]) -> list[Spent]:
+    """Returns the cost of all runs together, stage by stage in the order in which they ran."""
+    prices: dict[str, dict[str, float | None]] = {}
+    for run in runs:
+        for ran in run.stages:
+            known = prices.setdefault(ran.name, {})
+            if ran.outcome is not None and ran.needed and known.get(ran.key) is None:
+                known[ran.key] = seconds(run, ran)
+    return [
+        Spent(
+            name,
+            len(by_key),
+            sum(value for value in by_key.values() if value is not None),
+            sum(value is None for value in by_key.values()),
+        )
+        for name, by_key in prices.items()
+        if by_key
+    ]

@@ -1,0 +1,115 @@
+"""Curves over steps: one small picture per recorded quantity, all runs in each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from unlearn_runner.report import svg
+from unlearn_runner.report.compare import Comparison
+from unlearn_runner.report.telemetry import Chart, Curve
+from unlearn_runner.results import shown
+
+WIDTH, HEIGHT = 400, 250
+LEFT, RIGHT, TOP, BOTTOM = 50, 376, 30, 204
+FEWEST, MOST = 30, 160
+"""Points per line; a line keeps the extremes of what is left out."""
+BUDGET = 60_000
+"""Points of all lines of all pictures together: a page must stay light."""
+
+
+class Small(svg.Frame):
+    """A frame for little room."""
+
+    most_ticks = 5
+
+
+def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -> list[svg.Figure]:
+    """Returns a picture per chart, the marked runs' lines on top."""
+    lines = sum(len(chart.curves) for chart in charts)
+    most = max(FEWEST, min(MOST, BUDGET // max(lines, 1)))
+    return [_draw(chart, compared, marked, most) for chart in charts]
+
+
+def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) -> svg.Figure:
+    values = [v for curve in chart.curves.values() for _, v in curve]
+    steps = [s for curve in chart.curves.values() for s, _ in curve]
+    share = chart.key in ("rectified", "surviving_norm")
+    y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
+    x = svg.Scale(min(steps), max(steps), LEFT + 4, RIGHT, whole=True)
+    frame = Small(x, y, "optimizer step", "log scale" if y.log else "")
+    titles = {run.number: compared.title(run) for run in compared.runs}
+    parts = frame.draw()
+    order = sorted(chart.curves, key=lambda n: (n in marked, n))
+    ends = {n: frame.y(chart.curves[n][-1][1]) for n in order if n in marked}
+    names = apart(ends)
+    for number in order:
+        slot = f" marked m{marked.index(number)}" if number in marked else ""
+        points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], most)]
+        at = names.get(number, points[-1][1])
+        end = svg.words("no", points[-1][0] + 4, at + 4, str(number))
+        name = escape(f"run {number}: {titles[number]}")
+        parts.append(
+            f'<g class="ln{slot}" data-run="{number}"><title>{name}</title>'
+            f'<path d="{svg.path(points)}"/>{end}</g>'
+        )
+    described = _described(chart, marked)
+    keys = [
+        svg.Key(f"ln marked m{slot}", "M-12 0H20", f"run {n}: {titles[n]}")
+        for slot, n in enumerate(marked)
+        if n in chart.curves
+    ]
+    name = f"curve-{chart.key.replace('/', '-')}"
+    return svg.Figure(name, chart.title, described, WIDTH, HEIGHT, parts, keys)
+
+
+def apart(places: Mapping[int, float], least: float = 11.0) -> dict[int, float]:
+    """Returns where names go so that none covers another: in the same order, around their middle.
+
+    Args:
+        places: Pixel each would like, by number.
+        least: Pixels between two.
+    """
+    order = sorted(places, key=lambda n: places[n])
+    groups: list[list[int]] = []
+    for n in order:
+        groups.append([n])
+        while len(groups) > 1 and _first(places, groups[-1], least) < (
+            _first(places, groups[-2], least) + len(groups[-2]) * least
+        ):
+            groups[-2:] = [groups[-2] + groups[-1]]
+    found = {}
+    for group in groups:
+        first = _first(places, group, least)
+        first = max(TOP, min(first, BOTTOM - (len(group) - 1) * least))
+        found |= {n: first + i * least for i, n in enumerate(group)}
+    return found
+
+
+def _first(places: Mapping[int, float], group: Sequence[int], least: float) -> float:
+    middle = sum(places[n] for n in group) / len(group)
+    return middle - (len(group) - 1) * least / 2
+
+
+def thinned(curve: Curve, most: int) -> Curve:
+    """Returns at most about `most` points: of each stretch its lowest and its highest."""
+    if len(curve) <= most:
+        return curve
+    stretches = most // 2
+    kept = {0, len(curve) - 1}
+    for i in range(stretches):
+        part = range(i * len(curve) // stretches, (i + 1) * len(curve) // stretches)
+        kept |= {min(part, key=lambda j: curve[j][1]), max(part, key=lambda j: curve[j][1])}
+    return [curve[i] for i in sorted(kept)]
+
+
+def _described(chart: Chart, marked: Sequence[int]) -> str:
+    ends = [curve[-1][1] for curve in chart.curves.values()]
+    said = [
+        f"{len(ends)} runs; at their last step between {shown(min(ends))} and {shown(max(ends))}."
+    ]
+    for number in marked:
+        if number in chart.curves:
+            first, last = chart.curves[number][0][1], chart.curves[number][-1][1]
+            said.append(f"Run {number}: from {shown(first)} to {shown(last)}.")
+    return " ".join(said)

@@ -1,0 +1,156 @@
+"""Two swept settings against each other: tables whose cells are shaded by their score."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from unlearn_runner.report.compare import SEEDS, Comparison, choices, lower, number
+from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.tradeoff import SMALLEST
+from unlearn_runner.results import shown
+
+FIRST = ("rectifier.gamma", "rectifier.tau")
+"""GRU's two settings: what papers show, where they were swept."""
+METRICS = ("model_utility", "forget.probability", "forget_quality")
+MOST = 12
+"""Blocks shown; a map per seed or method adds up."""
+
+
+@dataclass(frozen=True)
+class HeatCell:
+    """One pair of settings."""
+
+    text: str
+    note: str = ""
+    """What is to be read besides the number: diverged, collapsed, of how many seeds."""
+    shade: float | None = None
+    """From 0, worst, to 1, best; none without a number."""
+    kind: str = ""
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """One metric over two settings, everything else equal."""
+
+    metric: str
+    better: str
+    down: str
+    across: str
+    heads: Sequence[str]
+    rows: Sequence[tuple[str, Sequence[HeatCell]]]
+
+
+@dataclass(frozen=True)
+class Block:
+    """The maps of runs that agree in everything but the two settings and the seed."""
+
+    title: str
+    maps: Sequence[HeatMap]
+    runs: int
+
+
+def axes(compared: Comparison) -> tuple[str, str] | None:
+    """Returns the two settings to show, or none: those swept together with the most values."""
+    swept = {key: _values(compared.runs, key) for key in compared.differing if key not in SEEDS}
+    numeric = {key: values for key, values in swept.items() if len(values) > 1}
+    if all(key in numeric for key in FIRST):
+        return FIRST
+    pairs = [
+        (len(numeric[a]) * len(numeric[b]), (a, b))
+        for a, b in combinations(numeric, 2)
+        if any(_crossed(group, a, b) for group in compared.groups((a, b, *SEEDS)))
+    ]
+    return max(pairs)[1] if pairs else None
+
+
+def _values(runs: Iterable[RunFolder], key: str) -> list[float]:
+    return Comparison(list(runs)).values(key)
+
+
+def _crossed(runs: Sequence[RunFolder], one: str, other: str) -> bool:
+    return len(_values(runs, one)) > 1 and len(_values(runs, other)) > 1
+
+
+def blocks(compared: Comparison) -> list[Block]:
+    """Returns the heat maps, a block for each method, rectifier and other setting."""
+    pair = axes(compared)
+    if pair is None:
+        return []
+    groups = [g for g in compared.groups((*pair, *SEEDS)) if _crossed(g, *pair)]
+    return [_block(compared, group, *pair) for group in groups[:MOST]]
+
+
+def _block(compared: Comparison, group: Sequence[RunFolder], down: str, across: str) -> Block:
+    wanted = (compared.axes.utility, compared.axes.forget, *METRICS)
+    metrics = [m for m in dict.fromkeys(wanted) if any(m in run.scores for run in group)]
+    maps = [_map(compared, group, metric, down, across) for metric in metrics]
+    return Block(_title(compared, group[0], (down, across)), maps, len(group))
+
+
+def _title(compared: Comparison, run: RunFolder, pair: tuple[str, str]) -> str:
+    parts = [choices(run)]
+    for key in compared.differing:
+        if key not in (*pair, *SEEDS) and (value := run.settings.get(key)) is not None:
+            parts.append(f"{compared.short[key]} {number(value)}")
+    return ", ".join(parts)
+
+
+def _map(
+    compared: Comparison, group: Sequence[RunFolder], metric: str, down: str, across: str
+) -> HeatMap:
+    ys, xs = _values(group, down), _values(group, across)
+    at: dict[tuple[object, object], list[RunFolder]] = {}
+    for run in group:
+        at.setdefault((run.settings.get(down), run.settings.get(across)), []).append(run)
+    means = {place: mean for place, runs in at.items() if (mean := _mean(runs, metric)) is not None}
+    span = [_placed(metric, value) for value in means.values()] or [0.0]
+    rows = []
+    for y in ys:
+        cells = []
+        for x in xs:
+            runs, mean = at.get((y, x), []), means.get((y, x))
+            shade = None if mean is None else _shade(metric, mean, min(span), max(span))
+            cells.append(_cell(compared, runs, mean, shade))
+        rows.append((number(y), cells))
+    better = "lower" if lower(metric) else "higher"
+    short = compared.short
+    return HeatMap(metric, better, short[down], short[across], [number(x) for x in xs], rows)
+
+
+def _mean(runs: Sequence[RunFolder], metric: str) -> float | None:
+    values = [v for run in runs if (v := run.scores.get(metric)) is not None]
+    return math.fsum(values) / len(values) if values else None
+
+
+def _placed(metric: str, value: float) -> float:
+    """Returns a score on the scale of the shades: p-values by their exponent."""
+    return math.log10(max(value, SMALLEST)) if metric == "forget_quality" else value
+
+
+def _shade(metric: str, value: float, low: float, high: float) -> float:
+    """Returns where between the map's worst (0) and best (1) a score lies."""
+    share = (_placed(metric, value) - low) / (high - low) if high > low else 0.5
+    return 1 - share if lower(metric) else share
+
+
+def _cell(
+    compared: Comparison, runs: Sequence[RunFolder], mean: float | None, shade: float | None
+) -> HeatCell:
+    statuses = [run.status for run in runs]
+    ended = statuses.count("completed")
+    if mean is None:
+        # All of one place, by the way the last of them ended: diverged before failed or running.
+        kind = "diverged" if "diverged" in statuses else statuses[0] if statuses else "no run"
+        return HeatCell("", kind, None, "diverged" if kind == "diverged" else "nothing")
+    notes = []
+    if any(compared.collapsed(run) for run in runs):
+        notes.append("collapsed")
+    if (gone := statuses.count("diverged")) > 0:
+        notes.append(f"{gone} of {len(runs)} diverged")
+    elif len(runs) > 1:
+        notes.append(f"{ended} seeds")
+    kind = "collapsed" if "collapsed" in notes else ""
+    return HeatCell(shown(mean), ", ".join(notes), shade, kind)

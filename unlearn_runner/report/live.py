@@ -1,0 +1,144 @@
+"""How the runs of a sweep stand, from their files alone: what `unlearn-status` shows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from unlearn_runner.report.compare import Comparison
+from unlearn_runner.report.find import runs
+from unlearn_runner.report.read import RunFolder
+
+ORDER = ("running", "waiting", "failed", "interrupted", "diverged", "unknown", "completed")
+"""What needs eyes first."""
+WORDS = {"completed": "done", "unknown": "no status.json"}
+STYLES = {
+    "running": "bold",
+    "failed": "bold red",
+    "interrupted": "yellow",
+    "diverged": "magenta",
+    "completed": "green",
+    "waiting": "dim",
+    "unknown": "yellow",
+}
+SILENT = timedelta(minutes=10)
+"""After which a running job that wrote nothing is worth a look: evaluation ticks every batch."""
+
+
+@dataclass(frozen=True)
+class Line:
+    """One run's row."""
+
+    status: str
+    run: RunFolder
+    doing: str = ""
+    step: str = ""
+    rate: str = ""
+    left: str = ""
+    note: str = ""
+
+
+def line(run: RunFolder, now: datetime) -> Line:
+    """Returns what a run's files say of it now."""
+    facts, status = run.facts, run.status
+    if status == "running":
+        return _running(run, now)
+    if status == "waiting":
+        told = [str(facts[key]) for key in ("waits_for", "stage", "owner") if key in facts]
+        return Line(status, run, note=", ".join(told))
+    if status == "failed":
+        return Line(status, run, note=_one(str(facts.get("error", "no cause recorded"))))
+    if status == "interrupted":
+        pid = facts.get("pid")
+        return Line(status, run, note=f"process {pid} is gone" if run.gone else "can be continued")
+    if status == "diverged":
+        at = next((ln["step"] for ln in run.lines if ln.get("diverged")), None)
+        return Line(status, run, note=f"at step {at}" if at else "")
+    return Line(status, run)
+
+
+def _running(run: RunFolder, now: datetime) -> Line:
+    facts = run.facts
+    doing = str(facts.get("stage", ""))
+    if "number" in facts and "of" in facts:
+        doing += f" ({facts['number']}/{facts['of']})"
+    note = ""
+    updated = _time(facts.get("updated"))
+    if updated is not None and now - updated > SILENT:
+        note = f"silent for {duration((now - updated).total_seconds())}"
+    found = facts.get("progress")
+    if not isinstance(found, dict):
+        return Line("running", run, doing, note=note)
+    done, of, rate = (float(found.get(key) or 0) for key in ("done", "of", "rate"))
+    left = duration((of - done) / rate) if rate > 0 else "?"
+    work = str(found.get("work", ""))
+    # A stage's parts tick by themselves; its own ticks are its steps.
+    note = ", ".join(part for part in (work * (work != facts.get("stage")), note) if part)
+    return Line("running", run, doing, f"{done:.0f}/{of:.0f}", f"{rate:.1f}/s", left, note)
+
+
+def _time(text: Any) -> datetime | None:
+    try:
+        return datetime.fromisoformat(str(text))
+    except ValueError:
+        return None
+
+
+def _one(text: str, most: int = 160) -> str:
+    text = " ".join(text.split())
+    return text if len(text) <= most else f"{text[:most]}..."
+
+
+def duration(seconds: float) -> str:
+    """Returns a length of time in its two largest units."""
+    total = max(0, round(seconds))
+    if total < 60:
+        return f"{total}s"
+    if total < 3600:
+        return f"{total // 60}m {total % 60:02}s"
+    if total < 86400:
+        return f"{total // 3600}h {total % 3600 // 60:02}m"
+    return f"{total // 86400}d {total % 86400 // 3600:02}h"
+
+
+def show(folders: Sequence[Path], most: int | None = None) -> tuple[RenderableType, bool]:
+    """Returns what to show of the folders' runs, and whether any of them still goes on.
+
+    Args:
+        folders: Runs, sweeps, or what holds them.
+        most: Rows there is room for; none: all.
+    """
+    compared = Comparison(runs(folders))
+    now = datetime.now(UTC)
+    lines = [line(run, now) for run in compared.runs]
+    lines.sort(key=lambda ln: ORDER.index(ln.status))
+    left_out = 0 if most is None else max(0, len(lines) - most)
+    table = Table(title=_summary(lines), title_justify="left", title_style="bold")
+    table.add_column("status", no_wrap=True)
+    table.add_column("run", overflow="fold")
+    table.add_column("stage", overflow="fold")
+    for name in ("step", "rate", "left"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("note", overflow="fold")
+    for ln in lines[: len(lines) - left_out]:
+        word = Text(WORDS.get(ln.status, ln.status), STYLES[ln.status])
+        cells = (compared.title(ln.run), ln.doing, ln.step, ln.rate, ln.left, ln.note)
+        table.add_row(word, *map(Text, cells))
+    parts: list[RenderableType] = [table]
+    if left_out:
+        parts.append(Text(f"and {left_out} more; --once shows all", "dim"))
+    return Group(*parts), any(ln.status in ("running", "waiting") for ln in lines)
+
+
+def _summary(lines: Sequence[Line]) -> str:
+    statuses = [ln.status for ln in lines]
+    counts = ((status, statuses.count(status)) for status in ORDER)
+    told = [f"{count} {WORDS.get(status, status)}" for status, count in counts if count]
+    return f"{len(lines)} runs: {', '.join(told)}"

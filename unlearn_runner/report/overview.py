@@ -1,0 +1,83 @@
+"""What to know before the numbers: how the runs ended, and what makes a comparison doubtful."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from unlearn_runner.report.compare import COLLAPSED, SEEDS, Comparison, choices, number
+from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.telemetry import summary
+from unlearn_runner.results import shown
+
+
+def overview(compared: Comparison) -> list[str]:
+    """Returns in a few sentences what was run and how it ended."""
+    runs = compared.runs
+    statuses = [run.status for run in runs]
+    ended = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+    of = f" of {choices(runs[0])}" if compared.alike else ""
+    said = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{of}: {ended}."]
+    if swept := _swept(compared):
+        said.append(f"They differ in {swept}.")
+    if count := sum(map(compared.collapsed, runs)):
+        limit = f"below {COLLAPSED:.0%} of the target's"
+        said.append(f"{count} collapsed: {compared.axes.utility} {limit}.")
+    return said
+
+
+def _swept(compared: Comparison) -> str:
+    parts = []
+    for group in ("benchmark", "method", "rectifier"):
+        values = dict.fromkeys(run.choice(group) for run in compared.runs)
+        if len(values) > 1:
+            parts.append(f"{group} ({', '.join(values)})")
+    for key in compared.differing:
+        found = (run.settings.get(key) for run in compared.runs)
+        values = dict.fromkeys(number(value) for value in found if value is not None)
+        few = ", ".join(values) if len(values) <= 8 else f"{len(values)} values"
+        parts.append(f"{compared.short[key]} ({few})")
+    return "; ".join(parts)
+
+
+def warnings(compared: Comparison) -> list[str]:
+    """Returns what makes a comparison of these runs doubtful."""
+    found = []
+    targets = {ran.key for run in compared.runs if (ran := run.stage("evaluate target"))}
+    if len(targets) > 1 and not any(key in compared.differing for key in SEEDS[1:]):
+        found.append(
+            f"These runs do not share one target: {len(targets)} different ones were evaluated, so "
+            "scores are not of the same start."
+        )
+    versions = {run.provenance.get("benchmark_version") for run in compared.runs if run.provenance}
+    if len(versions) > 1:
+        found.append(
+            f"Benchmark versions differ: {', '.join(map(str, sorted(map(str, versions))))}."
+        )
+    return found
+
+
+def troubles(compared: Comparison) -> list[dict[str, Any]]:
+    """Returns the runs without scores, each with what its files say about why."""
+    found = []
+    for run in compared.runs:
+        if run.status == "completed" and run.scores:
+            continue
+        found.append({"run": run, "why": _why(run)})
+    return found
+
+
+def _why(run: RunFolder) -> str:
+    told = summary(run)
+    if run.status == "diverged":
+        last = [f"{key} {shown(told.last[key])}" for key in told.last if key.startswith("loss/")]
+        at = f"at step {told.diverged_at}" if told.diverged_at else "at its end"
+        said = f"a loss, gradient or weight was not finite {at}"
+        return said + (f"; the last finite step: {', '.join(last)}" if last else "")
+    if run.gone:
+        return f"its process {run.facts.get('pid')} is gone; the same command continues it"
+    if run.status == "interrupted":
+        return f"to continue: {run.facts.get('resume', 'the same command')}"
+    if run.status == "failed":
+        return str(run.facts.get("error", "no cause recorded"))
+    where = run.facts.get("stage", "")
+    return f"in {where}" if where else "no results.json"

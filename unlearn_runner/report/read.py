@@ -1,0 +1,242 @@
+"""Run folders, read: what a report and a status table know of a run.
+
+Everything comes from the folder's own files, at any moment of the run's life: a file that is not
+there yet is nothing wrong, one that cannot be parsed is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from unlearn_runner.errors import DataError
+from unlearn_runner.naming import identity
+from unlearn_runner.records import ENDED, METRICS, RESULTS, STATUS
+
+CONFIG = "config.yaml"
+OTHERS = ("target.", "reference.")
+"""Prefixes of scores that are not the unlearned model's."""
+DERIVED = re.compile(r"([^-,]+)-([^-,]+)-([^-,]+)(?:,|$)")
+"""How the runner names a folder: benchmark, method, rectifier, then what was overridden."""
+
+Status = Literal["waiting", "running", "completed", "diverged", "interrupted", "failed", "unknown"]
+Line = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One stage of a run, as `results.json` tells it."""
+
+    name: str
+    kind: str
+    key: str
+    cached: bool
+    seconds: float
+    outcome: str | None
+    needed: bool = True
+    """False when nothing had to be computed that reads it."""
+
+    @property
+    def artifact(self) -> str:
+        """Kind and key, which is also its folder below the store."""
+        return f"{self.kind}/{self.key}"
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run."""
+
+    number: int
+    """From 1 on, in the order found; what the run is called throughout a report."""
+    path: Path
+    facts: Mapping[str, Any] = field(repr=False)
+    """Of `status.json`."""
+    results: Mapping[str, Any] = field(repr=False)
+    config: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+    @property
+    def status(self) -> Status:
+        """As recorded; a run whose process is gone counts as interrupted."""
+        if self.gone:
+            return "interrupted"
+        recorded = self.facts.get("status", self.results.get("status", "unknown"))
+        known = (*ENDED, "waiting", "running")
+        return cast(Status, recorded if recorded in known else "unknown")
+
+    @cached_property
+    def gone(self) -> bool:
+        """Whether it says it is running, on this machine, and its process no longer exists."""
+        if self.facts.get("status") not in ("running", "waiting"):
+            return False
+        pid = self.facts.get("pid")
+        if self.facts.get("host") != socket.gethostname() or not isinstance(pid, int):
+            return False
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass  # somebody else's, and alive
+        return False
+
+    @property
+    def scores(self) -> dict[str, float | None]:
+        """The unlearned model's scores; a diverged run has names without numbers."""
+        found = self.results.get("scores", {})
+        return {k: v for k, v in found.items() if not k.startswith(OTHERS)}
+
+    def scores_of(self, model: Literal["target", "reference"]) -> dict[str, float | None]:
+        """Returns the scores of what the unlearned model is compared with."""
+        found = self.results.get("scores", {})
+        prefix = f"{model}."
+        return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+
+    @cached_property
+    def stages(self) -> list[Ran]:
+        """The stages, in the order in which they were brought about."""
+        names = ("name", "kind", "key", "cached", "seconds", "outcome")
+        return [
+            Ran(*(stage[n] for n in names), needed=stage.get("needed", True))
+            for stage in self.results.get("stages", ())
+        ]
+
+    def stage(self, name: str) -> Ran | None:
+        """Returns the stage that the run calls so."""
+        return next((stage for stage in self.stages if stage.name == name), None)
+
+    @property
+    def provenance(self) -> Mapping[str, Any]:
+        """Command, seeds, versions, commit."""
+        return self.results.get("provenance", {})
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting that can matter to a number, by dotted key."""
+        return identity(self.config)
+
+    def choice(self, group: str) -> str:
+        """Returns which option of a group the run has: method, rectifier or benchmark.
+
+        As recorded; else as the runner named the folder; else the class.
+        """
+        recorded = self.provenance.get("choices", {}).get(group)
+        if recorded:
+            return str(recorded)
+        named = self.config.get("name") is None or self.path.parent.parent.name == "sweeps"
+        if named and (match := DERIVED.match(self.name)):
+            return match[1 + ("benchmark", "method", "rectifier").index(group)]
+        settings = self.config.get(group)
+        target = settings.get("_target_", "?") if isinstance(settings, Mapping) else "?"
+        return str(target).rpartition(".")[2]
+
+    @cached_property
+    def lines(self) -> list[Line]:
+        """The telemetry of all stages; of a step that was repeated after a kill, its last line."""
+        path = self.path / METRICS
+        if not path.is_file():
+            return []
+        by_step: dict[tuple[object, object], Line] = {}
+        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                line = json.loads(text)
+                by_step[line["stage"], line["step"]] = line
+            except (ValueError, LookupError, TypeError):
+                continue  # the line a kill cut off
+        return list(by_step.values())
+
+    def steps(self, stage: str) -> list[Line]:
+        """Returns the telemetry of one stage, in order of its steps."""
+        found = [line for line in self.lines if line["stage"] == stage]
+        return sorted(found, key=lambda line: line["step"])
+
+    @property
+    def stores(self) -> list[Path]:
+        """Where the run's artifacts may lie, the likeliest first."""
+        above = list(self.path.resolve().parents)
+        beside = [p.parent for p in above[:3] if p.name in ("runs", "sweeps")]
+        named = [self.config.get("store"), self.config.get("output_dir")]
+        found = [Path(named[0]).expanduser()] if named[0] else []
+        found += [place / "store" for place in beside]
+        return found + ([Path(named[1]).expanduser() / "store"] if named[1] else [])
+
+    def artifact(self, ran: Ran, store: Path | None = None) -> Path | None:
+        """Returns the folder of a stage's artifact, or none where it cannot be reached.
+
+        Args:
+            ran: The stage.
+            store: Where to look first.
+        """
+        stores = [store, *self.stores] if store else self.stores
+        places = (place / ran.artifact for place in stores)
+        return next((place for place in places if place.is_dir()), None)
+
+
+def read(path: Path, number: int = 1) -> RunFolder:
+    """Returns one run.
+
+    Raises:
+        DataError: If one of its files cannot be read.
+    """
+    results = _json(path / RESULTS)
+    for name in ("scores", "provenance"):
+        _shape(path / RESULTS, results.get(name, {}), dict, name)
+    _shape(path / RESULTS, results.get("stages", []), list, "stages")
+    return RunFolder(number, path, _json(path / STATUS), results, _yaml(path / CONFIG))
+
+
+def _shape(path: Path, value: object, wanted: type, name: str) -> None:
+    if not isinstance(value, wanted):
+        raise DataError(f'{path}: "{name}" is not as a run writes it', _again(path))
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}", _again(path)) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not what a run writes", _again(path))
+    return content
+
+
+def _yaml(path: Path) -> dict[str, Any]:
+    try:
+        return _parsed(path, path.stat().st_mtime_ns)
+    except FileNotFoundError:
+        return {}
+
+
+@lru_cache(maxsize=4096)
+def _parsed(path: Path, changed: int) -> dict[str, Any]:
+    """Returns a configuration; a live table looks at hundreds of them every other second."""
+    import yaml
+
+    # The parser in C: each of them is long. They are resolved.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), loader)
+    except FileNotFoundError:
+        raise
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise DataError(f"{path} cannot be read: {error}", _again(path)) from None
+    if not isinstance(content, dict):
+        raise DataError(f"{path} is not what a run writes", _again(path))
+    return content
+
+
+def _again(path: Path) -> str:
+    return f"run it again (what is stored costs nothing), or move {path.parent.name} away"

@@ -1,0 +1,240 @@
+"""Small SVG figures: axes, markers and text, without a plotting library.
+
+Colors and fonts come from `figure.css`; a figure says what a thing is, not how it looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import ClassVar
+
+WIDE_ENOUGH = 50.0
+"""From this ratio of largest to smallest on, positive values get a logarithmic axis."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Maps values to pixels.
+
+    Args:
+        low: Smallest value shown.
+        high: Largest value shown.
+        start: Pixel of the smallest.
+        end: Pixel of the largest; smaller than `start` for an axis that runs up or backwards.
+        log: Whether equal ratios are equally far apart.
+        whole: Whether there is nothing between whole numbers.
+    """
+
+    low: float
+    high: float
+    start: float
+    end: float
+    log: bool = False
+    whole: bool = False
+
+    def __call__(self, value: float) -> float:
+        """Returns the pixel of a value; values outside are put at the edge."""
+        value = min(max(value, self.low), self.high)
+        low, high, at = (self._place(v) for v in (self.low, self.high, value))
+        return self.start + (at - low) / (high - low) * (self.end - self.start)
+
+    def _place(self, value: float) -> float:
+        return math.log10(value) if self.log else value
+
+    def ticks(self, most: int = 6) -> list[tuple[float, str]]:
+        """Returns round values within, and how they are written."""
+        if self.log:
+            return self._decades(most)
+        raw = (self.high - self.low) / most
+        power = 10.0 ** math.floor(math.log10(raw))
+        steps = (m * power for m in (1, 2, 2.5, 5, 10) if not self.whole or m != 2.5)
+        step = next(step for step in steps if step >= raw * (1 - 1e-9))
+        step = max(step, 1.0) if self.whole else step
+        first = math.ceil(self.low / step - 1e-9)
+        last = math.floor(self.high / step + 1e-9)
+        digits = max(0, -math.floor(math.log10(step) + 1e-9) + (step / power == 2.5))
+        big = max(abs(self.low), abs(self.high)) >= 1e5 or digits > 4
+        values = [i * step for i in range(first, last + 1)]
+        return [(v, f"{v:.3g}" if big else f"{v:.{digits}f}") for v in values]
+
+    def _decades(self, most: int) -> list[tuple[float, str]]:
+        first = math.ceil(math.log10(self.low) - 1e-9)
+        last = math.floor(math.log10(self.high) + 1e-9)
+        apart = max(1, math.ceil((last - first + 1) / most))
+        found = [(10.0**p, _power(p)) for p in range(first, last + 1, apart)]
+        if len(found) > 1:
+            return found
+        ends = (self.low, math.sqrt(self.low * self.high), self.high)
+        return [(v, f"{v:.2g}") for v in ends]
+
+
+def _power(exponent: int) -> str:
+    if -3 <= exponent <= 3:
+        return f"{10.0**exponent:g}"
+    return f"1e{exponent}"
+
+
+def scale(values: Iterable[float], start: float, end: float, log: bool | None = None) -> Scale:
+    """Returns a scale with all values and some air around them.
+
+    Args:
+        values: At least one.
+        start: Pixel of the smallest.
+        end: Pixel of the largest.
+        log: Logarithmic or not; none: where the values ask for it and are positive.
+    """
+    found = list(values)
+    low, high = min(found), max(found)
+    if log is None:
+        log = low > 0 and high / low >= WIDE_ENOUGH
+    if log:
+        low, high = math.log10(low), math.log10(high)
+    air = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    low, high = low - air, high + air
+    if log:
+        low, high = 10.0**low, 10.0**high
+    return Scale(low, high, start, end, log)
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The rectangle that a figure's data lie in, and its two axes."""
+
+    x: Scale
+    y: Scale
+    x_title: str
+    y_title: str
+    most_ticks: ClassVar[int] = 6
+
+    def draw(self) -> list[str]:
+        """Returns grid, tick labels and titles."""
+        left, right = sorted((self.x.start, self.x.end))
+        top, bottom = sorted((self.y.start, self.y.end))
+        parts = []
+        for value, name in self.x.ticks(self.most_ticks):
+            at = self.x(value)
+            parts.append(line("grid", at, top, at, bottom))
+            parts.append(words("tick", at, bottom + 16, name, "middle"))
+        for value, name in self.y.ticks(self.most_ticks):
+            at = self.y(value)
+            parts.append(line("grid", left, at, right, at))
+            parts.append(words("tick", left - 7, at + 4, name, "end"))
+        parts.append(line("axis", left, bottom, right, bottom))
+        parts.append(line("axis", left, top, left, bottom))
+        parts.append(words("axis-title", (left + right) / 2, bottom + 36, self.x_title, "middle"))
+        parts.append(words("axis-title", left - 40, top - 12, self.y_title, "start"))
+        return parts
+
+
+def px(value: float) -> str:
+    """Returns a coordinate, short."""
+    return f"{value:.1f}".rstrip("0").rstrip(".")
+
+
+def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
+    """Returns a straight line."""
+    ends = f'x1="{px(x1)}" y1="{px(y1)}" x2="{px(x2)}" y2="{px(y2)}"'
+    return f'<line class="{kind}" {ends}/>'
+
+
+def words(kind: str, x: float, y: float, content: str, anchor: str = "start") -> str:
+    """Returns text."""
+    place = f'x="{px(x)}" y="{px(y)}" text-anchor="{anchor}"'
+    return f'<text class="{kind}" {place}>{escape(content)}</text>'
+
+
+def path(points: Sequence[tuple[float, float]]) -> str:
+    """Returns the `d` of a line through points given in pixels."""
+    return "M" + "L".join(f"{px(x)} {px(y)}" for x, y in points)
+
+
+MARKERS = (
+    "M-5 0a5 5 0 1 0 10 0a5 5 0 1 0 -10 0Z",  # circle
+    "M-4.6 -4.6H4.6V4.6H-4.6Z",  # square
+    "M0 -6L5.6 4.2H-5.6Z",  # triangle
+    "M0 -6.4L6 0L0 6.4L-6 0Z",  # diamond
+    "M0 6L5.6 -4.2H-5.6Z",  # triangle, pointing down
+    "M-1.9 -5.6H1.9V-1.9H5.6V1.9H1.9V5.6H-1.9V1.9H-5.6V-1.9H-1.9Z",  # plus
+    "M0 -6L5.7 -1.8L3.5 4.9H-3.5L-5.7 -1.8Z",  # pentagon
+    "M-5.4 -3.1L0 -6.2L5.4 -3.1V3.1L0 6.2L-5.4 3.1Z",  # hexagon
+)
+STAR = "M0 -9L2.4 -3L8.6 -2.8L3.8 1.1L5.3 7.3L0 3.8L-5.3 7.3L-3.8 1.1L-8.6 -2.8L-2.4 -3Z"
+
+
+def marker(series: int) -> str:
+    """Returns the `d` of the marker of the n-th series: its shape, not only its color, tells it."""
+    return MARKERS[series % len(MARKERS)]
+
+
+@dataclass(frozen=True)
+class Key:
+    """What a marker or a line stands for."""
+
+    kind: str
+    """Its class in `figure.css`."""
+    shape: str
+    """The `d` of its path, drawn around the origin."""
+    name: str
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A drawing with its text alternative."""
+
+    name: str
+    """Of this figure alone, for ids and files."""
+    title: str
+    """What it shows, in a line."""
+    description: str
+    """What one sees, for those who cannot."""
+    width: int
+    height: int
+    parts: Sequence[str]
+    keys: Sequence[Key] = ()
+    """What the page says beside the figure, and a file must say within."""
+
+    def inline(self) -> str:
+        """Returns the element of a page that has the styles, the title and the keys."""
+        return self._element("", self.parts, 0, 0)
+
+    def alone(self, style: str) -> str:
+        """Returns a file that says all by itself."""
+        rows = self._rows()
+        named = [words("title", 14, -14, self.title)]
+        for at, row in enumerate(rows):
+            y = self.height + 12 + 20 * at
+            for x, key in row:
+                place = f"translate({px(x)} {px(y)})"
+                named.append(
+                    f'<g class="{key.kind}"><path d="{key.shape}" transform="{place}"/></g>'
+                )
+                named.append(words("key", x + (24 if "ln" in key.kind else 12), y + 4, key.name))
+        head = '<?xml version="1.0" encoding="UTF-8"?>\n'
+        body = self._element(f"<style>{style}</style>", [*named, *self.parts], 34, 20 * len(rows))
+        return f"{head}{body}\n"
+
+    def _rows(self) -> list[list[tuple[float, Key]]]:
+        """Lays the keys out in lines as wide as the drawing."""
+        rows: list[list[tuple[float, Key]]] = []
+        x = float(self.width)
+        for key in self.keys:
+            needed = 38 + 6.6 * len(key.name)
+            if x + needed > self.width:
+                rows.append([])
+                x = 26.0
+            rows[-1].append((x, key))
+            x += needed
+        return rows
+
+    def _element(self, style: str, parts: Iterable[str], above: int, below: int) -> str:
+        name, box = self.name, f"0 {-above} {self.width} {self.height + above + below}"
+        return (
+            f'<svg xmlns="http://www.w3.org/2000/svg" class="fig" role="img" id="{name}" '
+            f'viewBox="{box}" aria-labelledby="{name}-title {name}-desc">{style}'
+            f'<title id="{name}-title">{escape(self.title)}</title>'
+            f'<desc id="{name}-desc">{escape(self.description)}</desc>'
+            f"{''.join(parts)}</svg>"
+        )

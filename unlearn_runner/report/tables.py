@@ -1,0 +1,250 @@
+"""Tables of runs, once as data and then as CSV, Markdown and LaTeX."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from unlearn_runner.report.compare import GROUPS, Comparison, interval, lower, number
+from unlearn_runner.report.cost import own_seconds
+from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.telemetry import rectified_share
+from unlearn_runner.results import shown
+
+Kind = Literal["text", "number"]
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column."""
+
+    key: str
+    """Unambiguous: a dotted key or a metric's name."""
+    label: str
+    kind: Kind = "text"
+    better: Literal["", "higher", "lower"] = ""
+    main: bool = True
+    """Whether it is shown where there is no room for all."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One value, as it sorts and as it reads."""
+
+    value: str | float | None
+    text: str
+
+
+@dataclass(frozen=True)
+class Table:
+    """Columns and rows; a row has one cell per column."""
+
+    title: str
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+
+    def narrow(self) -> Table:
+        """Returns the table without what only the wide forms show."""
+        keep = [i for i, column in enumerate(self.columns) if column.main]
+        rows = [[row[i] for i in keep] for row in self.rows]
+        return Table(self.title, [self.columns[i] for i in keep], rows)
+
+
+def text(value: str) -> Cell:
+    """Returns a cell of words."""
+    return Cell(value, value)
+
+
+def setting(value: object) -> Cell:
+    """Returns a cell of a setting; nothing where a run has no such setting."""
+    if value is None:
+        return Cell(None, "–")
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return text(number(value))
+    return Cell(float(value), number(value))
+
+
+def score(value: float | None) -> Cell:
+    """Returns a cell of a score."""
+    return Cell(value, "–" if value is None else shown(value))
+
+
+def of_runs(compared: Comparison) -> Table:
+    """Returns one row per run: what sets it apart, how it ended, scores, cost."""
+    columns = [Column("run", "run", "number")]
+    constant = compared.alike and bool(compared.differing)
+    columns += [Column(group, group, main=not constant) for group in GROUPS]
+    columns += [Column(k, compared.short[k], _kind(compared, k)) for k in compared.differing]
+    columns += [Column("status", "status"), Column("label", "label")]
+    columns += _metrics(compared)
+    columns += [
+        Column("rectified", "steps rectified", "number", main=False),
+        Column("seconds", "seconds", "number"),
+        Column("folder", "folder", main=False),
+    ]
+    return Table("Runs", columns, [_row(compared, run) for run in compared.runs])
+
+
+def _kind(compared: Comparison, key: str) -> Kind:
+    values = [run.settings.get(key) for run in compared.runs]
+    plain = all(v is None or (isinstance(v, int | float) and v is not True) for v in values)
+    return "number" if plain else "text"
+
+
+def _metrics(compared: Comparison) -> list[Column]:
+    main = compared.main_metrics
+    return [
+        Column(m, m, "number", "lower" if lower(m) else "higher", m in main)
+        for m in compared.metrics
+    ]
+
+
+def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
+    row = [Cell(float(run.number), str(run.number))]
+    row += [text(run.choice(group)) for group in GROUPS]
+    row += [setting(run.settings.get(key)) for key in compared.differing]
+    row += [text(run.status), text(compared.label(run))]
+    row += [score(run.scores.get(metric)) for metric in compared.metrics]
+    share, seconds = rectified_share(run), own_seconds(run)
+    row.append(Cell(share, "–" if share is None else f"{share:.0%}"))
+    row.append(Cell(seconds, "–" if seconds is None else f"{seconds:.1f}"))
+    return [*row, text(run.name)]
+
+
+def of_seeds(compared: Comparison) -> Table | None:
+    """Returns one row per setting with its seeds' mean and 95 % interval, or none."""
+    groups = compared.seeds
+    if not groups:
+        return None
+    keys = [key for key in compared.differing if key not in ("seed", "target.seed")]
+    columns = [Column(group, group) for group in GROUPS]
+    columns += [Column(k, compared.short[k], _kind(compared, k)) for k in keys]
+    columns += [Column("seeds", "seeds"), Column("ended", "how they ended")]
+    columns += _metrics(compared)
+    rows = []
+    for group in groups:
+        first = group[0]
+        row = [text(first.choice(name)) for name in GROUPS]
+        row += [setting(first.settings.get(key)) for key in keys]
+        row += [text(_seeds(group)), text(_ended(group))]
+        row += [_mean(group, metric) for metric in compared.metrics]
+        rows.append(row)
+    return Table("Seeds", columns, rows)
+
+
+def _seeds(group: Sequence[RunFolder]) -> str:
+    values = ["/".join(_seed(run)) for run in group]
+    return ", ".join(values)
+
+
+def _seed(run: RunFolder) -> Iterable[str]:
+    seed, target = run.settings.get("seed"), run.settings.get("target.seed")
+    return [number(seed)] if target in (None, 0) else [number(seed), number(target)]
+
+
+def _ended(group: Sequence[RunFolder]) -> str:
+    statuses = [run.status for run in group]
+    return ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+
+
+def _mean(group: Sequence[RunFolder], metric: str) -> Cell:
+    values = [v for run in group if (v := run.scores.get(metric)) is not None]
+    if not values:
+        return Cell(None, "–")
+    mean, half = interval(values)
+    return Cell(mean, shown(mean) if half is None else f"{shown(mean)} ± {shown(half)}")
+
+
+def as_csv(table: Table) -> str:
+    """Returns all columns under their unambiguous names; numbers in full, unknown ones empty."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    head = [c.key for c in table.columns]
+    ranged = [i for i in range(len(head)) if any("±" in row[i].text for row in table.rows)]
+    writer.writerow(_spread(head, [f"{head[i]} (95 % ±)" for i in ranged], ranged))
+    for row in table.rows:
+        values = ["" if c.value is None else _number(c.value) for c in row]
+        halves = [row[i].text.partition("±")[2].strip() for i in ranged]
+        writer.writerow(_spread(values, halves, ranged))
+    return out.getvalue()
+
+
+def _spread(values: Sequence[str], halves: Sequence[str], ranged: Sequence[int]) -> list[str]:
+    """Puts the interval's half width in a column of its own behind the mean's."""
+    behind = dict(zip(ranged, halves, strict=True))
+    found: list[str] = []
+    for i, value in enumerate(values):
+        found += [value, behind[i]] if i in behind else [value]
+    return found
+
+
+def _number(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else repr(value)
+
+
+def as_markdown(table: Table) -> str:
+    """Returns the narrow table in GitHub's dialect."""
+    table = table.narrow()
+    right = {"number": "---:", "text": "---"}
+    lines = [
+        [_pipe(_head(c)) for c in table.columns],
+        [right[c.kind] for c in table.columns],
+        *([_pipe(cell.text) for cell in row] for row in table.rows),
+    ]
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+
+
+def _head(column: Column) -> str:
+    arrow = {"higher": " ↑", "lower": " ↓", "": ""}[column.better]
+    return column.label + arrow
+
+
+def _pipe(value: str) -> str:
+    return value.replace("|", r"\|")
+
+
+def as_latex(table: Table) -> str:
+    """Returns the narrow table as a `longtable` with `booktabs` rules, to be included."""
+    table = table.narrow()
+    form = "".join("r" if c.kind == "number" else "l" for c in table.columns)
+    head = " & ".join(_tex(_head(c)) for c in table.columns)
+    lines = [
+        r"% \usepackage{booktabs,longtable}",
+        rf"\begin{{longtable}}{{{form}}}",
+        r"\toprule",
+        rf"{head} \\",
+        r"\midrule\endhead",
+        r"\bottomrule\endfoot",
+        *(" & ".join(_tex(cell.text) for cell in row) + r" \\" for row in table.rows),
+        r"\end{longtable}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "±": r"$\pm$",
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+}
+SPECIAL |= {char: f"\\{char}" for char in "&%$#_{}"}
+SCIENTIFIC = re.compile(r"(-?\d\.\d+)e([+-]\d+)")
+
+
+def _tex(value: str) -> str:
+    parts = SCIENTIFIC.split(value)
+    plain = ["".join(SPECIAL.get(char, char) for char in part) for part in parts[::3]]
+    powers = [
+        rf"${base}\cdot10^{{{int(power)}}}$"
+        for base, power in zip(parts[1::3], parts[2::3], strict=True)
+    ]
+    return plain[0] + "".join(p + after for p, after in zip(powers, plain[1:], strict=True))
