@@ -105,7 +105,7 @@ def run_planned(found: Planned, brief: bool = False) -> int:
         Interrupted: If a signal ended it.
     """
     job, run, stages = found.job, found.run, found.stages
-    _refuse_other_configuration(job, run.overwrite)
+    refuse_other_configuration(job, run.overwrite)
     if foreign.world():
         foreign.check(run.parallel, run.train.precision)
         serve(job)
@@ -137,7 +137,12 @@ def _name(run: Run) -> str:
     return f"runs/{naming.checked(run.name) if run.name else derived}"
 
 
-def _refuse_other_configuration(job: Job, overwrite: bool) -> None:
+def refuse_other_configuration(job: Job, overwrite: bool) -> None:
+    """Guards a run folder: it is continued by the configuration that began it, and by no other.
+
+    Raises:
+        ConfigError: If it holds another one, unless that may be overwritten.
+    """
     path = job.folder / "config.yaml"
     if overwrite or not path.is_file():
         return

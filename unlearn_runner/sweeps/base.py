@@ -18,12 +18,6 @@ class Sweep:
     """Values by dotted key, or options by group; the same key on the command line replaces it."""
     fail_fast: bool = False
     """Start no further job after a failure, and end those that run at their next step."""
-    select: str | None = None
-    """What the best point is best at: `tradeoff`, or a score such as model_utility. It is chosen on
-    the evaluation rows of every other author, and reported on the rest."""
-    peek: bool = False
-    """Allow `select` a score that compares with the retain-only model, which nobody has who wants
-    to unlearn."""
 
     def __post_init__(self) -> None:
         for key, values in self.grid.items():

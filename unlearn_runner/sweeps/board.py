@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -10,12 +11,14 @@ from typing import Any
 from rich.table import Table
 
 from unlearn_runner.errors import UserError
+from unlearn_runner.interrupt import SIGNALS
 from unlearn_runner.progress import console, results_console
-from unlearn_runner.records import RESULTS, STATUS
+from unlearn_runner.records import RESULTS, STATUS, Record
 from unlearn_runner.results import shown
 from unlearn_runner.sweeps.points import DONE, Point
 
 FAILURE, USAGE_ERROR = 1, 2
+SIGNALLED = 128  # and the signal's number, as shells have it
 COLLAPSED = 0.05
 """Share of the target's utility below which a model is of no use, whatever it forgot."""
 MOST = 8
@@ -57,8 +60,12 @@ class Board:
         status = found.get("status")
         if code == 0 and status in DONE:
             point.status = str(status)
+        elif code - SIGNALLED in SIGNALS:
+            point.status = "interrupted"
         else:
-            point.status, point.cause = "failed", _cause(cause, found.get("error"))
+            point.status, point.cause = "failed", _cause(cause, found)
+            if status in ("running", "waiting") and point.folder.is_dir():
+                Record(point.folder).status("failed", error=point.cause)
             # A bug weighs more than a mistake.
             self._code = FAILURE if code != USAGE_ERROR or self._code == FAILURE else USAGE_ERROR
             self.stopped = self.stopped or self.fail_fast
@@ -67,7 +74,7 @@ class Board:
 
     def refuse(self, point: Point) -> None:
         """Takes a job that cannot be, for a mistake in its settings."""
-        point.status, point.cause = "failed", _cause(point.mistake, None)
+        point.status, point.cause = "failed", _cause(point.mistake, {})
         self._code = self._code or USAGE_ERROR
         self.stopped = self.stopped or self.fail_fast
 
@@ -100,14 +107,15 @@ class Board:
 ORDER = ("completed", "diverged", "failed", "interrupted", "waiting")
 
 
-def _cause(given: Exception | str | None, written: object) -> str:
+def _cause(given: Exception | str | None, status: Mapping[str, Any]) -> str:
     if isinstance(given, UserError):
         text = given.problem
     elif isinstance(given, Exception):
         text = f"{type(given).__name__}: {given}"
     else:
+        written = status.get("error") if status.get("status") == "failed" else None
         text = str(written or given or "it ended without saying why")
-    text = " ".join(text.split()).removeprefix("UserError: error: ")
+    text = re.sub(r"^\w*Error: error: ", "", " ".join(text.split()))
     return text if len(text) <= SAID else f"{text[:SAID]}..."
 
 

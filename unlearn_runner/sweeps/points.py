@@ -20,6 +20,7 @@ from unlearn_runner.explain import explain
 from unlearn_runner.help import CONF
 from unlearn_runner.plan import Data
 from unlearn_runner.records import RESULTS, STATUS
+from unlearn_runner.sweeps.child import Order
 from unlearn_runner.sweeps.grid import Grid
 
 SWEEPS = "sweeps"
@@ -40,7 +41,8 @@ class Point:
     status: str = "waiting"
     cause: str = ""
     """Why it failed."""
-    slurm: str = field(default="", repr=False)
+    folders: list[str] = field(default_factory=list)
+    """Of a user's own options."""
 
     @property
     def planned(self) -> Planned:
@@ -63,6 +65,11 @@ class Point:
         """Its value on each axis, as text."""
         pairs = (axis.partition("=") for axis in self.axes)
         return {key: value for key, _, value in pairs}
+
+    def order(self) -> Order:
+        """Returns the job in the words of another process."""
+        job = self.planned.job
+        return Order(self.overrides, job.name, str(job.outputs), job.arguments, self.folders)
 
     def written(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the run folder; empty where there is none."""
@@ -105,7 +112,7 @@ def points(grid: Grid) -> list[Point]:
 
 
 def _point(grid: Grid, axes: list[str], read: dict[str, Data]) -> Point:
-    point = Point(axes, [*grid.fixed, *axes])
+    point = Point(axes, [*grid.fixed, *axes], folders=list(grid.folders))
     try:
         composed = grid.compose(axes)
 
@@ -114,7 +121,7 @@ def _point(grid: Grid, axes: list[str], read: dict[str, Data]) -> Point:
             return f"{SWEEPS}/{sweep_name(run)}/{derived}"
 
         rows = json.dumps(composed.config["benchmark"], sort_keys=True, default=str)
-        point.job = planned(composed.config, named, read.get(rows))
+        point.job = planned(composed.config, named, composed.choices, read.get(rows))
         if point.job.stages.data is not None:
             read[rows] = point.job.stages.data
     except UserError as error:

@@ -9,23 +9,19 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.table import Table
 
 from unlearn_runner import explain, interrupt
-from unlearn_runner.experiment import Planned
-from unlearn_runner.job import command
+from unlearn_runner.errors import UserError
+from unlearn_runner.experiment import Planned, refuse_other_configuration
 from unlearn_runner.locks import hold
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.records import Record
-from unlearn_runner.store import write_json
 from unlearn_runner.sweeps.board import Board
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.points import Point, points, same_mistake
-
-SWEEP = "sweep.json"
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -40,7 +36,6 @@ def run(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     with Grid(overrides, folders).opened() as grid:
         found = points(grid)
-        axes = grid.axes
     if (mistake := same_mistake(found)) is not None:
         raise mistake
     first = next(point for point in found if point.job is not None)
@@ -67,7 +62,7 @@ def run(arguments: Sequence[str]) -> int:
         return board.code
     with interrupt.heeded():
         try:
-            _go(todo, found, board, folder, axes)
+            _go(todo, board, folder)
             interrupt.check()
         except KeyboardInterrupt:
             board.summary(title)
@@ -77,28 +72,22 @@ def run(arguments: Sequence[str]) -> int:
     return board.code
 
 
-def _go(
-    todo: list[Point], found: list[Point], board: Board, folder: Path, axes: dict[str, list[str]]
-) -> None:
+def _go(todo: list[Point], board: Board, folder: Path) -> None:
     """Runs the unfinished jobs, while no other command does."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with hold(folder.parent, folder.name, f"sweep {folder.name}"):
         todo = _unfinished(todo)  # another command may have done it while this one waited
-        folder.mkdir(exist_ok=True)
-        write_json(
-            folder / SWEEP,
-            {
-                "name": folder.name,
-                "command": command(),
-                "started": datetime.now(UTC).isoformat(timespec="seconds"),
-                "axes": axes,
-                "jobs": [{"name": point.name, "overrides": point.axes} for point in found],
-            },
-        )
-        for point in todo:
+        for point in list(todo):
+            try:
+                refuse_other_configuration(point.planned.job, point.planned.run.overwrite)
+            except UserError as error:
+                point.mistake = error
+                board.refuse(point)
+                todo.remove(point)
+                continue
             if point.written("status.json").get("status") != "waiting":
                 Record(point.folder).status("waiting")
-        if todo:
+        if todo and not board.stopped:
             todo[0].planned.run.cluster.run(todo, board)
 
 
