@@ -7,9 +7,9 @@ import functools
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -21,11 +21,12 @@ from mistakes import MODELS
 from omegaconf import OmegaConf
 
 from unlearn_runner import naming
-from unlearn_runner.config import Run
+from unlearn_runner.config import Run, validate
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.experiment import refuse_other_configuration, validate
+from unlearn_runner.experiment import refuse_other_configuration
 from unlearn_runner.explain import checked
 from unlearn_runner.help import CONF, groups
+from unlearn_runner.job import Job
 from unlearn_runner.plan import Plan, plan
 
 OPTIONS = [(group, name) for group, names in groups().items() for name in names]
@@ -314,12 +315,16 @@ QUICK = ("--help", "methd=ga", "method=npoo", "train.lrr=1", "rectifier.gamma=2"
 
 
 @pytest.mark.parametrize("argument", QUICK)
-def test_help_and_usage_errors_answer_in_a_second_and_a_half(argument: str, tmp_path: Path) -> None:
+def test_help_and_usage_errors_take_a_second_and_a_half_at_most(
+    argument: str, tmp_path: Path
+) -> None:
+    """Of a processor's time: what a wall clock says depends on what else the machine does."""
     spent = []
-    for _ in range(3):  # the best of three: the machine may be busy with something else
-        started = time.perf_counter()
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         done = command(tmp_path, argument)
-        spent.append(time.perf_counter() - started)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         assert done.returncode == (0 if argument == "--help" else 2)
         if spent[-1] < 1.5:
             break
@@ -514,7 +519,8 @@ def test_an_identity_is_flat_and_without_what_is_inert() -> None:
 
 
 def guard(folder: Path, *overrides: str, overwrite: bool = False) -> None:
-    refuse_other_configuration(folder, naming.identity(composed(*overrides)), overwrite)
+    job = Job(composed(*overrides), folder.parent, folder.name, folder, [], {})
+    refuse_other_configuration(job, overwrite)
 
 
 def test_a_run_folder_takes_its_own_configuration_again_and_no_other(tmp_path: Path) -> None:

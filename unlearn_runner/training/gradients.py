@@ -61,7 +61,8 @@ class GradientSpace:
             for place in range(len(pairs)):
                 x, y = entries[2 * place], entries[2 * place + 1]
                 if x is not None and y is not None:
-                    total[place] += _dot(self.layout.piece(x), self.layout.piece(y))
+                    piece = self.layout.piece(x)
+                    total[place] += _dot(piece, piece if y is x else self.layout.piece(y))
         return self.layout.total(total).tolist()  # one transfer for all products
 
     def add(self, a: Gradient, b: Gradient, alpha: float = 1.0) -> Gradient:
