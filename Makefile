@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test test-long check clean
+.PHONY: help install demo test test-long test-slurm check clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -23,6 +23,9 @@ test: install  ## the default tests
 
 test-long: install  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long
+
+test-slurm: install  ## sweeps on a real SLURM on this machine; needs root, installs its daemons
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/cluster
 
 check: install  ## format, lint, types
 	$(BIN)/ruff format --check .

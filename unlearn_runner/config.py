@@ -15,6 +15,8 @@ from annotated_types import Ge
 from unlearn_runner import choose
 from unlearn_runner.benchmarks.base import Benchmark
 from unlearn_runner.build import TRUSTED, build
+from unlearn_runner.clusters.base import Cluster
+from unlearn_runner.clusters.here import Here
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.oneshot import OneShot
@@ -24,6 +26,7 @@ from unlearn_runner.models.base import Model
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.sweeps.base import Sweep
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
 
@@ -112,6 +115,8 @@ class Run:
     parallel: Parallel
     tracker: Tracker
     adapter: Adapter = field(default_factory=Full)
+    sweep: Sweep = field(default_factory=Sweep)
+    cluster: Cluster = field(default_factory=Here)
     reference: Reference = field(default_factory=Reference)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,11 +21,50 @@ from unlearn_runner.help import CONF
 from unlearn_runner.job import Job
 from unlearn_runner.perform import perform
 from unlearn_runner.pipeline import complete
-from unlearn_runner.plan import Plan, plan
+from unlearn_runner.plan import Data, Plan, plan
 from unlearn_runner.progress import results_console
 from unlearn_runner.store import Store
 from unlearn_runner.tracking.private import redacted
 from unlearn_runner.worker import serve
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A job whose configuration is checked and whose stages are known."""
+
+    job: Job
+    run: Run
+    stages: Plan
+
+    @property
+    def store(self) -> Store:
+        """Where its artifacts are."""
+        return Store(self.job.store, self.run.verify)
+
+
+def planned(
+    config: dict[str, Any],
+    named: Callable[[Run], str],
+    choices: Mapping[str, str | None],
+    data: Data | None = None,
+) -> Planned:
+    """Validates a resolved configuration, reads the rows, and plans.
+
+    Args:
+        config: What was composed.
+        named: Returns the run folder's name, below the outputs folder.
+        choices: Chosen option by group, as Hydra has them.
+        data: The benchmark's rows, where they have been read.
+
+    Raises:
+        UserError: For anything wrong with the configuration or the data; nothing is written then.
+    """
+    run = validate(config)
+    stages = plan(run, data)
+    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
+    place = Path(run.store).expanduser() if run.store else outputs / "store"
+    job = Job(config, outputs.absolute(), named(run), place.absolute(), sys.argv[1:], _of(choices))
+    return Planned(job, run, stages)
 
 
 def run_composed(composed: DictConfig) -> int:
@@ -35,38 +76,51 @@ def run_composed(composed: DictConfig) -> int:
     config = cast(
         dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     )
-    run = validate(config)
-    stages = plan(run)
-    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
-    place = Path(run.store).expanduser() if run.store else outputs / "store"
-    job = Job(config, outputs.absolute(), _name(run), place.absolute(), sys.argv[1:], _choices())
-    store = Store(job.store, run.verify)
-    if run.plan_only:
-        print_plan(stages, store, job.name)
+    found = planned(config, _name, HydraConfig.get().runtime.choices)
+    if found.run.plan_only:
+        print_plan(found.stages, found.store, found.job.name)
         print_settings(config)
         return 0
-    if run.estimate:
+    if found.run.estimate:
         from unlearn_runner.estimate.command import estimate
 
-        estimate(run, stages)
+        estimate(found.run, found.stages)
         return 0
-    _refuse_other_configuration(job, run.overwrite)
+    if found.run.cluster.elsewhere and not foreign.world():
+        from unlearn_runner.sweeps.sweep import run_one
+
+        return run_one(found, list(HydraConfig.get().overrides.task))
+    return run_planned(found)
+
+
+def run_planned(found: Planned, brief: bool = False) -> int:
+    """Runs a job in this process, or in ranks that are its children; returns the exit code.
+
+    Args:
+        found: The job.
+        brief: Whether the table of its scores is left to the caller.
+
+    Raises:
+        UserError: If its run folder belongs to another configuration, or the machine refuses.
+        Interrupted: If a signal ended it.
+    """
+    job, run, stages = found.job, found.run, found.stages
+    refuse_other_configuration(job, run.overwrite)
     if foreign.world():
         foreign.check(run.parallel, run.train.precision)
         serve(job)
         return 0
-    if launch.ranked(run.parallel) and not complete(stages, store):
+    if launch.ranked(run.parallel) and not complete(stages, found.store):
         return launch.start(job, run.parallel)
     if (run.parallel.node_rank or 0) == 0:
-        perform(job, run, stages)
+        perform(job, run, stages, brief=brief)
     return 0
 
 
-def _choices() -> dict[str, str]:
-    chosen = HydraConfig.get().runtime.choices
+def _of(choices: Mapping[str, str | None]) -> dict[str, str]:
     return {
         str(group): str(option)
-        for group, option in chosen.items()
+        for group, option in choices.items()
         if option is not None and not str(group).startswith(("hydra/", "smallest"))
     }
 
@@ -83,7 +137,12 @@ def _name(run: Run) -> str:
     return f"runs/{naming.checked(run.name) if run.name else derived}"
 
 
-def _refuse_other_configuration(job: Job, overwrite: bool) -> None:
+def refuse_other_configuration(job: Job, overwrite: bool) -> None:
+    """Guards a run folder: it is continued by the configuration that began it, and by no other.
+
+    Raises:
+        ConfigError: If it holds another one, unless that may be overwritten.
+    """
     path = job.folder / "config.yaml"
     if overwrite or not path.is_file():
         return

@@ -18,6 +18,7 @@ from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.help import OPTIONAL, groups
 
 SWEEP = ("-m", "--multirun")
+OURS = {*SWEEP, "--config-dir", "-cd"}
 ALONE = (*SWEEP, "--resolve", "--version", "--hydra-help", "--run", "-r")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 WITH_VALUE += ("--config-name", "-cn", "--config-path", "-cp", "--shell-completion", "-sc")
@@ -30,14 +31,32 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
     Raises:
         ConfigError: For an unknown flag, or an override that no configuration could take.
     """
-    flags, overrides = _split(arguments)
-    sweeping = any(flag in SWEEP for flag in flags)
-    options = groups(conf, *_further(flags, overrides))
+    flags, overrides = split(arguments)
+    sweeping = any(flag in SWEEP for flag in flags) or swept(overrides)
+    options = groups(conf, *further(flags, overrides))
     for override in overrides:
         found = _wrong_form(override) or _wrong_option(override, options, sweeping)
         if found is not None:
             raise found
     return [*flags, *_without_null(overrides)]
+
+
+def swept(overrides: Iterable[str]) -> bool:
+    """Returns whether a grid of `conf/sweep` is chosen, which makes any command a sweep."""
+    chosen = [o.partition("=")[2] for o in overrides if o.partition("=")[0] == "sweep"]
+    return bool(chosen) and chosen[-1] != "none"
+
+
+def sweeps(arguments: Sequence[str]) -> bool:
+    """Returns whether a checked command line is a sweep of ours.
+
+    Hydra keeps what only it knows: its own flags, and sweepers or launchers chosen by hydra/...
+    """
+    flags, overrides = split(arguments)
+    names = {flag.partition("=")[0] for flag in flags if flag.startswith("-")}
+    if names - OURS or any(o.lstrip("+~").startswith("hydra/") for o in overrides):
+        return False
+    return bool(names & set(SWEEP)) or swept(overrides)
 
 
 def _without_null(overrides: list[str]) -> list[str]:
@@ -46,7 +65,8 @@ def _without_null(overrides: list[str]) -> list[str]:
     return [o for o in overrides if not o.startswith(tuple(taken_back))]
 
 
-def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+def split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Returns the flags, each followed by its value, and the overrides of a command line."""
     flags, overrides = [], []
     rest = iter(arguments)
     for argument in rest:
@@ -69,7 +89,7 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return flags, overrides
 
 
-def _further(flags: Sequence[str], overrides: Sequence[str]) -> list[Path]:
+def further(flags: Sequence[str], overrides: Sequence[str]) -> list[Path]:
     """Returns the folders of a user's own options: Hydra's --config-dir and hydra.searchpath.
 
     Raises:
@@ -147,8 +167,8 @@ def explain(error: Exception, arguments: Iterable[str], conf: Path) -> UserError
     """
     if not isinstance(error, (HydraException, OmegaConfBaseException)):
         return None
-    flags, overrides = _split(list(arguments))
-    settings = Settings([conf, *_further(flags, overrides)], overrides)
+    flags, overrides = split(list(arguments))
+    settings = Settings([conf, *further(flags, overrides)], overrides)
     for override in overrides:
         found = settings.mistake(override)
         if found is not None:

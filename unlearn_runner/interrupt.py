@@ -73,12 +73,27 @@ def heeded() -> Iterator[None]:
     _received.clear()
     _heeding.append(True)
     before = {number: signal.signal(number, _note) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `held_back`
     try:
         yield
     finally:
         _heeding.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Holds signals back while it lasts, here and in the children that are started meanwhile.
+
+    A cluster warns every process of a job at once. A child that does not heed yet would die of it;
+    so it is born with the signals held back, and gets them as soon as it is `heeded`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _note(number: int, _: FrameType | None) -> None:

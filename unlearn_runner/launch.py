@@ -22,7 +22,7 @@ from types import FrameType
 from typing import IO, cast
 
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.interrupt import SIGNALS, Interrupted
+from unlearn_runner.interrupt import SIGNALS, Interrupted, check, held_back
 from unlearn_runner.job import Job, command
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.parallel.single import Single
@@ -49,6 +49,7 @@ def start(job: Job, parallel: Parallel) -> int:
     number = _node_rank(parallel)
     host, port = _meeting_point(parallel, number)
     with _children(job, parallel, here, number, (host, port)) as children, _handed_on(children):
+        check()  # a sweep may have been asked to end before these were there to be told
         for child in children:
             child.give(job.text())
         first = _watch(children)
@@ -107,15 +108,16 @@ def _children(
         for local in range(here):
             rank = node * here + local
             said = None if rank == 0 else _aside()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "unlearn_runner.worker"],
-                stdin=subprocess.PIPE,
-                stdout=said,
-                stderr=said,
-                text=True,
-                env=_environment(rank, local, here, world, meet, parallel),
-                start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on
-            )
+            with held_back():
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "unlearn_runner.worker"],
+                    stdin=subprocess.PIPE,
+                    stdout=said,
+                    stderr=said,
+                    text=True,
+                    env=_environment(rank, local, here, world, meet, parallel),
+                    start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on
+                )
             children.append(Child(rank, process, said))
         yield children
     finally:

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,7 +27,13 @@ SIGNAL_EVERY_S = 1.0
 
 
 @contextmanager
-def hold(folder: Path, key: str, what: str, wait: bool = True) -> Iterator[None]:
+def hold(
+    folder: Path,
+    key: str,
+    what: str,
+    wait: bool = True,
+    told: Callable[[str], None] = lambda _: None,
+) -> Iterator[None]:
     """Holds the lock of `key` in `folder`.
 
     Args:
@@ -35,6 +41,7 @@ def hold(folder: Path, key: str, what: str, wait: bool = True) -> Iterator[None]
         key: What is locked.
         what: What the owner does with it, for those who wait.
         wait: Whether to wait for another owner.
+        told: Called, before waiting, with what is waited for.
 
     Raises:
         Timeout: When another process holds it and `wait` is false.
@@ -46,6 +53,7 @@ def hold(folder: Path, key: str, what: str, wait: bool = True) -> Iterator[None]
     except Timeout:
         if not wait:
             raise
+        told(f"{what}: {owner(note)} works on it")
         _wait(lock, note, what)
     try:
         # A courtesy to those who wait: a disk that is full must not fail here.

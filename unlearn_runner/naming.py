@@ -22,6 +22,8 @@ INERT = (
     "keep",
     "parallel*",
     "tracker*",
+    "sweep*",
+    "cluster*",
     "*micro_batch",
     "*checkpoint_every",
     "*gradient_checkpointing",

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from unlearn_runner.session import Session
 
 
-def perform(job: Job, run: Run, stages: Plan, session: Session | None = None) -> None:
+def perform(
+    job: Job, run: Run, stages: Plan, session: Session | None = None, brief: bool = False
+) -> None:
     """Runs a planned job and leaves its run folder complete.
 
     Args:
@@ -30,16 +32,17 @@ def perform(job: Job, run: Run, stages: Plan, session: Session | None = None) ->
         run: The same, typed.
         stages: What it needs.
         session: This process's, when it is rank 0 of several.
+        brief: Whether to leave what is printed at the end to the caller.
     """
     try:
-        _perform(job, run, stages, session)
+        _perform(job, run, stages, session, brief)
     except OSError as error:
         if refused := refusal(error, job.folder):
             raise refused from error
         raise
 
 
-def _perform(job: Job, run: Run, stages: Plan, session: Session | None) -> None:
+def _perform(job: Job, run: Run, stages: Plan, session: Session | None, brief: bool) -> None:
     # Imported here: a plan or an error needs none of it.
     from unlearn_runner import interrupt, results
     from unlearn_runner.pipeline import WEIGHTS, execute
@@ -87,6 +90,8 @@ def _perform(job: Job, run: Run, stages: Plan, session: Session | None) -> None:
         content["along"] = along.read(store.path(stages.along))
     record.results(content)
     record.status(content["status"])
+    if brief:
+        return
     results.print_table(by_model, f"{folder.name}: {content['status']}")
     results.print_along(content.get("along", []), by_model.get("unlearned", {}))
     print(f"results  {folder / 'results.json'}")

@@ -149,7 +149,16 @@ def bring_about(
         work = Work(here, here, stage.key, store.path, open_session, record.line)
         outcome = _compute(stage, work, session)
         return Done(stage, False, time.monotonic() - started, outcome)
-    with store.locked(stage):
+
+    waited: list[str] = []
+
+    def waits(words: str) -> None:
+        waited.append(words)
+        record.status("waiting", stage=stage.label, waits_for=words)
+
+    with store.locked(stage, waits):
+        if waited:
+            record.status("running", stage=stage.label)
         # Another process may have published it while this one waited.
         manifest = store.manifest(stage, load)
         if manifest is not None:

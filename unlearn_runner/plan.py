@@ -43,21 +43,36 @@ class Plan:
     """What the run is for; the other stages are computed only where one of these needs them."""
     log: RetainLog | None = None
     """What stands for the retain-only model, when a log does."""
+    data: Data | None = None
+    """The rows it was made from."""
 
 
-def plan(run: Run) -> Plan:
-    """Reads and checks the rows, and returns the stages the run needs.
+@dataclass(frozen=True)
+class Data:
+    """A benchmark's rows, read and checked; jobs of a sweep share them."""
+
+    splits: Splits
+    views: dict[str, tuple[View, Rows]]
+
+
+def plan(run: Run, data: Data | None = None) -> Plan:
+    """Returns the stages the run needs.
+
+    Args:
+        run: What is wanted.
+        data: The benchmark's rows where they have been read; else they are, and checked.
 
     Raises:
         DataError: If a split is missing or malformed.
     """
-    splits = run.benchmark.splits()
+    if data is None:
+        data = Data(run.benchmark.splits(), run.benchmark.views())
+    splits, views = data.splits, data.views
     base = cache(lambda: _base(run, splits))  # not looked at where nothing is fine-tuned
     models = {
         "target": _target(run, base, splits),
         "reference": _reference(run, base, splits),
     }
-    views = run.benchmark.views()
     examination = Examination(
         template=run.model.template,
         views={name: rows for name, (_, rows) in views.items()},
@@ -97,7 +112,7 @@ def plan(run: Run) -> Plan:
     kept = [unlearned, *bases.values()] if run.keep != "scores" else []
     last = [scored_along] if scored_along is not None else []
     wanted = (*kept, *scores.values(), *last)
-    return Plan(tuple(_ordered(wanted)), scores, scored_along, wanted, log)
+    return Plan(tuple(_ordered(wanted)), scores, scored_along, wanted, log, data)
 
 
 def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:

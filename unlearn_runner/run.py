@@ -36,9 +36,14 @@ def main() -> int:
             from unlearn_runner.foreign import adopted
 
             arguments = adopted(arguments)
-        from unlearn_runner.explain import checked
+        from unlearn_runner.explain import checked, sweeps
 
         sys.argv[1:] = checked(arguments, CONF)
+        prepare_process()
+        if sweeps(sys.argv[1:]):
+            from unlearn_runner.sweeps import sweep
+
+            return sweep.run(sys.argv[1:])
         return _compose_and_run()
     except UserError as error:
         _say(error)
@@ -72,12 +77,16 @@ def _say(words: object) -> None:
         time.sleep(3)  # torchrun ends all ranks with the first that leaves: rank 0 is to speak
 
 
-def _compose_and_run() -> int:
+def prepare_process() -> None:
+    """Sets what must stand in the environment before Hydra and torch are loaded."""
     # Hydra swallows the cause of an error and exits by itself unless this is set.
     os.environ.setdefault("HYDRA_FULL_ERROR", "1")
     # Before torch: OpenMP threads that spin while they wait stall each other, several times over,
     # as soon as another job shares a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def _compose_and_run() -> int:
     import hydra
 
     mistakes: list[UserError] = []

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -99,8 +99,12 @@ class Store:
                 (folder / name).unlink(missing_ok=True)
 
     @contextmanager
-    def locked(self, stage: Stage) -> Iterator[None]:
+    def locked(self, stage: Stage, told: Callable[[str], None] = lambda _: None) -> Iterator[None]:
         """Holds the lock of one artifact; waits for another process that holds it.
+
+        Args:
+            stage: Whose artifact.
+            told: Called, before waiting, with what is waited for.
 
         Raises:
             DiskError: When the disk refuses something within; checkpoints stay as they are.
@@ -108,7 +112,7 @@ class Store:
         folder = self.path(stage).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with hold(folder, stage.key, f"{stage.label} ({stage.kind}/{stage.key})"):
+            with hold(folder, stage.key, f"{stage.label} ({stage.kind}/{stage.key})", told=told):
                 yield
         except Exception as error:
             refused = refusal(error, folder / stage.key)

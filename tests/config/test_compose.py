@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 from unlearn_runner import naming
 from unlearn_runner.config import Run, validate
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.experiment import _refuse_other_configuration
+from unlearn_runner.experiment import refuse_other_configuration
 from unlearn_runner.explain import checked
 from unlearn_runner.help import CONF, groups
 from unlearn_runner.job import Job
@@ -520,7 +520,7 @@ def test_an_identity_is_flat_and_without_what_is_inert() -> None:
 
 def guard(folder: Path, *overrides: str, overwrite: bool = False) -> None:
     job = Job(composed(*overrides), folder.parent, folder.name, folder, [], {})
-    _refuse_other_configuration(job, overwrite)
+    refuse_other_configuration(job, overwrite)
 
 
 def test_a_run_folder_takes_its_own_configuration_again_and_no_other(tmp_path: Path) -> None:

@@ -1,0 +1,80 @@
+"""What SLURM runs: a job's process as a child, and its way back into the queue.
+
+SLURM warns every process of a job by SIGUSR2. submitit's handler would at once end this process in
+the middle of a step; so it is kept aside, the job's process is told, agrees with its ranks on a
+step, leaves a checkpoint and ends, and only then the handler puts the job back into the queue.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any
+
+from unlearn_runner import interrupt
+from unlearn_runner.sweeps import child
+
+WARNING = signal.SIGUSR2
+AGAIN_S = 5.0
+SIGNALLED = 128  # and the signal's number, as shells have it
+
+
+@dataclass
+class Task:
+    """One job, as submitit stores it. What it holds are overrides as typed, not their values."""
+
+    order: str
+
+    def __call__(self) -> int:
+        """Runs the job to its end, or to a step that it can continue from.
+
+        Returns:
+            The exit code of the job's process.
+        """
+        order = child.Order(**json.loads(self.order))
+        put_back: Any = signal.getsignal(WARNING)
+        warned: list[int] = []
+
+        def note(number: int, _: FrameType | None) -> None:
+            warned.append(number)
+
+        signal.signal(WARNING, note)
+        order.log.parent.mkdir(parents=True, exist_ok=True)
+        with order.log.open("ab") as log, interrupt.held_back():
+            process = subprocess.Popen(
+                child.command(), stdin=subprocess.PIPE, stdout=log, stderr=log, env=_environment()
+            )
+        assert process.stdin is not None
+        with suppress(BrokenPipeError):
+            process.stdin.write(order.text().encode() + b"\n")
+            process.stdin.flush()
+        code, told = None, 0.0
+        while code is None:
+            with suppress(subprocess.TimeoutExpired):
+                code = process.wait(timeout=0.2)
+            # Repeated, because a signal can come before a rank is there to be told.
+            if code is None and warned and time.monotonic() - told >= AGAIN_S:
+                told = time.monotonic()
+                process.send_signal(WARNING)
+        signal.signal(WARNING, put_back)
+        if code == SIGNALLED + WARNING and callable(put_back):
+            put_back(WARNING, None)  # writes what to run, tells SLURM, and ends this process
+        return code
+
+    def checkpoint(self) -> Any:
+        """Returns what to run when the job gets its turn again: the same."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def _environment() -> dict[str, str]:
+    """Returns the environment without what SLURM says of its own tasks, which our ranks are not."""
+    ours = ("SLURM_PROCID", "SLURM_LOCALID", "SLURM_NTASKS", "SLURM_NPROCS")
+    return {name: value for name, value in os.environ.items() if name not in ours}

@@ -1,0 +1,131 @@
+"""One job of a sweep in a process of its own, composed anew from its overrides.
+
+It reads its order from its standard input and ends when that input does: nobody else would end it.
+What it prints goes to the job's log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+from unlearn_runner.errors import UserError
+
+LOG = "log.txt"
+USAGE_ERROR, SIGNALLED = 2, 128
+COMMAND = ("-m", "unlearn_runner.sweeps.child")
+
+
+@dataclass(frozen=True)
+class Order:
+    """What a job is, in words that any machine with the code and the files understands."""
+
+    overrides: list[str]
+    """As typed: references to the environment are resolved where the job runs."""
+    name: str
+    """Of the run folder, below the outputs folder."""
+    outputs: str
+    arguments: list[str]
+    """The sweep's command line, to be shown where somebody should repeat it."""
+    folders: list[str] = field(default_factory=list)
+    """Of a user's own options."""
+
+    def text(self) -> str:
+        """Returns it as one line."""
+        return json.dumps(asdict(self))
+
+    @property
+    def log(self) -> Path:
+        """Where what the job prints goes."""
+        return Path(self.outputs) / self.name / LOG
+
+    def with_overrides(self, *more: str) -> Order:
+        """Returns it with overrides that say how, not what."""
+        return Order(
+            [*self.overrides, *more], self.name, self.outputs, self.arguments, self.folders
+        )
+
+
+def main() -> int:
+    """Runs the job of the order on standard input; returns the exit code."""
+    order = Order(**json.loads(sys.stdin.readline()))
+    threading.Thread(target=_outlive_nobody, daemon=True).start()
+    sys.argv = ["unlearn", *order.arguments]
+    from unlearn_runner import interrupt
+    from unlearn_runner.run import prepare_process
+
+    prepare_process()
+    with interrupt.heeded():
+        try:
+            return _run(order)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return USAGE_ERROR
+        except KeyboardInterrupt as error:
+            return SIGNALLED + getattr(error, "number", signal.SIGINT)
+        except Exception:
+            traceback.print_exc()
+            return 1
+
+
+def _run(order: Order) -> int:
+    from unlearn_runner.experiment import planned, run_planned
+    from unlearn_runner.sweeps.grid import Grid
+
+    with Grid(order.overrides, order.folders).opened() as grid:
+        composed = grid.compose([])
+    return run_planned(planned(composed.config, lambda _: order.name, composed.choices))
+
+
+def _outlive_nobody() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def last_words(log: Path) -> str:
+    """Returns the last thing that a job said, for want of a better cause."""
+    try:
+        with log.open("rb") as file:
+            _to_the_end(file)
+            lines = file.read().decode(errors="replace").splitlines()
+    except OSError:
+        return ""
+    said = [line for line in lines if line.strip() and not line.startswith(("fix:", "to continue"))]
+    return said[-1].removeprefix("error: ").strip() if said else ""
+
+
+def _to_the_end(file: IO[bytes]) -> None:
+    file.seek(0, os.SEEK_END)
+    file.seek(max(0, file.tell() - 4096))
+
+
+def ended(code: int, log: Path) -> str:
+    """Returns why a job ended whose folder does not say so.
+
+    Args:
+        code: As `subprocess` has it: negative is a signal's.
+        log: What it printed.
+    """
+    if code < 0:
+        return f"killed by {signal.Signals(-code).name}"
+    return last_words(log) or f"exit code {code}"
+
+
+def command(python: Sequence[str] | None = None) -> list[str]:
+    """Returns the command that runs this module."""
+    return [*(python or [sys.executable]), *COMMAND]
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # threads of libraries can abort the interpreter's own exit

@@ -1,0 +1,142 @@
+"""The points of a sweep: each a job with a folder, and what is known of it from files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from unlearn_runner import naming
+from unlearn_runner.config import Run
+from unlearn_runner.errors import UserError
+from unlearn_runner.experiment import Planned, planned
+from unlearn_runner.explain import explain
+from unlearn_runner.help import CONF
+from unlearn_runner.plan import Data
+from unlearn_runner.records import RESULTS, STATUS
+from unlearn_runner.sweeps.child import Order
+from unlearn_runner.sweeps.grid import Grid
+
+SWEEPS = "sweeps"
+DONE = ("completed", "diverged")
+
+
+@dataclass
+class Point:
+    """One job of a sweep."""
+
+    axes: list[str]
+    """Its overrides along the axes: what tells it from the others."""
+    overrides: list[str]
+    """All its overrides."""
+    job: Planned | None = None
+    mistake: UserError | None = None
+    """Why there is no job."""
+    status: str = "waiting"
+    cause: str = ""
+    """Why it failed."""
+    folders: list[str] = field(default_factory=list)
+    """Of a user's own options."""
+
+    @property
+    def planned(self) -> Planned:
+        """The job, where there is one."""
+        assert self.job is not None
+        return self.job
+
+    @property
+    def name(self) -> str:
+        """What people call it: its folder's name, or its overrides where it has no folder."""
+        return self.folder.name if self.job is not None else ",".join(self.axes)
+
+    @property
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.planned.job.folder
+
+    @property
+    def values(self) -> dict[str, str]:
+        """Its value on each axis, as text."""
+        pairs = (axis.partition("=") for axis in self.axes)
+        return {key: value for key, _, value in pairs}
+
+    def order(self) -> Order:
+        """Returns the job in the words of another process."""
+        job = self.planned.job
+        return Order(self.overrides, job.name, str(job.outputs), job.arguments, self.folders)
+
+    def written(self, name: str) -> dict[str, Any]:
+        """Returns a JSON file of the run folder; empty where there is none."""
+        try:
+            found = json.loads((self.folder / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    @cached_property
+    def _keys(self) -> list[str]:
+        return [stage.key for stage in self.planned.stages.stages]
+
+    def look(self) -> str:
+        """Returns how it ended as far as it is still true; `waiting` where there is work to do.
+
+        It has ended when its folder says so, of the stages as they would be now, and the artifacts
+        that it was to leave are in the store. Weights are not hashed for that.
+        """
+        self.status = "waiting"
+        status, results = self.written(STATUS).get("status"), self.written(RESULTS)
+        stages = {entry["key"]: entry for entry in results.get("stages", [])}
+        if status in DONE and results.get("status") == status and list(stages) == self._keys:
+            store = self.planned.store
+            left = (s for s in self.planned.stages.wanted if stages[s.key]["outcome"] is not None)
+            if all(store.manifest(stage) is not None for stage in left):
+                self.status = status
+        return self.status
+
+
+def points(grid: Grid) -> list[Point]:
+    """Plans every point of an opened grid; a mistake in one is kept with it."""
+    found: dict[str, Point] = {}
+    read: dict[str, Data] = {}
+    for axes in grid.points():
+        point = _point(grid, axes, read)
+        # A setting that cannot change a result makes no other job.
+        found.setdefault(str(point.folder) if point.job is not None else point.name, point)
+    return list(found.values())
+
+
+def _point(grid: Grid, axes: list[str], read: dict[str, Data]) -> Point:
+    point = Point(axes, [*grid.fixed, *axes], folders=list(grid.folders))
+    try:
+        composed = grid.compose(axes)
+
+        def named(run: Run) -> str:
+            derived = naming.derive(composed.overrides, composed.choices)
+            return f"{SWEEPS}/{sweep_name(run)}/{derived}"
+
+        rows = json.dumps(composed.config["benchmark"], sort_keys=True, default=str)
+        point.job = planned(composed.config, named, composed.choices, read.get(rows))
+        if point.job.stages.data is not None:
+            read[rows] = point.job.stages.data
+    except UserError as error:
+        point.mistake = error
+    except (HydraException, OmegaConfBaseException) as error:
+        point.mistake = explain(error, point.overrides, CONF)
+    return point
+
+
+def sweep_name(run: Run) -> str:
+    """Returns the name of the sweep's folder."""
+    return naming.checked(run.name or run.sweep.name or "sweep")
+
+
+def same_mistake(found: Sequence[Point]) -> UserError | None:
+    """Returns the mistake that all points share, which then is one of the command."""
+    mistakes = {str(point.mistake) for point in found}
+    return found[0].mistake if len(mistakes) == 1 else None

@@ -1,0 +1,137 @@
+"""A sweep from its command to its table: plan all points, run those that are not finished.
+
+Job folders are named by their overrides, so that the same command finds what it left: what is
+finished is skipped, what was interrupted goes on, what failed is tried again.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.table import Table
+
+from unlearn_runner import explain, interrupt
+from unlearn_runner.errors import UserError
+from unlearn_runner.experiment import Planned, refuse_other_configuration
+from unlearn_runner.locks import hold
+from unlearn_runner.progress import console, results_console
+from unlearn_runner.records import Record
+from unlearn_runner.sweeps.board import Board
+from unlearn_runner.sweeps.grid import Grid
+from unlearn_runner.sweeps.points import Point, points, same_mistake
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Runs the sweep of a checked command line; returns the exit code.
+
+    Raises:
+        UserError: For a mistake that all points share; nothing is written then.
+        Interrupted: If a signal ended it.
+    """
+    flags, overrides = explain.split(arguments)
+    folders = [str(folder.absolute()) for folder in explain.further(flags, overrides)]
+    started = time.monotonic()
+    with Grid(overrides, folders).opened() as grid:
+        found = points(grid)
+    if (mistake := same_mistake(found)) is not None:
+        raise mistake
+    first = next(point for point in found if point.job is not None)
+    settings = first.planned.run
+    if settings.plan_only:
+        print_plan(found)
+        return 0
+    settings.cluster.check()
+    board = Board(found, settings.sweep.fail_fast)
+    for point in found:
+        if point.job is None:
+            board.refuse(point)
+    folder = first.folder.parent
+    todo = _unfinished(found)
+    spent = time.monotonic() - started
+    console.print(
+        f"sweep {folder.name}: {len(found)} jobs, {len(found) - len(todo)} need nothing, "
+        f"{len(todo)} to run  ({spent:.1f}s)",
+        markup=False,
+    )
+    title = f"sweep {folder.name}"
+    if not todo or board.stopped:
+        board.summary(title)
+        return board.code
+    with interrupt.heeded():
+        try:
+            _go(todo, board, folder)
+            interrupt.check()
+        except KeyboardInterrupt:
+            board.summary(title)
+            raise
+    board.summary(title)
+    print(f"sweep    {folder}")
+    return board.code
+
+
+def _go(todo: list[Point], board: Board, folder: Path) -> None:
+    """Runs the unfinished jobs, while no other command does."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with hold(folder.parent, folder.name, f"sweep {folder.name}"):
+        todo = _unfinished(todo)  # another command may have done it while this one waited
+        for point in list(todo):
+            try:
+                refuse_other_configuration(point.planned.job, point.planned.run.overwrite)
+            except UserError as error:
+                point.mistake = error
+                board.refuse(point)
+                todo.remove(point)
+                continue
+            if point.written("status.json").get("status") != "waiting":
+                Record(point.folder).status("waiting")
+        if todo and not board.stopped:
+            todo[0].planned.run.cluster.run(todo, board)
+
+
+def _unfinished(found: Sequence[Point]) -> list[Point]:
+    return [point for point in found if point.job is not None and point.look() == "waiting"]
+
+
+def run_one(found: Planned, overrides: list[str]) -> int:
+    """Runs a single job at a cluster; returns the exit code.
+
+    Args:
+        found: The job.
+        overrides: The command line's.
+    """
+    found.run.cluster.check()
+    point = Point([], overrides, found)
+    board = Board([point])
+    with interrupt.heeded():
+        if point.look() == "waiting":
+            Record(point.folder).status("waiting")
+            found.run.cluster.run([point], board)
+    board.summary(point.name)
+    return board.code
+
+
+def print_plan(found: Sequence[Point]) -> None:
+    """Prints what a sweep would compute: every stage once, and how many jobs want it."""
+    stages: dict[str, tuple[str, str, bool, int]] = {}
+    for point in (p for p in found if p.job is not None):
+        store = point.planned.store
+        for stage in point.planned.stages.stages:
+            label, address, cached, count = stages.get(
+                stage.key,
+                (stage.label, f"{stage.kind}/{stage.key}", bool(store.manifest(stage)), 0),
+            )
+            stages[stage.key] = (label, address, cached, count + 1)
+    finished = len(found) - len(_unfinished(found))
+    title = f"plan of {len(found)} jobs, {finished} of them finished or impossible"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("stage", "key", "cached", "jobs"):
+        table.add_column(column, no_wrap=True)
+    for label, address, cached, count in stages.values():
+        table.add_row(label, address, "yes" if cached else "no", str(count))
+    results_console().print(table)
+    for point in found:
+        if point.mistake is not None:
+            print(f"{point.name}: {point.mistake}", file=sys.stderr)
