@@ -119,7 +119,7 @@ def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ..
 def _refuse_unknown(name: str, fields: Mapping[str, object], key: str) -> typing.NoReturn:
     close = nearest(name, fields)
     fix = f"{_join(key, close)}=..." if close else ""
-    raise ConfigError(f"{_join(key, name)} is not a setting; known here: {listed(fields, 16)}", fix)
+    raise ConfigError(f"{_join(key, name)} is not a setting; known here: {listed(fields, 24)}", fix)
 
 
 def _explain(
