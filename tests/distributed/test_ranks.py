@@ -22,9 +22,9 @@ from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
 CREW = str(Path(crew.__file__))
 CREWS = [("ddp", 2), ("fsdp2", 2), ("fsdp2-last", 3), ("ddp", 3)]
 """Those of three ranks continue what those of two have left."""
-LONG = "ddp 3"
+LONG = ("ddp 3", "fsdp2-last 3")
 MANY = [
-    pytest.param(name, marks=pytest.mark.long) if name == LONG else name
+    pytest.param(name, marks=pytest.mark.long) if name in LONG else name
     for name in (f"{engine} {world}" for engine, world in CREWS)
 ]
 
@@ -209,7 +209,9 @@ def test_a_checkpoint_of_any_number_of_ranks_is_continued_by_any_other(
     assert torch.equal(own, crews[name][case][2]), "the same bits on the same ranks"
 
 
-@pytest.mark.parametrize("source", ["ddp 2", "fsdp2 2", "fsdp2-last 3"])
+@pytest.mark.parametrize(
+    "source", ["ddp 2", "fsdp2 2", pytest.param("fsdp2-last 3", marks=pytest.mark.long)]
+)
 def test_one_process_continues_what_many_have_left(crews: Found, source: str) -> None:
     from unlearn_runner.session import open_session
 

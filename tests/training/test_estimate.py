@@ -102,10 +102,15 @@ CASES: list[Any] = [
 ]
 
 
+LONG = ("20 M, KL holds the start model", "40 M, bf16, grouped queries, gru", "60 M, none")
+
+
 @pytest.mark.parametrize(
     ("sizes", "tied", "method", "rectifier", "batch", "micro", "more"),
-    [case[1:] for case in CASES],
-    ids=[case[0] for case in CASES],
+    [
+        pytest.param(*case[1:], id=case[0], marks=[pytest.mark.long] if case[0] in LONG else [])
+        for case in CASES
+    ],
 )
 def test_the_estimate_is_within_a_tenth_of_what_is_counted(
     sizes: dict[str, int],

@@ -181,6 +181,7 @@ def test_a_mistake_in_one_point_costs_that_point(whole: Sweep, tmp_path: Path) -
     assert len(list(sweep.folder.iterdir())) == 1
 
 
+@pytest.mark.long
 def test_killed_twice_it_ends_at_the_same_scores(whole: Sweep, tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     finished: dict[str, int] = {}
