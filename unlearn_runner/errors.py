@@ -9,6 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
+FAILURE, USAGE_ERROR = 1, 2
+"""Exit codes: of a bug or the machine, and of what a user is to put right."""
+SIGNALLED = 128
+"""And the signal's number, as shells have it."""
+
 
 class UserError(Exception):
     """A mistake in a command, a configuration or a data file.

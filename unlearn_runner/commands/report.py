@@ -9,37 +9,21 @@ DIR is a run's folder, a sweep's, or one that holds several. The page needs no n
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.disk import refusal, size
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
 from unlearn_runner.report.find import runs
 
-USAGE_ERROR, INTERRUPTED = 2, 130
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, "unlearn-report --help")
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code."""
-    try:
-        _report(_parser().parse_args(arguments))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return USAGE_ERROR
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    return answered(lambda: _report(_parser().parse_args(arguments)))
 
 
 def console() -> NoReturn:
@@ -86,7 +70,7 @@ def _check(flag: str, metric: str, known: Sequence[str]) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(
+    parser = Parser(
         prog="unlearn-report", description=__doc__, formatter_class=form, allow_abbrev=False
     )
     parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="runs, sweeps")

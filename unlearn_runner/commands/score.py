@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from unlearn_runner import __version__
-from unlearn_runner.errors import UserError
+from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.logs.read import open_log
 from unlearn_runner.logs.reference import against
@@ -28,7 +28,6 @@ from unlearn_runner.metrics.rouge import RougeL
 from unlearn_runner.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.metrics.utility import ModelUtility
 
-USAGE_ERROR, INTERRUPTED = 2, 130
 PARTS = ("probability", "rouge_l", "truth_ratio")
 WHOLE = ("model_utility", "forget_quality", "forget_quality_ks")
 
@@ -39,22 +38,16 @@ utility, its nine parts, the forget view's, and with --retain forget quality."""
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Scores the logs on the command line; returns the exit code."""
-    try:
-        asked = _parser().parse_args(arguments)
-        retain = None if asked.retain is None else open_log(asked.retain)
-        found = [score(open_log(path), retain, asked.mean, asked.matched) for path in asked.logs]
-        if asked.json:
-            print(json.dumps(found if len(found) > 1 else found[0], indent=2, allow_nan=False))
-        else:
-            print_table(found)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return USAGE_ERROR
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    return answered(lambda: _score(_parser().parse_args(arguments)))
+
+
+def _score(asked: argparse.Namespace) -> None:
+    retain = None if asked.retain is None else open_log(asked.retain)
+    found = [score(open_log(path), retain, asked.mean, asked.matched) for path in asked.logs]
+    if asked.json:
+        print(json.dumps(found if len(found) > 1 else found[0], indent=2, allow_nan=False))
+    else:
+        print_table(found)
 
 
 def console() -> NoReturn:
@@ -180,15 +173,8 @@ def _short(paths: list[str]) -> list[str]:
     return [os.path.relpath(path, common) for path in paths]
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says mistakes in the two lines of every other command."""
-
-    def error(self, message: str) -> NoReturn:
-        raise UserError(message, f"{self.prog} --help shows what is allowed")
-
-
 def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="unlearn-score", description=DESCRIPTION, allow_abbrev=False)
+    parser = Parser(prog="unlearn-score", description=DESCRIPTION, allow_abbrev=False)
     parser.add_argument("logs", metavar="LOG", type=Path, nargs="+", help="a log to score")
     parser.add_argument(
         "--retain", metavar="LOG", type=Path, help="the retain-only model's log, same forget rows"

@@ -9,7 +9,6 @@ DIR is a run's folder, a sweep's, or one that holds several. It may run anywhere
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -18,35 +17,24 @@ from typing import NoReturn
 
 from rich.live import Live
 
-from unlearn_runner.errors import ConfigError, DataError, UserError
+from unlearn_runner.commands.shell import Parser, answered
+from unlearn_runner.errors import DataError
 from unlearn_runner.progress import results_console
 from unlearn_runner.report.live import show
 
-USAGE_ERROR, INTERRUPTED = 2, 130
 BORDERS = 6  # lines of the screen that are no rows
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise ConfigError(message, "unlearn-status --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code."""
-    try:
-        asked = _parser().parse_args(arguments)
-        if asked.once or not sys.stdout.isatty():
-            results_console().print(show(asked.folders)[0])
-        else:
-            _live(asked.folders, asked.every)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return USAGE_ERROR
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except KeyboardInterrupt:
-        return INTERRUPTED
-    return 0
+    return answered(lambda: _status(_parser().parse_args(arguments)))
+
+
+def _status(asked: argparse.Namespace) -> None:
+    if asked.once or not sys.stdout.isatty():
+        results_console().print(show(asked.folders)[0])
+    else:
+        _live(asked.folders, asked.every)
 
 
 def console() -> NoReturn:
@@ -69,7 +57,7 @@ def _live(folders: Sequence[Path], every: float) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     form = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(
+    parser = Parser(
         prog="unlearn-status", description=__doc__, formatter_class=form, allow_abbrev=False
     )
     parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="runs, sweeps")

@@ -19,33 +19,25 @@ from pathlib import Path
 
 from rich.table import Table
 
+from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.disk import size
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.help import CONF
 from unlearn_runner.inventory import Entry, Uses, entries, look, remove, uses
 from unlearn_runner.progress import progress, results_console
 
-USAGE_ERROR, DAMAGED = 2, 1
+DAMAGED = 1
 SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> None:  # type: ignore[override]
-        raise ConfigError(message, "unlearn-store --help")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code."""
-    try:
-        asked = _parser().parse_args(arguments)
-        root = Path(asked.store).expanduser() if asked.store else CONF.parent / "outputs" / "store"
-        return {"ls": ls, "gc": gc, "verify": verify}[asked.command](root, asked)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return USAGE_ERROR
-    except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
-        sys.stdout = None
-        return 0
+    return answered(lambda: _act(_parser().parse_args(arguments)))
+
+
+def _act(asked: argparse.Namespace) -> int:
+    root = Path(asked.store).expanduser() if asked.store else CONF.parent / "outputs" / "store"
+    return {"ls": ls, "gc": gc, "verify": verify}[asked.command](root, asked)
 
 
 def console() -> None:
@@ -56,7 +48,7 @@ def console() -> None:
 def _parser() -> argparse.ArgumentParser:
     text = __doc__ or ""
     form = argparse.RawDescriptionHelpFormatter
-    parser = _Parser(prog="unlearn-store", description=text, formatter_class=form)
+    parser = Parser(prog="unlearn-store", description=text, formatter_class=form)
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|gc|verify")
     for name in ("ls", "gc", "verify"):
         command = commands.add_parser(name)
