@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import IO, cast
 
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import SIGNALLED, ConfigError
 from unlearn_runner.interrupt import SIGNALS, Interrupted, check, held_back
 from unlearn_runner.job import Job, command
 from unlearn_runner.parallel.base import Parallel
@@ -30,7 +30,6 @@ from unlearn_runner.parallel.single import Single
 GRACE_S = 10.0
 """How long the other ranks may take to leave by themselves once one has."""
 LAST_LINES = 12
-SIGNALLED = 128  # and the signal's number, as shells have it
 
 
 def ranked(parallel: Parallel) -> bool:

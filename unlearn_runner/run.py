@@ -17,11 +17,8 @@ import traceback
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from unlearn_runner.errors import UserError
+from unlearn_runner.errors import SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.help import CONF, print_help
-
-USAGE_ERROR = 2
-SIGNALLED = 128  # and the signal's number, as shells have it
 
 
 def main() -> int:

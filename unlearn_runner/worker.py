@@ -3,46 +3,17 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
-import threading
-import traceback
 
-from unlearn_runner.errors import UserError
 from unlearn_runner.job import Job
 
-USAGE_ERROR, SIGNALLED = 2, 128
 
-
-def main() -> int:
+def main(text: str) -> int:
     """Runs the job that our launcher hands over; returns the exit code."""
-    text = sys.stdin.readline()
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
     job = Job.read(text)
     sys.argv = ["unlearn", *job.arguments]
-    from unlearn_runner import interrupt
-
-    with interrupt.heeded():
-        try:
-            serve(job)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return USAGE_ERROR
-        except KeyboardInterrupt as error:
-            return SIGNALLED + getattr(error, "number", signal.SIGINT)
-        except Exception:
-            # Where ranks leave one by one, the last ones lose their connections.
-            if number := interrupt.requested():
-                return SIGNALLED + number
-            traceback.print_exc()
-            return 1
+    serve(job)
     return 0
-
-
-def _outlive_nobody() -> None:
-    """Ends this process when the launcher is gone: nobody would end it otherwise."""
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def serve(job: Job) -> None:
@@ -72,8 +43,6 @@ def serve(job: Job) -> None:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    # Without it, threads of process groups whose peers are gone can abort the interpreter's exit.
-    os._exit(code)
+    from unlearn_runner.owned import work
+
+    work(main)

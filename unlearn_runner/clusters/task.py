@@ -18,11 +18,11 @@ from types import FrameType
 from typing import Any
 
 from unlearn_runner import interrupt
+from unlearn_runner.errors import SIGNALLED
 from unlearn_runner.sweeps import child
 
 WARNING = signal.SIGUSR2
 AGAIN_S = 5.0
-SIGNALLED = 128  # and the signal's number, as shells have it
 
 
 @dataclass

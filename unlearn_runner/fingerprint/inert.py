@@ -14,6 +14,7 @@ INERT: frozenset[str] = frozenset(
             "job",
             "perform",
             "foreign",
+            "owned",
             "estimate",
             "demands",
             "choose",

@@ -10,15 +10,13 @@ from typing import Any
 
 from rich.table import Table
 
-from unlearn_runner.errors import UserError
+from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.interrupt import SIGNALS
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.records import RESULTS, STATUS, Record
 from unlearn_runner.results import shown
 from unlearn_runner.sweeps.points import DONE, Point
 
-FAILURE, USAGE_ERROR = 1, 2
-SIGNALLED = 128  # and the signal's number, as shells have it
 COLLAPSED = 0.05
 """Share of the target's utility below which a model is of no use, whatever it forgot."""
 MOST = 8

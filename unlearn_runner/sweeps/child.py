@@ -1,6 +1,5 @@
 """One job of a sweep in a process of its own, composed anew from its overrides.
 
-It reads its order from its standard input and ends when that input does: nobody else would end it.
 What it prints goes to the job's log.
 """
 
@@ -10,17 +9,12 @@ import json
 import os
 import signal
 import sys
-import threading
-import traceback
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
 
-from unlearn_runner.errors import UserError
-
 LOG = "log.txt"
-USAGE_ERROR, SIGNALLED = 2, 128
 COMMAND = ("-m", "unlearn_runner.sweeps.child")
 
 
@@ -54,26 +48,14 @@ class Order:
         )
 
 
-def main() -> int:
-    """Runs the job of the order on standard input; returns the exit code."""
-    order = Order(**json.loads(sys.stdin.readline()))
-    threading.Thread(target=_outlive_nobody, daemon=True).start()
+def main(text: str) -> int:
+    """Runs the job of an order; returns the exit code."""
+    order = Order(**json.loads(text))
     sys.argv = ["unlearn", *order.arguments]
-    from unlearn_runner import interrupt
     from unlearn_runner.run import prepare_process
 
     prepare_process()
-    with interrupt.heeded():
-        try:
-            return _run(order)
-        except UserError as error:
-            print(error, file=sys.stderr)
-            return USAGE_ERROR
-        except KeyboardInterrupt as error:
-            return SIGNALLED + getattr(error, "number", signal.SIGINT)
-        except Exception:
-            traceback.print_exc()
-            return 1
+    return _run(order)
 
 
 def _run(order: Order) -> int:
@@ -83,11 +65,6 @@ def _run(order: Order) -> int:
     with Grid(order.overrides, order.folders).opened() as grid:
         composed = grid.compose([])
     return run_planned(planned(composed.config, lambda _: order.name, composed.choices))
-
-
-def _outlive_nobody() -> None:
-    sys.stdin.read()
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def last_words(log: Path) -> str:
@@ -125,7 +102,6 @@ def command(python: Sequence[str] | None = None) -> list[str]:
 
 
 if __name__ == "__main__":
-    code = main()
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # threads of libraries can abort the interpreter's own exit
+    from unlearn_runner.owned import work
+
+    work(main)
