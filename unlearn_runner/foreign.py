@@ -7,22 +7,20 @@ into our settings, and a contradiction is refused.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.explain import SWEEP, swept
 from unlearn_runner.job import command
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.parallel.fsdp2 import FSDP2
 from unlearn_runner.parallel.single import Single
 from unlearn_runner.progress import console
 
-SWEEP = ("-m", "--multirun")
 
-
-def world(environment: Mapping[str, str] | None = None) -> int:
+def world() -> int:
     """Returns of how many ranks this process is one that another launcher started; 0 if none."""
-    found = os.environ if environment is None else environment
-    return int(found.get("WORLD_SIZE", "1")) if "RANK" in found else 0
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 0
 
 
 def main_rank() -> bool:
@@ -37,7 +35,7 @@ def adopted(arguments: Sequence[str]) -> list[str]:
         ConfigError: For a sweep, whose jobs need ranks of their own, and for contradictions.
     """
     count, chosen = world(), list(arguments)
-    if set(chosen) & set(SWEEP):
+    if set(chosen) & set(SWEEP) or swept(chosen):
         raise ConfigError(
             f"a sweep cannot run in {count} ranks that torchrun or accelerate started: each would "
             "run the sweep by itself",

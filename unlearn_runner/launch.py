@@ -17,7 +17,6 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from types import FrameType
 from typing import IO, cast
 
@@ -25,6 +24,7 @@ from unlearn_runner.errors import SIGNALLED, ConfigError
 from unlearn_runner.interrupt import SIGNALS, Interrupted, check, held_back
 from unlearn_runner.job import Job, command
 from unlearn_runner.parallel.base import Parallel
+from unlearn_runner.parallel.gpus import visible
 from unlearn_runner.parallel.single import Single
 
 GRACE_S = 10.0
@@ -37,6 +37,11 @@ def ranked(parallel: Parallel) -> bool:
     return not isinstance(parallel, Single)
 
 
+def ranks_here(parallel: Parallel) -> int:
+    """Returns the number of ranks on this machine: as set, or one per visible GPU, at least one."""
+    return parallel.ranks or max(1, len(visible(parallel.device)))
+
+
 def start(job: Job, parallel: Parallel) -> int:
     """Runs a job on this machine's ranks; returns the exit code.
 
@@ -44,7 +49,7 @@ def start(job: Job, parallel: Parallel) -> int:
         ConfigError: If it cannot be told which node this is, or where the nodes meet.
         Interrupted: If a signal ended it.
     """
-    here = parallel.ranks or max(1, visible_gpus(parallel))
+    here = ranks_here(parallel)
     number = _node_rank(parallel)
     host, port = _meeting_point(parallel, number)
     with _children(job, parallel, here, number, (host, port)) as children, _handed_on(children):
@@ -58,16 +63,6 @@ def start(job: Job, parallel: Parallel) -> int:
     if code - SIGNALLED in SIGNALS:
         raise Interrupted(code - SIGNALLED)
     return code
-
-
-def visible_gpus(parallel: Parallel) -> int:
-    """Returns the number of GPUs this process may use, without loading torch."""
-    if parallel.device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
-        return 0
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if chosen is not None:
-        return len([name for name in chosen.split(",") if name.strip() not in ("", "-1")])
-    return len(list(Path("/dev").glob("nvidia[0-9]*")))
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
@@ -26,7 +26,7 @@ import unlearn_runner.probes.generations
 import unlearn_runner.training.engine  # noqa: F401
 from unlearn_runner.models import load
 from unlearn_runner.parallel.base import Parallel
-from unlearn_runner.parallel.layout import Layout
+from unlearn_runner.parallel.layout import Layout, autocast
 from unlearn_runner.parallel.ranks import ALONE, Ranks
 
 PATIENCE = timedelta(days=7)
@@ -54,10 +54,8 @@ class Session:
         return self.layout.device
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
-        """Returns the context of a whole model's forward pass; only bf16 changes anything."""
-        if precision != "bf16":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        """Returns the context of a forward pass of a model that is whole in this process."""
+        return autocast(self.device, precision)
 
     def trainable(
         self,

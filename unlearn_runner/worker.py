@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 
 from unlearn_runner.job import Job
@@ -19,6 +18,7 @@ def main(text: str) -> int:
 def serve(job: Job) -> None:
     """Takes part in a job, as the rank that the environment names."""
     from unlearn_runner.config import validate
+    from unlearn_runner.foreign import main_rank
     from unlearn_runner.perform import perform
     from unlearn_runner.pipeline import complete, follow
     from unlearn_runner.plan import plan
@@ -27,8 +27,8 @@ def serve(job: Job) -> None:
 
     run = validate(job.config)
     stages, store = plan(run), Store(job.store, run.verify)
-    main = os.environ.get("RANK", "0") == "0"
-    if not main:
+    speaks = main_rank()
+    if not speaks:
         be_silent()
     from unlearn_runner.session import open_session
 
@@ -36,7 +36,7 @@ def serve(job: Job) -> None:
     # Rank 0's word: another might look at the store later, and see more.
     if session.ranks.tell(complete(stages, store)):
         session = None
-    if main:
+    if speaks:
         perform(job, run, stages, session)
     elif session is not None:
         follow(stages, store, session)

@@ -285,6 +285,7 @@ def test_two_launchers_are_two_nodes(fresh: Callable[[], Place], alone: Place) -
             {},
             ("sweep", "unlearn -m method=ga,gd", "parallel=ddp parallel.ranks=2"),
         ),
+        (("sweep=gru_gamma_tau",), {}, ("sweep", "unlearn sweep=gru_gamma_tau")),
         (("parallel=single",), {}, ("parallel=single", "2 ranks", "parallel=ddp")),
         (("parallel=ddp", "parallel.ranks=3"), {}, ("parallel.ranks=3", "2 ranks")),
         (("parallel=ddp",), {"ACCELERATE_USE_FSDP": "true"}, ("parallel=ddp", "FSDP")),

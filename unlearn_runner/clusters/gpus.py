@@ -15,26 +15,6 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from unlearn_runner.parallel.base import Parallel
-
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-
-
-def names(parallel: Parallel | None = None) -> list[str]:
-    """Returns the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them.
-
-    Args:
-        parallel: Whose device decides whether any is wanted; none asks for them all.
-    """
-    if parallel is not None and parallel.device == "cpu":
-        return []
-    chosen = os.environ.get(VISIBLE)
-    if chosen is not None:
-        found = [name.strip() for name in chosen.split(",")]
-        return [name for name in found if name not in ("", "-1")]
-    devices = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
-    return sorted(devices, key=int)
-
 
 def take(visible: Sequence[str], need: int, held: ExitStack) -> list[str] | None:
     """Takes GPUs that no other job of this machine holds.

@@ -15,9 +15,10 @@ from annotated_types import Ge
 
 from unlearn_runner import interrupt
 from unlearn_runner.clusters.base import Cluster
-from unlearn_runner.clusters.gpus import names, take
+from unlearn_runner.clusters.gpus import take
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.parallel.base import Parallel
+from unlearn_runner.parallel.gpus import visible
 from unlearn_runner.sweeps import child
 
 if TYPE_CHECKING:
@@ -73,12 +74,12 @@ class Room:
     """What this machine has for jobs."""
 
     def __init__(self, settings: Local, parallel: Parallel) -> None:
-        self.visible = names(parallel)
+        self.visible = visible(parallel.device)
         self.need = settings.gpus
         if self.need is None:
             self.need = (parallel.ranks or 1) if self.visible else 0
         elif settings.gpus:
-            self.visible = self.visible or names()
+            self.visible = self.visible or visible()
         if self.need > len(self.visible):
             raise ConfigError(
                 f"a job needs {self.need} GPUs, and {len(self.visible)} are visible",

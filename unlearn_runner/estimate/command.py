@@ -21,6 +21,7 @@ from unlearn_runner.methods.oneshot import OneShot
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.scratch import Scratch
 from unlearn_runner.parallel.fsdp2 import FSDP2
+from unlearn_runner.parallel.gpus import visible
 from unlearn_runner.plan import Plan
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.stages.unlearn import Unlearn
@@ -54,7 +55,7 @@ def estimate(run: Run, plan: Plan) -> None:
     if stage is None or isinstance(run.method, OneShot):
         raise ConfigError("estimate: this method trains in no loop of ours", "estimate=false")
     sizes = sizes_of(run, plan)
-    world = (run.parallel.ranks or max(1, launch.visible_gpus(run.parallel))) * run.parallel.nodes
+    world = launch.ranks_here(run.parallel) * run.parallel.nodes
     setting, work, passes = setting_of(run, stage, sizes, world)
     found = peak(sizes, work, setting)
     name, memory = _device(run)
@@ -135,7 +136,7 @@ def _device(run: Run) -> tuple[str, float]:
     """Returns the device's name and memory in bytes: the asked one, or this machine's."""
     if isinstance(run.estimate, str):
         return run.estimate, DEVICES[run.estimate].memory
-    if launch.visible_gpus(run.parallel) and shutil.which("nvidia-smi"):
+    if visible(run.parallel.device) and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
         said = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
         if said:

@@ -31,6 +31,13 @@ class Parts:
         return torch.cat(self.pieces)
 
 
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
+    """Returns the context of a whole model's forward pass; only bf16 changes anything."""
+    if precision != "bf16":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)
+
+
 @dataclass(frozen=True)
 class Layout:
     """Everything is held by this process; the base class of the other layouts."""
@@ -53,10 +60,8 @@ class Layout:
         return model.to(self.device)
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
-        """Returns the context of a forward pass; only bf16 changes anything."""
-        if precision != "bf16":
-            return nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+        """Returns the context of a forward pass."""
+        return autocast(self.device, precision)
 
     def before_backward(self, model: Any, last: bool) -> None:
         """Told before each backward pass whether it is the last one of its group of terms."""

@@ -14,7 +14,8 @@ from typing import Any
 
 from unlearn_runner import __version__
 from unlearn_runner.report import answers, cost, curves, heat, provenance, svg, tables, tradeoff
-from unlearn_runner.report.compare import COLLAPSED, GROUPS, Comparison, number
+from unlearn_runner.report.compare import GROUPS, Comparison, number
+from unlearn_runner.report.judge import COLLAPSED
 from unlearn_runner.report.overview import overview, troubles, warnings
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.telemetry import NAMES, UNLEARN, charts, summary

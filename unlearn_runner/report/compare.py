@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from unlearn_runner.report.judge import collapsed
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.results import LOWER
 
 UTILITY, FORGET = "model_utility", "forget.probability"
-COLLAPSED = 0.05
-"""Share of the target's utility below which an unlearned model counts as collapsed."""
 SEEDS = ("seed", "target.seed")
 GROUPS = ("method", "rectifier")
 Value = Any
@@ -105,7 +104,7 @@ class Comparison:
         """Returns whether a run's utility is below 5 % of its target's."""
         mine = run.scores.get(self.axes.utility)
         target = run.scores_of("target").get(self.axes.utility)
-        return mine is not None and target is not None and mine < COLLAPSED * target
+        return collapsed(mine, target)
 
     def label(self, run: RunFolder) -> str:
         """Returns what a run's status does not say of it, in a word or two."""
@@ -204,19 +203,6 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
             kept[i] = True
             best, same = max(best, y), (x, y)
     return kept
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """Returns mean and half the width of its 95 % interval (Student's t); none for one value."""
-    mean = math.fsum(values) / len(values)
-    if len(values) < 2:
-        return mean, None
-    # Not scipy.stats, which takes half a second to load.
-    from scipy.special import stdtrit
-
-    freedom = len(values) - 1
-    variance = math.fsum((v - mean) ** 2 for v in values) / freedom
-    return mean, float(stdtrit(freedom, 0.975)) * math.sqrt(variance / len(values))
 
 
 def number(value: Value) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearn_runner.report.compare import COLLAPSED, SEEDS, Comparison, choices, number
+from unlearn_runner.report.compare import SEEDS, Comparison, choices, number
+from unlearn_runner.report.judge import COLLAPSED
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.telemetry import summary
 from unlearn_runner.results import shown

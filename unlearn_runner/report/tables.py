@@ -9,8 +9,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unlearn_runner.report.compare import GROUPS, Comparison, interval, lower, number
+from unlearn_runner.report.compare import GROUPS, Comparison, lower, number
 from unlearn_runner.report.cost import own_seconds
+from unlearn_runner.report.judge import interval
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.telemetry import rectified_share
 from unlearn_runner.results import shown

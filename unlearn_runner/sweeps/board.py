@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import statistics
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,14 +13,13 @@ from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.interrupt import SIGNALS
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.records import RESULTS, STATUS, Record
+from unlearn_runner.report.compare import SEEDS
+from unlearn_runner.report.judge import collapsed, interval
 from unlearn_runner.results import shown
 from unlearn_runner.sweeps.points import DONE, Point
 
-COLLAPSED = 0.05
-"""Share of the target's utility below which a model is of no use, whatever it forgot."""
 MOST = 8
 """Scores in the table; results.json has them all."""
-SEEDS = ("seed", "target.seed")
 SAID = 600
 """Characters of a cause."""
 
@@ -122,8 +120,7 @@ Row = tuple[Point, Mapping[str, Any]]
 
 def label(scores: Mapping[str, float | None], status: str) -> str:
     """Returns a job's status with what its scores say of it."""
-    utility, before = scores.get("model_utility"), scores.get("target.model_utility")
-    useless = utility is not None and before is not None and utility < COLLAPSED * before
+    useless = collapsed(scores.get("model_utility"), scores.get("target.model_utility"))
     return f"{status} (collapsed)" if useless else status
 
 
@@ -171,8 +168,6 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
     others = [axis for axis in axes if axis not in SEEDS]
     if len(others) == len(axes):
         return None
-    from scipy.stats import t
-
     names = _names(rows)
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     for point, results in rows:
@@ -192,10 +187,7 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
         cells = []
         for name in names:
             values = [v for scores in kept if (v := scores.get(name)) is not None]
-            cell = "-" if not values else shown(statistics.fmean(values))
-            if len(values) > 1:
-                half = statistics.stdev(values) / len(values) ** 0.5
-                cell += f" ± {shown(half * float(t.ppf(0.975, len(values) - 1)))}"
-            cells.append(cell)
+            mean, half = interval(values) if values else (None, None)
+            cells.append(shown(mean) + (f" ± {shown(half)}" if half is not None else ""))
         found.add_row(*place, str(len(kept)), *cells)
     return found

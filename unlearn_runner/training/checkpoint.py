@@ -11,9 +11,10 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 
@@ -44,49 +45,40 @@ def save(folder: Path, key: str, step: int, state: dict[str, Any], ranks: Ranks 
     note = folder / f"step-{step:08d}.json"
     pieces = ranks.world > 1 and _in_pieces(state)
     path = note.with_suffix(f".{ranks.rank}-of-{ranks.world}.pt" if pieces else ".pt")
-    facts, error = {}, None
+    mine = ({}, "")
     if ranks.main or pieces:
-        try:
-            facts = _write(path, state)
-        except (OSError, RuntimeError) as found:  # torch reports a failed write as a RuntimeError
-            error = found
-    reason = error and (getattr(error, "strerror", None) or str(error).splitlines()[0])
-    said = ranks.collect((path.name if facts else "", facts, reason))
-    if ranks.main and not any(reason for _, _, reason in said):
-        files = {name: entry for name, entry, _ in said if name}
-        temporary = folder / f".{note.stem}.note.writing"
-        try:
-            temporary.write_text(json.dumps({"key": key, "step": step, "files": files}))
-            os.replace(temporary, note)
-        except OSError as found:
-            temporary.unlink(missing_ok=True)
-            error, reason = found, found.strerror
-    failed = next((why for why in (reason, *(why for _, _, why in said)) if why), None)
-    failed = ranks.tell(failed)
-    if failed:
+        mine = _written(path, lambda file: torch.save(state, file))
+    every = ranks.collect((path.name, *mine))
+    failures = [reason for _, _, reason in every if reason]
+    if ranks.main and not failures:
+        files = {name: facts for name, facts, _ in every if facts}
+        text = json.dumps({"key": key, "step": step, "files": files})
+        failures += filter(None, [_written(note, lambda file: file.write(text.encode()))[1]])
+    if failed := ranks.tell(failures):
         path.unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free / 2**30
         raise UserError(
-            f"the checkpoint of step {step} cannot be written to {folder}: {failed} "
+            f"the checkpoint of step {step} cannot be written to {folder}: {failed[0]} "
             f"({free:.1f} GiB free); the one before it is kept",
             "make room, or move everything with output_dir=FOLDER; the same command continues",
-        ) from error
+        )
 
 
-def _write(path: Path, state: dict[str, Any]) -> dict[str, Any]:
-    """Writes a file as a whole; returns its size and hash."""
+def _written(path: Path, write: Callable[[BinaryIO], object]) -> tuple[dict[str, Any], str]:
+    """Writes a file as a whole; returns its size and hash, and why that failed if it did."""
     temporary = path.with_name(f".{path.name}.writing")
     try:
         with temporary.open("wb") as file:
-            torch.save(state, file)
+            write(file)
             file.flush()
             os.fsync(file.fileno())
         facts = {"size": temporary.stat().st_size, "sha256": _digest(temporary)}
         os.replace(temporary, path)
-    except (OSError, RuntimeError):
-        temporary.unlink(missing_ok=True)
-        raise
-    return facts
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        return {}, getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return facts, ""
 
 
 def load(

@@ -62,8 +62,7 @@ class Engine:
         self.schedule = optim.schedule(self.optimizer, self.recipe, self.num_rows)
         self.memory: Memory = {}
         self.moved: dict[str, float] = {}
-        alone = self.layout.ranks.world == 1 and not self.layout.sharded
-        self.device = self.space.parameters[0].device if alone else self.layout.device
+        self.device = self.layout.device
         self.asked = False
         """Whether any rank was asked to end before the last step's numbers were summed."""
 
