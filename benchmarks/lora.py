@@ -19,11 +19,12 @@ from typing import Any
 
 from memory import peak_bytes, state_bytes
 from rich.table import Table
+from turns import in_turns
 from workload import Workload, prepare
 
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.scratch import Shape
-from unlearn_runner.progress import console, results_console
+from unlearn_runner.progress import results_console
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.training.engine import Engine
@@ -120,38 +121,25 @@ def measure(workload: Workload, adapter: LoRA, sizes: Sizes) -> Cost:
         for name, rectifier in rectifiers.items()
     }
     walk = workload.feed("GradDiff", recipe)
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
-    rectified = 0
-    for number in range(sizes.pairs + 1):
-        rows = walk.step(number)
-        for name in engines if number % 2 else reversed(engines):
-            engines[name].models.trained.train()
-            started = time.perf_counter()
-            facts = engines[name].step(rows)
-            spent = time.perf_counter() - started
-            rectified += bool(facts and facts.get("rectified"))
-            if number:  # the first pair warms up
-                seconds[name].append(spent)
-        console.print(f"pair {number} of {sizes.pairs}", markup=False)
-    ratios = [g / p for g, p in zip(seconds["gru"], seconds["plain"], strict=True)]
+    turns = in_turns(engines, walk, sizes.pairs, "GRU on LoRA")
     rectify = statistics.median(Timed.spent[1:])
     rows = walk.step(0)
     peaks = {n: _moving(e) + peak_bytes(lambda e=e: e.step(rows)) for n, e in engines.items()}
     trained = sum(p.numel() for p in engines["gru"].space.parameters)
-    plain = statistics.median(seconds["plain"])
+    plain = turns.median("plain")
     return Cost(
         workload.model.num_parameters(),
         trained,
         plain,
-        statistics.median(seconds["gru"]),
-        statistics.median(ratios),
+        turns.median("gru"),
+        turns.ratio("gru", "plain"),
         rectify,
         rectify / plain,
         4 * trained / MB,
         peaks["plain"] / MB,
         peaks["gru"] / MB,
         (peaks["gru"] - peaks["plain"]) / (4 * trained),
-        rectified,
+        turns.rectified,
         sizes.pairs + 1,
     )
 

@@ -24,6 +24,7 @@ import bare
 import torch
 from memory import peak_bytes, state_bytes
 from rich.table import Table
+from turns import in_turns
 from workload import Workload, prepare
 
 from unlearn_runner.models.scratch import Shape
@@ -237,19 +238,7 @@ def gru_cost(workload: Workload, sizes: Sizes) -> Cost:
     rectifiers = {"plain": Plain(), "gru": GRU(gamma=0.8, tau=1.0)}
     engines = {name: workload.engine("GradDiff x 0.1", recipe, r) for name, r in rectifiers.items()}
     walk = workload.feed("GradDiff", recipe)
-    seconds: dict[str, list[float]] = {name: [] for name in engines}
-    rectified = 0
-    for number in range(sizes.gru_pairs + 1):
-        rows = walk.step(number)
-        for name in engines if number % 2 else reversed(engines):
-            started = time.perf_counter()
-            facts = engines[name].step(rows)
-            spent = time.perf_counter() - started
-            rectified += bool(facts and facts.get("rectified"))
-            if number:
-                seconds[name].append(spent)
-        console.print(f"GRU: pair {number} of {sizes.gru_pairs}", markup=False)
-    ratios = [g / p for g, p in zip(seconds["gru"], seconds["plain"], strict=True)]
+    turns = in_turns(engines, walk, sizes.gru_pairs, "GRU")
     rows = walk.step(0)
     peaks = {}
     for name, engine in engines.items():
@@ -257,14 +246,14 @@ def gru_cost(workload: Workload, sizes: Sizes) -> Cost:
     count = workload.model.num_parameters()
     return Cost(
         count,
-        statistics.median(seconds["plain"]),
-        statistics.median(seconds["gru"]),
-        statistics.median(ratios),
+        turns.median("plain"),
+        turns.median("gru"),
+        turns.ratio("gru", "plain"),
         4 * count / GB,
         peaks["plain"] / GB,
         peaks["gru"] / GB,
         (peaks["gru"] - peaks["plain"]) / (4 * count),
-        rectified,
+        turns.rectified,
         sizes.gru_pairs + 1,
     )
 

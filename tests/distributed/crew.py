@@ -111,16 +111,20 @@ def weights(engine: Engine, session: Session) -> torch.Tensor | None:
 def gradients(engine: Engine, rows: Any) -> tuple[torch.Tensor | None, dict[str, float]]:
     """The first step's gradients of all groups, whole, on rank 0."""
     found, losses = engine.gradients(feed_for(rows).step(0))
-    whole = []
-    for group in sorted(found):
-        for entry, parameter in zip(found[group], engine.space.parameters, strict=True):
-            if entry is None:
-                whole.append(torch.zeros(parameter.numel()))
-                continue
-            wrapped = engine.layout.wrapped(entry, parameter)
-            full = wrapped.full_tensor() if hasattr(wrapped, "full_tensor") else wrapped
-            whole.append(full.reshape(-1).clone())
+    whole = [
+        full(engine, entry, parameter).reshape(-1)
+        for group in sorted(found)
+        for entry, parameter in zip(found[group], engine.space.parameters, strict=True)
+    ]
     return torch.cat(whole), losses
+
+
+def full(engine: Engine, entry: torch.Tensor | None, parameter: Any) -> torch.Tensor:
+    """A parameter's gradient, whole, from what this rank holds of it."""
+    if entry is None:
+        return torch.zeros(parameter.shape, dtype=parameter.dtype)
+    wrapped: Any = engine.layout.wrapped(entry, parameter)
+    return wrapped.full_tensor().clone() if hasattr(wrapped, "full_tensor") else wrapped.clone()
 
 
 def rows_seen(engine: Engine, rows: Any, session: Session) -> list[Any]:

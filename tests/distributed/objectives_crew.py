@@ -16,7 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from crew import ENGINES
+from crew import ENGINES, full
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from objectives import EVERY_METHOD, Workbench
@@ -53,13 +53,6 @@ def gradients(
         entries = zip(gradient, engine.space.parameters, strict=True)
         whole[group] = torch.cat([full(engine, *entry).reshape(-1) for entry in entries])
     return whole, losses
-
-
-def full(engine: Any, entry: torch.Tensor | None, parameter: torch.nn.Parameter) -> torch.Tensor:
-    if entry is None:
-        return torch.zeros(parameter.shape, dtype=torch.float64)
-    wrapped: Any = engine.layout.wrapped(entry, parameter)
-    return wrapped.full_tensor().clone() if hasattr(wrapped, "full_tensor") else wrapped.clone()
 
 
 def everything(folder: Path, session: Session) -> dict[str, Any]:

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from ranked import free_port
 
 STEPS, EVERY = 60, 4
 SETTINGS = (
@@ -264,9 +264,7 @@ def test_accelerate_launch_runs_the_same_job(
 
 def test_two_launchers_are_two_nodes(fresh: Callable[[], Place], alone: Place) -> None:
     place = fresh()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     nodes = ("parallel=ddp", "parallel.ranks=1", "parallel.nodes=2")
     meet = f"parallel.master=127.0.0.1:{port}"
     second = place.start(*nodes, "parallel.node_rank=1", meet)

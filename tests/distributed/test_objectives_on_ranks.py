@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import pickle
-import socket
-import subprocess
-import sys
 from typing import Any
 
 import objectives_crew
 import pytest
+import ranked
 import torch
 from objectives import EVERY_METHOD, Workbench
 
@@ -29,22 +26,7 @@ def crew(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> dict[Any, Any]:
     save(tiny.llama(), tiny.tokenizer, folder / "model")
     rows = {"forget": tiny.forget, "retain": tiny.retain, "pad": tiny.pad}
     (folder / "rows.pkl").write_bytes(pickle.dumps(rows))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-    processes = []
-    for rank in range(WORLD):
-        ranked = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": WORLD, "LOCAL_WORLD_SIZE": WORLD}
-        env = {**os.environ, **{k: str(v) for k, v in (ranked | meet).items()}}
-        command = [sys.executable, str(objectives_crew.__file__), str(folder)]
-        processes.append(
-            subprocess.Popen(
-                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [p.returncode for p in processes] == [0] * WORLD, "\n".join(said)[-4000:]
+    ranked.run(WORLD, str(objectives_crew.__file__), str(folder))
     return torch.load(folder / "found.pt", weights_only=False)
 
 

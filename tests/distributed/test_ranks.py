@@ -6,16 +6,13 @@ micro-batches divide. A plain float64 loop that shares no code with the engine s
 
 from __future__ import annotations
 
-import os
 import pickle
-import socket
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import crew
 import pytest
+import ranked
 import torch
 from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
 
@@ -27,26 +24,6 @@ MANY = [
     pytest.param(name, marks=pytest.mark.long) if name in LONG else name
     for name in (f"{engine} {world}" for engine, world in CREWS)
 ]
-
-
-def run(folder: Path, engine: str, world: int, sources: list[Path]) -> dict[str, Any]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    processes = []
-    for rank in range(world):
-        ranked = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": world, "LOCAL_WORLD_SIZE": world}
-        meet = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": 1}
-        env = {**os.environ, **{k: str(v) for k, v in (ranked | meet).items()}}
-        command = [sys.executable, CREW, str(folder), engine, *map(str, sources)]
-        processes.append(
-            subprocess.Popen(
-                command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-            )
-        )
-    said = [process.communicate(timeout=300)[0] for process in processes]
-    assert [p.returncode for p in processes] == [0] * world, "\n".join(said)[-4000:]
-    return torch.load(folder / "found.pt", weights_only=False)
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +77,8 @@ class Found(dict[str, Any]):
         folder = self.folders[name] = self.factory.mktemp(name.replace(" ", ""))
         (folder / "rows.pkl").symlink_to(self.place / "rows.pkl")
         (folder / "model").symlink_to(self.place / "model")
-        self[name] = run(folder, engine, int(world), sources)
+        ranked.run(int(world), CREW, str(folder), engine, *map(str, sources))
+        self[name] = torch.load(folder / "found.pt", weights_only=False)
         return self[name]
 
 
