@@ -194,7 +194,10 @@ def _watch(children: list[Child]) -> Child | None:
     while any(child.process.poll() is None for child in children):
         ended = [c for c in children if c.process.poll() not in (None, 0)]
         if ended and first is None:
-            # A killed rank takes the others down; of those that ended at once it is the cause.
+            # A killed rank takes the others down, and may itself be gone a moment after them: of
+            # those that ended before we end any, it is the cause.
+            _wait(children, GRACE_S)
+            ended = [c for c in children if c.process.poll() not in (None, 0)]
             first = min(ended, key=lambda child: child.process.returncode)
             _end(children, GRACE_S)
         time.sleep(0.05)
@@ -202,15 +205,19 @@ def _watch(children: list[Child]) -> Child | None:
     return first or (failed[0] if failed else None)
 
 
+def _wait(children: list[Child], seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until and any(c.process.poll() is None for c in children):
+        time.sleep(0.05)
+
+
 def _end(children: list[Child], grace: float) -> None:
-    """Ends all ranks: by themselves, by SIGTERM, by force."""
-    for how in (None, signal.SIGTERM, signal.SIGKILL):
+    """Ends all ranks: by SIGTERM, and those that are there after `grace` seconds by force."""
+    for how, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         for child in children:
-            if how is not None and child.process.poll() is None:
+            if child.process.poll() is None:
                 child.process.send_signal(how)
-        until = time.monotonic() + (grace if how is not signal.SIGKILL else 5.0)
-        while time.monotonic() < until and any(c.process.poll() is None for c in children):
-            time.sleep(0.05)
+        _wait(children, seconds)
 
 
 def _explain(job: Job, first: Child, main: Child, node: int) -> int:
