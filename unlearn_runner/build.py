@@ -8,6 +8,7 @@ a refusal of keys that nobody reads. Nothing here or in a component's module loa
 from __future__ import annotations
 
 import dataclasses
+import functools
 import importlib
 import math
 import types
@@ -43,7 +44,7 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
         raise ConfigError(f"{key}={node!r} must be a group of settings, not a single value")
     node = dict(node)
     cls = _component(node.pop(TARGET), schema, key, trusted) if TARGET in node else schema
-    hints = typing.get_type_hints(cls, include_extras=True)
+    hints = _hints(cls)
     fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
     for name in node:
         if name not in fields:
@@ -54,9 +55,20 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
         name: _nested(value, hints[name], _join(key, name), trusted) for name, value in node.items()
     }
     try:
-        return TypeAdapter(cls).validate_python(values)
+        return _adapter(cls).validate_python(values)
     except ValidationError as error:
         raise _explain(error, values, hints, key) from None
+
+
+@functools.cache
+def _hints(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls, include_extras=True)
+
+
+@functools.cache
+def _adapter(cls: type[T]) -> TypeAdapter[T]:
+    """Making one takes milliseconds, and a grid asks for the same ones at every point."""
+    return TypeAdapter(cls)
 
 
 def _refuse_odd(value: object, hint: Any, key: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cached_property
 
 
@@ -42,5 +42,5 @@ class Rows:
     @cached_property
     def digest(self) -> str:
         """Content hash: equal rows in equal order have equal digests, wherever they came from."""
-        text = json.dumps([asdict(item) for item in self.items], ensure_ascii=False)
+        text = json.dumps([vars(item) for item in self.items], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

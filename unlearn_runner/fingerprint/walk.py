@@ -1,8 +1,11 @@
 """The walk from roots through every definition that they reach."""
 
+from __future__ import annotations
+
 import hashlib
 from collections.abc import Iterable
 from itertools import accumulate
+from pathlib import Path
 
 from unlearn_runner.fingerprint.inert import inert
 from unlearn_runner.fingerprint.modules import OWN, Module, find, sources
@@ -22,18 +25,29 @@ def code_hash(roots: Iterable[str]) -> str:
         KeyError: A root does not exist.
         ValueError: A root lies in an inert module, so that its hash would say nothing.
     """
-    return _digest("\n".join(f"{key} {digest}" for key, digest in sorted(reached(roots).items())))
+    asked = tuple(roots)
+    known = _hashed.get(asked)
+    if known is None or not all(walk.unchanged() for walk in known[0]):
+        walks = _walks(asked)
+        found = {key: digest for walk in walks for key, digest in walk.finish().items()}
+        text = "\n".join(f"{key} {digest}" for key, digest in sorted(found.items()))
+        known = _hashed[asked] = (walks, _digest(text))
+    return known[1]
 
 
 def reached(roots: Iterable[str]) -> dict[str, str]:
     """Map each "module:name" that the roots reach to the digest of that definition alone."""
+    return {key: digest for walk in _walks(roots) for key, digest in walk.finish().items()}
+
+
+def _walks(roots: Iterable[str]) -> list[_Walk]:
     walks: dict[str, _Walk] = {}
     for root in roots:
         top = root.partition(":")[0].partition(".")[0]
         if top not in walks:
             walks[top] = _Walk({top, OWN})
         walks[top].start(root)
-    return {key: digest for walk in walks.values() for key, digest in walk.finish().items()}
+    return list(walks.values())
 
 
 def _digest(text: str) -> str:
@@ -70,6 +84,14 @@ class _Walk:
                 self.surroundings(module)
         return self.found
 
+    def unchanged(self) -> bool:
+        """Whether every module that was looked for is still the same, and absent ones are."""
+        places = {top: sources(top) for top in self.sources}
+        return all(
+            self.look(name, places.get(name.partition(".")[0], [])) is module
+            for name, module in self.modules.items()
+        )
+
     def digest(self, module: Module, name: str) -> str:
         """Hash a definition with what its names stand for, which its own text does not say."""
         unit = module.unit(name)
@@ -94,8 +116,13 @@ class _Walk:
         """The module, or None where it is not followed or has no source."""
         if name not in self.modules:
             places = self.sources.get(name.partition(".")[0], [])
-            self.modules[name] = None if inert(name) else find(name, places)
+            self.modules[name] = self.look(name, places)
         return self.modules[name]
+
+    @staticmethod
+    def look(name: str, places: list[Path]) -> Module | None:
+        """The module as its file is now."""
+        return None if inert(name) else find(name, places)
 
     def exports(self, module: Module, name: str, seen: frozenset[str] = frozenset()) -> bool:
         """Whether the module has a definition or import of that name, also through `*`."""
@@ -145,3 +172,7 @@ class _Walk:
                     self.bound(module, (name,))
             self.surroundings(module)
         return {key}
+
+
+_hashed: dict[tuple[str, ...], tuple[list[_Walk], str]] = {}
+"""By roots: the walks, which know what they looked at, and the hash. A grid asks often."""

@@ -36,6 +36,10 @@ class Composed:
     choices: Mapping[str, str | None]
 
 
+Pair = tuple[DictConfig, DictConfig]
+"""A configuration without Hydra's own node, and one with it."""
+
+
 @dataclass
 class Grid:
     """The axes of a sweep, and how to compose its points.
@@ -47,7 +51,8 @@ class Grid:
 
     overrides: Sequence[str]
     folders: Sequence[str] = ()
-    _bases: dict[tuple[str, ...], DictConfig] = field(default_factory=dict)
+    _bases: dict[tuple[str, ...], Pair] = field(default_factory=dict)
+    _seen: DictConfig | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Grid]:
@@ -109,28 +114,31 @@ class Grid:
             HydraException: If it cannot be composed; OmegaConf's errors likewise.
         """
         overrides = [*self.fixed, *point]
-        config = self._quick(point)
-        if config is None:
-            config = self._whole(overrides)
-        choices = dict(config.hydra.runtime.choices)
-        HydraConfig.instance().set_config(config)  # what ${hydra:...} looks at
-        OmegaConf.set_readonly(config, False)
-        with open_dict(config):
-            del config["hydra"]
+        config, around = self._quick(point) or self._whole(overrides)
+        choices = dict(around.hydra.runtime.choices)
+        if around is not self._seen:
+            HydraConfig.instance().set_config(around)  # what ${hydra:...} looks at
+            self._seen = around
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         return Composed(cast(dict[str, Any], plain), overrides, choices)
 
-    def _whole(self, overrides: Sequence[str]) -> DictConfig:
+    def _whole(self, overrides: Sequence[str]) -> Pair:
         added = [f"hydra.searchpath=[{','.join(self.folders)}]"] if self.folders else []
-        return compose("config", overrides=[*overrides, *added], return_hydra_config=True)
+        whole = compose("config", overrides=[*overrides, *added], return_hydra_config=True)
+        OmegaConf.set_readonly(whole, False)
+        around = whole.copy()
+        with open_dict(whole):
+            del whole["hydra"]  # larger than all the rest, and copied for every point
+        return whole, around
 
-    def _quick(self, point: Sequence[str]) -> DictConfig | None:
+    def _quick(self, point: Sequence[str]) -> Pair | None:
         """Returns a point as another one with other values, where that is the same."""
         values = [override for override in point if self._is_value(override)]
         rest = tuple(override for override in point if override not in values)
         if rest not in self._bases:
             self._bases[rest] = self._whole([*self.fixed, *rest])
-        config = deepcopy(self._bases[rest])
+        base, around = self._bases[rest]
+        config = deepcopy(base)
         parser = OverridesParser.create()
         for override in parser.parse_overrides(values):
             if OmegaConf.select(config, override.key_or_group) is None and not self._there(
@@ -138,7 +146,7 @@ class Grid:
             ):
                 return None  # Hydra says what is wrong
             OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
-        return config
+        return config, around
 
     def _is_value(self, override: str) -> bool:
         key = override.partition("=")[0]
