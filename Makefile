@@ -19,7 +19,7 @@ demo: install  ## fine-tune, unlearn with GRU, evaluate on the embedded benchmar
 	$(BIN)/unlearn
 
 test: install  ## the default tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: install  ## the tests that take minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m long

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typed
 from mistakes import DAMAGED, LATE, LOGS, MISTAKES, MODELS, SOUND, Mistake, lines, qa
 
 SECONDS = 3.0  # the longest a person should wait for being told of a mistake
@@ -54,25 +55,34 @@ def tree(folder: Path) -> dict[str, bytes]:
     }
 
 
-def run(cwd: Path, module: str, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+def run(
+    cwd: Path,
+    module: str,
+    *arguments: str,
+    env: Mapping[str, str] | None = None,
+    fresh: bool = False,
+) -> Any:
     clean = {k: v for k, v in os.environ.items() if k not in ("RANK", "WORLD_SIZE", "NO_SUCH")}
+    clean = {**clean, "OMP_NUM_THREADS": "1", **(env or {})}
+    if not fresh:
+        return typed.run(module, arguments, cwd, clean)
     return subprocess.run(
         [sys.executable, "-m", module, *arguments],
         cwd=cwd,
-        env={**clean, "OMP_NUM_THREADS": "1", **(env or {})},
+        env=clean,
         capture_output=True,
         text=True,
         timeout=120,
     )
 
 
-def unlearn(cwd: Path, *arguments: str, env: Mapping[str, str] | None = None) -> Any:
+def unlearn(cwd: Path, *arguments: str, **how: Any) -> Any:
     arguments = (*arguments, f"output_dir={cwd / 'out'}")
     flags_first = sorted(arguments, key=lambda argument: not argument.startswith("-"))
-    return run(cwd, "unlearn_runner.run", *flags_first, env=env)
+    return run(cwd, "unlearn_runner.run", *flags_first, **how)
 
 
-def typed(command: str, data: Path) -> list[str]:
+def words_of(command: str, data: Path) -> list[str]:
     return shlex.split(re.sub(r"(^|[ =])@", rf"\1{data}/", command))
 
 
@@ -82,7 +92,7 @@ def ask(item: Mistake, cwd: Path, data: Path) -> Answer:
         (cwd / name).parent.mkdir(parents=True)
         (cwd / name).write_text(content)
     before = tree(cwd)
-    words = typed(item.command, data)
+    words = words_of(item.command, data)
     if words and words[0] in COMMANDS:
         done = run(cwd, COMMANDS[words[0]], *words[1:], env=item.env)
     else:  # first the pace, so that the command at hand has the last word
@@ -156,7 +166,13 @@ def models(data: Path) -> Path:
     return data
 
 
-@pytest.mark.parametrize("name", LATE)
+QUICK = ("weights of other sizes", "a tokenizer that is none", "an adapter with no place")
+"""Those of the late mistakes that the default tests make; each loads torch."""
+
+
+@pytest.mark.parametrize(
+    "name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in LATE]
+)
 def test_what_only_loading_shows_is_explained_too(name: str, models: Path, tmp_path: Path) -> None:
     answer = ask(LATE[name], tmp_path, models)
     assert answer.code == 2, answer.err
@@ -177,11 +193,11 @@ def test_what_only_loading_shows_is_explained_too(name: str, models: Path, tmp_p
     ["group mistyped", "gamma 2", "name outside", "class of a stranger", "row without an answer"],
 )
 def test_a_mistake_is_explained_at_once(name: str, data: Path, tmp_path: Path) -> None:
-    command = typed(MISTAKES[name].command, data)
+    command = words_of(MISTAKES[name].command, data)
     spent = []
     for _ in range(3):  # of a processor's time: a wall clock also tells what else the machine does
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        assert unlearn(tmp_path, *command).returncode == 2
+        assert unlearn(tmp_path, *command, fresh=True).returncode == 2
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
         if spent[-1] < SECONDS:
