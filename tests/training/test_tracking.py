@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -24,7 +25,7 @@ from unlearn_runner.records import Record
 from unlearn_runner.tracking.base import Files, Mirrored, Sink, Tracker, require, table
 from unlearn_runner.tracking.private import HIDDEN, redacted
 from unlearn_runner.tracking.safe import Safe
-from unlearn_runner.tracking.wandb import Wandb
+from unlearn_runner.tracking.wandb import Wandb, figures
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
 SECRETS = {
@@ -212,6 +213,17 @@ def test_the_artifact_holds_both_files_and_the_figures(offline: Ended) -> None:
             name in drawn
             or path.read_bytes().strip() == (offline.folder / name).read_bytes().strip()
         )
+
+
+def test_a_diverged_run_has_its_curves(offline: Ended, tmp_path: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "status.json"):
+        shutil.copy(offline.folder / name, tmp_path)
+    results = offline.json("results.json")
+    results |= {"status": "diverged", "scores": dict.fromkeys(results["scores"])}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    drawn = figures(tmp_path)
+    assert drawn.keys() == {n for n in figures(offline.folder) if n.startswith("curve-")}
+    assert "curve-cosine.svg" in drawn
 
 
 def test_no_secret_is_in_any_file(offline: Ended, place: Workplace) -> None:
