@@ -67,6 +67,8 @@ def execute(
             done = Done(stage, False, 0.0, None)
         else:
             done = bring_about(stage, store, record, open_once, needed[stage.key], session)
+        if not stage.given:
+            record.stored(last_by_step(store.path(stage) / METRICS))
         finished.append(done)
         outcomes[stage.key] = done.outcome
         _say(done, number, len(plan.stages))

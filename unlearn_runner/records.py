@@ -125,6 +125,19 @@ class Record:
         append_line(self.folder / METRICS, facts)
         self._reflect(facts)
 
+    def stored(self, lines: Iterable[str]) -> None:
+        """Takes the lines of a stage that is over, where they have not been taken as it ran.
+
+        So lines come in the plan's order whether a stage was computed or found in the store, and a
+        mirror counts them alike when the run is continued.
+        """
+        found = [(json.loads(line), line) for line in lines]
+        new = [(f, x) for f, x in found if f["step"] not in self._mirrored.get(f["stage"], ())]
+        with (self.folder / METRICS).open("a", encoding="utf-8") as file:
+            file.writelines(line for _, line in new)
+        for facts, _ in new:
+            self._reflect(facts)
+
     def telemetry(self, lines: Iterable[str]) -> None:
         """Replaces `metrics.jsonl` by the finished stages' lines."""
         lines = list(lines)
@@ -154,7 +167,8 @@ class Record:
     def _tracker(self) -> dict[str, Any]:
         if self._mirror is None:
             return {}
-        return {"tracker": {"name": self._mirror.name, "error": self._mirror.error}}
+        mirror = self._mirror
+        return {"tracker": {"name": mirror.name, "id": mirror.identity, "error": mirror.error}}
 
 
 def append_line(path: Path, facts: dict[str, Any]) -> None:

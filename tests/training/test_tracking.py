@@ -1,33 +1,31 @@
-"""Trackers mirror the run folder's files; the mirrors are read back with their own libraries.
-
-W&B writes its offline runs as protobuf records in LevelDB's log format, which is read here.
-"""
+"""Trackers mirror the run folder's files; the mirrors are read back."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
-import struct
+import shutil
 import subprocess
 import sys
 import time
-import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from xml.etree import ElementTree
 
+import mirrors
 import pytest
+from mirrors import events, expected_events, holding, items, records, telemetry
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.records import Record
 from unlearn_runner.tracking.base import Files, Mirrored, Sink, Tracker, require, table
 from unlearn_runner.tracking.private import HIDDEN, redacted
 from unlearn_runner.tracking.safe import Safe
-from unlearn_runner.tracking.wandb import Wandb
+from unlearn_runner.tracking.wandb import Wandb, figures
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
 SECRETS = {
@@ -144,67 +142,12 @@ def offline(place: Workplace) -> Ended:
 # --- W&B, read back
 
 
-def records(folder: Path) -> Iterator[Any]:
-    """The records of the one offline run in a run folder."""
-    from wandb.proto.wandb_internal_pb2 import Record as Proto
-
-    (path,) = folder.glob("wandb/offline-run-*/run-*.wandb")
-    data, position, record = path.read_bytes(), 7, b""
-    assert data[:4] == b":W&B"
-    while position < len(data):
-        left = 32768 - position % 32768
-        if left < 7:  # no record begins in the last bytes of a block
-            position += left
-            continue
-        _, length, kind = struct.unpack("<IHB", data[position : position + 7])
-        record += data[position + 7 : position + 7 + length]
-        position += 7 + length
-        if kind in (1, 4):  # whole, or the last part
-            yield Proto.FromString(record)
-            record = b""
-
-
-def items(found: Any) -> dict[str, Any]:
-    """Key and value of a record's items; nested keys joined."""
-    joined = {}
-    for item in found:
-        key = item.key or "/".join(item.nested_key)
-        joined[key] = json.loads(item.value_json)
-    return joined
-
-
-def history(folder: Path) -> list[dict[str, Any]]:
-    rows = [items(r.history.item) for r in records(folder) if r.HasField("history")]
-    return [{k: v for k, v in row.items() if k[0] != "_"} for row in rows]
-
-
-def telemetry(folder: Path) -> list[dict[str, Any]]:
-    """The history's rows in the form of metrics.jsonl."""
-    lines = []
-    for row in history(folder):
-        axes = [key.removesuffix("/step") for key in row if key.endswith("/step")]
-        if axes:
-            (stage,) = axes
-            assert all(key.startswith(f"{stage}/") for key in row)
-            lines.append({"stage": stage} | {k[len(stage) + 1 :]: v for k, v in row.items()})
-    return lines
-
-
 def summary(folder: Path) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for record in records(folder):
-        if record.HasField("summary"):
-            found |= items(record.summary.update)
-    return found
-
-
-def by_place(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return sorted(lines, key=lambda line: (line["stage"], line["step"]))
+    return mirrors.summary(records(folder))
 
 
 def started(folder: Path) -> Any:
-    (run,) = [r.run for r in records(folder) if r.HasField("run")]
-    return run
+    return mirrors.started(records(folder))
 
 
 def test_the_offline_run_equals_metrics_jsonl(offline: Ended) -> None:
@@ -255,28 +198,37 @@ def test_the_configuration_and_the_name_are_the_run_s(offline: Ended) -> None:
     assert run.run_group == ""
 
 
-def test_the_artifact_holds_both_files(offline: Ended) -> None:
+def test_the_artifact_holds_both_files_and_the_figures(offline: Ended) -> None:
     found = [r.artifact for r in records(offline.folder) if r.HasField("artifact")]
     (artifact,) = [artifact for artifact in found if artifact.type == "run"]
     kept = {entry.path: Path(entry.local_path) for entry in artifact.manifest.contents}
-    assert set(kept) == {"metrics.jsonl", "results.json"}
+    drawn = {name for name in kept if name.startswith("figures/")}
+    assert {"figures/tradeoff-forget.probability.svg", "figures/curve-cosine.svg"} <= drawn
+    for name in drawn:
+        assert ElementTree.parse(kept[name]).getroot().tag.endswith("svg")
+    assert set(kept) - drawn == {"metrics.jsonl", "results.json"}
     for name, path in kept.items():
         assert path.is_relative_to(offline.folder)
-        assert path.read_bytes().strip() == (offline.folder / name).read_bytes().strip()
+        assert (
+            name in drawn
+            or path.read_bytes().strip() == (offline.folder / name).read_bytes().strip()
+        )
+
+
+def test_a_diverged_run_has_its_curves(offline: Ended, tmp_path: Path) -> None:
+    for name in ("config.yaml", "metrics.jsonl", "status.json"):
+        shutil.copy(offline.folder / name, tmp_path)
+    results = offline.json("results.json")
+    results |= {"status": "diverged", "scores": dict.fromkeys(results["scores"])}
+    (tmp_path / "results.json").write_text(json.dumps(results))
+    drawn = figures(tmp_path)
+    assert drawn.keys() == {n for n in figures(offline.folder) if n.startswith("curve-")}
+    assert "curve-cosine.svg" in drawn
 
 
 def test_no_secret_is_in_any_file(offline: Ended, place: Workplace) -> None:
-    for folder in (offline.folder / "wandb", place.home):
-        for path in folder.rglob("*"):
-            if not path.is_file():
-                continue
-            data = path.read_bytes()
-            if data[:2] == b"\x1f\x8b":
-                data += gzip.decompress(data)
-            elif data[:1] == b"\x78":
-                data += zlib.decompress(data)
-            for name, secret in SECRETS.items():
-                assert secret.encode() not in data, (name, path)
+    for folder in (offline.folder, place.home):
+        assert holding(folder, SECRETS.values()) == []
 
 
 def test_nothing_about_the_machine_is_collected(offline: Ended) -> None:
@@ -296,7 +248,9 @@ def test_nothing_is_written_into_the_home(offline: Ended, place: Workplace) -> N
 def test_a_healthy_tracker_is_silent_and_recorded(offline: Ended) -> None:
     assert offline.warnings == []
     for name in ("results.json", "status.json"):
-        assert offline.json(name)["tracker"] == {"name": "wandb", "error": None}
+        identity = started(offline.folder).run_id
+        told = {"name": "wandb", "id": identity, "error": None}
+        assert offline.json(name)["tracker"] == told
 
 
 def test_the_same_command_continues_the_same_run(place: Workplace, offline: Ended) -> None:
@@ -326,7 +280,7 @@ def check_offline_instead(ended: Ended) -> str:
     assert "recording offline" in said
     for name in ("results.json", "status.json"):
         assert said.endswith(ended.json(name)["tracker"]["error"])
-    assert by_place(telemetry(ended.folder)) == by_place(ended.lines)
+    assert telemetry(ended.folder) == ended.lines
     assert summary(ended.folder)["status"] == "completed"
     assert ended.seconds < 60
     assert SECRETS["WANDB_API_KEY"] not in ended.err
@@ -360,7 +314,7 @@ def test_a_refused_key_is_said_once(place: Workplace, offline: Ended) -> None:
     Thread(target=server.serve_forever, daemon=True).start()
     try:
         variables = {**SECRETS, "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}"}
-        ended = place.process("refused", "tracker=wandb", **variables)  # auto: somebody has a key
+        ended = place.process("refused", "tracker=wandb", WANDB_MODE="online", **variables)
     finally:
         server.shutdown()
         server.server_close()
@@ -385,25 +339,6 @@ def test_a_tracker_that_raises_stops_nothing(place: Workplace, offline: Ended) -
     assert len(ended.lines) == 13
     assert ended.json("results.json")["tracker"]["error"].startswith("SystemExit: the dashboard")
     assert ended.json("status.json")["status"] == "completed"
-
-
-def test_jobs_of_a_sweep_are_runs_of_their_own(place: Workplace, offline: Ended) -> None:
-    ended = place.process("sweep", "-m", "tracker=wandb", "seed=0,1")
-    assert ended.code == 0, ended.err
-    folders = sorted((place.outputs / "sweeps" / "sweep").iterdir())
-    assert len(folders) == 2
-    identities = set()
-    for folder in folders:
-        job = Ended(0, "", 0, folder)
-        assert by_place(telemetry(folder)) == by_place(job.lines)
-        assert (
-            summary(folder)["scores/model_utility"]
-            == (job.json("results.json")["scores"]["model_utility"])
-        )
-        run = started(folder)
-        assert (run.display_name, run.run_group) == (folder.name, "sweep")
-        identities.add(run.run_id)
-    assert len(identities) == 2
 
 
 class Slow(Sink):
@@ -491,8 +426,6 @@ def test_a_continued_stage_is_mirrored_from_its_first_step(tmp_path: Path) -> No
 
 
 def test_tensorboard_equals_metrics_jsonl(place: Workplace, offline: Ended) -> None:
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-    from tensorboard.util.tensor_util import make_ndarray
     from torch.utils.tensorboard import SummaryWriter
 
     folder = place.outputs / "runs" / "board" / "tensorboard"
@@ -501,24 +434,10 @@ def test_tensorboard_equals_metrics_jsonl(place: Workplace, offline: Ended) -> N
     ended = place.process("board", "tracker=tensorboard", **SECRETS)
     assert ended.code == 0, ended.err
     assert ended.warnings == []
-    found = EventAccumulator(str(folder), size_guidance={"tensors": 0})
-    found.Reload()
-    values = {
-        tag: [(event.step, make_ndarray(event.tensor_proto)) for event in found.Tensors(tag)]
-        for tag in found.Tags()["tensors"]
-    }
-    texts = {tag: values.pop(tag) for tag in [*values] if tag.endswith("/text_summary")}
-    expected: dict[str, list[tuple[int, float]]] = {}
-    for line in ended.lines:
-        for key in line.keys() - {"stage", "step"}:
-            points_ = expected.setdefault(f"{line['stage']}/{key}", [])
-            points_.append((line["step"], line[key]))
-    for key, value in ended.json("results.json")["scores"].items():
-        expected[f"scores/{key}"] = [(0, value)]
-    assert {t: [(s, v.item()) for s, v in points] for t, points in values.items()} == expected
-    shown = {tag.removesuffix("/text_summary") for tag in texts}
-    assert shown == {"config", "results", "provenance", "status"}
-    rows = texts["results/text_summary"][0][1].item().decode().splitlines()
+    scalars, texts = events(folder)
+    assert scalars == expected_events(ended.folder)
+    assert texts.keys() == {"config", "results", "provenance", "status"}
+    rows = texts["results"].splitlines()
     assert len(rows) == 2 + len(ended.json("results.json")["scores"]) / 3
 
 
@@ -566,20 +485,21 @@ def test_what_is_switched_off_needs_no_package(
 # In a process of its own, because W&B reads the environment once.
 LOOK_FOR_A_LOGIN = """
 import os, pathlib
+from unlearn_runner.tracking.login import logged_in
 from unlearn_runner.tracking.wandb import Wandb
 
 netrc = pathlib.Path.home() / ".netrc"
-print(Wandb()._online())
+print(logged_in())
 netrc.write_text("machine elsewhere login user password x\\n")
-print(Wandb()._online())
+print(logged_in())
 netrc.write_text("machine api.wandb.ai login user password x\\n")
-print(Wandb()._online())
-os.environ["WANDB_MODE"] = "offline"
-print(Wandb()._online())
+print(logged_in(), Wandb()._online())
+os.environ["WANDB_MODE"] = "online"
+print(Wandb()._online(), Wandb(mode="offline")._online())
 """
 
 
-def test_auto_asks_the_environment_and_the_netrc(
+def test_a_login_is_found_and_alone_sends_nothing(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     for name in ("WANDB_MODE", "WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE"):
@@ -589,7 +509,7 @@ def test_auto_asks_the_environment_and_the_netrc(
     done = subprocess.run(
         [sys.executable, "-c", LOOK_FOR_A_LOGIN], capture_output=True, text=True, check=True
     )
-    assert done.stdout.split() == ["False", "False", "True", "False"]
+    assert done.stdout.split() == ["False", "False", "True", "False", "True", "False"]
 
 
 # --- small parts

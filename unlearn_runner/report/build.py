@@ -18,7 +18,7 @@ from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.judge import COLLAPSED
 from unlearn_runner.report.overview import overview, troubles, warnings
 from unlearn_runner.report.read import RunFolder
-from unlearn_runner.report.telemetry import NAMES, UNLEARN, charts, summary
+from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
 from unlearn_runner.results import shown
 
 MARKS = 6
@@ -42,11 +42,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
-    panels = tradeoff.panels(compared)
-    pictures = [(panel, tradeoff.draw(compared, panel, ringed)) for panel in panels]
-    along = [m for m in (compared.axes.utility, compared.axes.forget) if m in compared.metrics]
-    drawn = charts(compared.runs, along)
-    lines = list(zip(drawn, curves.draw(drawn, compared, marked), strict=True))
+    pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
     told = answers.collect(compared.runs, asked.rows, asked.store)
     page = (
         _environment()
@@ -86,8 +82,27 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     for table in (runs, seeds):
         if table is not None:
             files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
-    figures = [figure for _, figure in (*pictures, *lines)]
-    return files | {f"{figure.name}.svg": figure.alone(style) for figure in figures}
+    drawn = [figure for _, figure in (*pictures, *lines)]
+    return files | {f"{figure.name}.svg": figure.alone(style) for figure in drawn}
+
+
+def figures(compared: Comparison) -> dict[str, str]:
+    """Returns the content of the report's pictures alone, by their file names."""
+    drawn = (*_pictures(compared, []), *_lines(compared, marks(compared)))
+    return {f"{figure.name}.svg": figure.alone(_text("figure.css")) for _, figure in drawn}
+
+
+def _pictures(
+    compared: Comparison, ringed: Sequence[int]
+) -> list[tuple[tradeoff.Panel, svg.Figure]]:
+    panels = tradeoff.panels(compared)
+    return [(panel, tradeoff.draw(compared, panel, ringed)) for panel in panels]
+
+
+def _lines(compared: Comparison, marked: Sequence[int]) -> list[tuple[Chart, svg.Figure]]:
+    along = [m for m in (compared.axes.utility, compared.axes.forget) if m in compared.metrics]
+    drawn = charts(compared.runs, along)
+    return list(zip(drawn, curves.draw(drawn, compared, marked), strict=True))
 
 
 def marks(compared: Comparison) -> list[int]:

@@ -27,7 +27,7 @@ class Safe:
     def __init__(
         self, tracker: Tracker, folder: Path, config: Mapping[str, Any], identity: str
     ) -> None:
-        self.name = type(tracker).__name__.lower()
+        self.name, self.identity = type(tracker).__name__.lower(), identity
         self.error: str | None = None
         self._tracker = tracker
         self._run = Mirrored(folder, identity, redacted(config), self._say)

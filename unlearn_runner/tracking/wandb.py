@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per run folder, offline unless the user is logged in or asks otherwise.
+"""Weights & Biases: one run per run folder, offline unless the user asks otherwise.
 
 Everything W&B writes lies in `<run folder>/wandb/`; an offline run is sent with `wandb sync`.
 Neither code, command line, console, git state, environment nor machine statistics are recorded.
@@ -12,31 +12,28 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from netrc import NetrcParseError, netrc
 from pathlib import Path
-from ssl import SSLError
 from typing import Any, Literal
-from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
-from urllib.request import urlopen
 
 from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
+from unlearn_runner.tracking.login import obstacle
 from unlearn_runner.tracking.private import redacted
 
 PROJECT = "unlearn-runner"
-REACHED_WITHIN = 5.0  # seconds
+LONGEST = 128  # characters of a name
 MODES = {"online": "online", "run": "online", "offline": "offline", "dryrun": "offline"}
 
 
 @dataclass(frozen=True)
 class Wandb(Tracker):
-    """A W&B run with the configuration, every line of telemetry, the scores and the table.
+    """A W&B run with the configuration, every line of telemetry, the scores, table and figures.
 
-    Each stage has an axis of its own, `<stage>/step`, so that charts are grouped by stage.
+    Each stage has an axis of its own, `<stage>/step`, so that charts are grouped by stage. W&B's
+    own step is the line's place among all lines: a continued run says the same again.
     """
 
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"
-    """`auto` is what WANDB_MODE says; without it online for a user who is logged in."""
+    """`auto` is what WANDB_MODE says, and offline without it."""
     project: str | None = None
     """WANDB_PROJECT, or unlearn-runner, when null."""
     entity: str | None = None
@@ -44,6 +41,7 @@ class Wandb(Tracker):
     group: str | None = None
     """Name of the sweep when null."""
     job_type: str = "unlearn"
+    """What every run is for, whatever stages it needs before."""
     tags: tuple[str, ...] = ()
     notes: str | None = None
 
@@ -76,7 +74,7 @@ class Wandb(Tracker):
     def _try_online(self, run: Mirrored) -> Sink | None:
         import wandb
 
-        problem = _obstacle()
+        problem = obstacle()
         if problem is None:
             before = set(_folders(run, "run"))
             try:
@@ -93,7 +91,7 @@ class Wandb(Tracker):
 
     def _online(self) -> bool:
         asked = MODES.get(os.environ.get("WANDB_MODE", "")) if self.mode == "auto" else self.mode
-        return logged_in() if asked is None else asked == "online"
+        return asked == "online"
 
     def _init(self, run: Mirrored, mode: Literal["online", "offline"]) -> Any:
         import wandb
@@ -116,10 +114,10 @@ class Wandb(Tracker):
             x_save_requirements=False,
         )
         named = {
-            "name": run.name,
+            "name": run.name[:LONGEST],
             "project": self.project or os.environ.get("WANDB_PROJECT") or PROJECT,
             "entity": self.entity,
-            "group": self.group or run.sweep,
+            "group": (self.group or run.sweep or "")[:LONGEST] or None,
             "job_type": self.job_type,
             "tags": self.tags,
             "notes": self.notes,
@@ -141,10 +139,12 @@ class WandbSink(Sink):
     def __init__(self, opened: Any, mirrored: Mirrored) -> None:
         self.run, self.mirrored = opened, mirrored
         self.defined: set[str] = set()
+        self.lines = 0
 
     def line(self, facts: Mapping[str, Any]) -> None:
         """Logs the numbers under `<stage>/<key>` against `<stage>/step`."""
         axis = f"{facts['stage']}/step"
+        place, self.lines = self.lines, self.lines + 1
         if self.run.resumed and facts["step"] <= (self.run.summary.get(axis) or 0):
             return  # W&B has it from before the interruption
         named = {f"{facts['stage']}/{key}": value for key, value in numbers(facts).items()}
@@ -153,10 +153,11 @@ class WandbSink(Sink):
         for key in named.keys() - self.defined:
             self.run.define_metric(key, step_metric=axis)
         self.defined |= {axis, *named}
-        self.run.log({axis: facts["step"], **named})
+        # Committed at once: what waits for the next line is lost with a process that is killed.
+        self.run.log({axis: facts["step"], **named}, step=place, commit=True)
 
     def results(self, content: Mapping[str, Any]) -> None:
-        """Puts scores and provenance into the summary, and logs the table and both files."""
+        """Puts scores and provenance into the summary; logs the table, figures and both files."""
         import wandb
 
         scores = content["scores"]
@@ -164,12 +165,27 @@ class WandbSink(Sink):
         self.run.summary.update({"provenance": content["provenance"]})
         with _inside(self.mirrored.folder / "wandb"):
             rows: list[Any] = [list(row) for row in table(scores)]
-            self.run.log({"results": wandb.Table(columns=list(TABLE), data=rows)})
+            shown: dict[str, Any] = {"results": wandb.Table(columns=list(TABLE), data=rows)}
+            drawn = self._figures()
+            if drawn:
+                elements = (figure.partition("?>")[2] for figure in drawn.values())
+                shown["figures"] = wandb.Html("\n".join(elements), inject=False)
+            self.run.log(shown, step=max(self.lines, self.run.starting_step), commit=True)
             artifact = wandb.Artifact(f"run-{self.mirrored.identity}", type="run")
             with artifact.new_file("results.json") as file:
                 file.write(json.dumps(content, indent=1, ensure_ascii=False))
+            for name, figure in drawn.items():
+                with artifact.new_file(f"figures/{name}") as file:
+                    file.write(figure)
             artifact.add_file(str(self.mirrored.folder / "metrics.jsonl"), skip_cache=True)
             self.run.log_artifact(artifact)
+
+    def _figures(self) -> dict[str, str]:
+        try:
+            return figures(self.mirrored.folder)
+        except Exception as error:  # a picture less is no reason to lose what is still to come
+            self.mirrored.warn(f"no figures: {type(error).__name__}: {error}")
+            return {}
 
     def finish(self, status: str) -> None:
         """Closes the run; a complete offline run takes the place of those of earlier attempts."""
@@ -183,48 +199,18 @@ class WandbSink(Sink):
                     shutil.rmtree(folder, ignore_errors=True)
 
 
+def figures(folder: Path) -> dict[str, str]:
+    """Returns a run's curves and its trade-off against target and reference: SVG by file name."""
+    from unlearn_runner.report.build import figures as drawn
+    from unlearn_runner.report.compare import Axes, Comparison
+    from unlearn_runner.report.read import read
+
+    runs = [read(folder)]
+    return drawn(Comparison(runs, Axes.among(Comparison(runs).metrics)))
+
+
 def _folders(run: Mirrored, kind: str) -> Iterator[Path]:
     return (run.folder / "wandb").glob(f"{kind}-*-{run.identity}")
-
-
-def logged_in() -> bool:
-    """Returns whether W&B has credentials, without asking for any."""
-    import wandb
-
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE"):
-        return True
-    settings = wandb.setup().settings
-    if settings.api_key:
-        return True
-    host = urlsplit(settings.base_url).hostname or ""
-    named = os.environ.get("NETRC")
-    for path in [named] if named else ["~/.netrc", "~/_netrc"]:
-        try:
-            if netrc(os.path.expanduser(path)).authenticators(host):
-                return True
-        except (OSError, NetrcParseError):
-            continue
-    return False
-
-
-def _obstacle() -> str | None:
-    """Returns why W&B would ask for a key, or wait long for an answer."""
-    import wandb
-
-    if not logged_in():
-        return "nobody is logged in (wandb login, or WANDB_API_KEY)"
-    url = wandb.setup().settings.base_url
-    try:
-        urlopen(url, timeout=REACHED_WITHIN).close()
-    except HTTPError:
-        return None  # an answer
-    except URLError as error:
-        if isinstance(error.reason, SSLError):
-            return None  # W&B has certificates and settings of its own
-        return f"{url} cannot be reached: {error.reason}"
-    except OSError as error:
-        return f"{url} cannot be reached: {error}"
-    return None
 
 
 @contextmanager
