@@ -97,8 +97,8 @@ def test_every_state_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     job(tmp_path / "a-b-c,x=4", status="running", pid=done.pid, host="elsewhere")
     job(tmp_path / "a-b-c,x=5", status="failed", error="OSError: no space [left] on device")
     job(tmp_path / "a-b-c,x=6", status="diverged")
-    lines = [{"stage": "unlearn", "step": 7, "diverged": True}]
-    (tmp_path / "a-b-c,x=6" / "metrics.jsonl").write_text(json.dumps(lines[0]) + '\n{"stage": "unl')
+    told = {"stage": "unlearn", "cause": "loss/forget is inf at step 7"}
+    (tmp_path / "a-b-c,x=6" / "results.json").write_text(json.dumps({"divergence": told}))
     job(tmp_path / "a-b-c,x=7", status="completed")
     assert main([str(tmp_path), "--once"]) == 0
     out = capsys.readouterr().out
@@ -111,8 +111,16 @@ def test_every_state_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "target (finetune/0123)" in rows[2]
     assert "no space [left] on device" in rows[3]
     assert f"process {done.pid} is gone" in rows[4]
-    assert "at step 7" in rows[5]
+    assert "unlearn: loss/forget is inf at step 7" in rows[5]
     assert "done" in rows[6]
+
+
+def test_a_run_of_before_causes_were_recorded_says_its_step(tmp_path: Path) -> None:
+    job(tmp_path / "r", status="diverged")
+    old = json.dumps({"stage": "unlearn", "step": 7, "diverged": True})
+    (tmp_path / "r" / "metrics.jsonl").write_text(old + '\n{"stage": "unl')
+    note = line(read(tmp_path / "r"), datetime.now(UTC)).note
+    assert note == "unlearn: a loss or the gradient is not finite at step 7"
 
 
 def test_a_job_that_goes_on_is_not_silent(tmp_path: Path) -> None:

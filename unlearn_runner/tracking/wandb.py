@@ -161,7 +161,9 @@ class WandbSink(Sink):
 
         scores = content["scores"]
         self.run.summary.update({f"scores/{name}": value for name, value in scores.items()})
-        self.run.summary.update({"provenance": content["provenance"]})
+        self.run.summary.update(
+            {k: content[k] for k in ("divergence", "provenance") if k in content}
+        )
         with _inside(self.mirrored.folder / "wandb"):
             rows: list[Any] = [list(row) for row in table(scores)]
             self.run.log({"results": wandb.Table(columns=list(TABLE), data=rows)})
