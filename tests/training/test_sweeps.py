@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pausing import Pause
 
 STEPS, EVERY = 80, 4
 SETTINGS = (
@@ -46,11 +47,11 @@ class Sweep:
     cut_short: set[str] = field(default_factory=set)
     """Unlearn stages that were under way at a kill."""
 
-    def start(self, *more: str) -> subprocess.Popen[str]:
+    def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
         given = (*SETTINGS, *self.axes, *self.more, *more, f"output_dir={self.outputs}")
         return subprocess.Popen(
             [sys.executable, "-m", "unlearn_runner.run", *given],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -104,12 +105,11 @@ class Sweep:
 
     def kill_within(self, unlearned: int, step: int) -> None:
         """Kills the command in the unlearn stage after so many, once a step of it is saved."""
-        process = self.start()
-        while process.poll() is None:
-            reached = max(self.under_way().values(), default=0)
-            if self.count("unlearn") >= unlearned and reached >= step:
-                break
-            time.sleep(0.002)
+        pauses = self.outputs.with_name(f"{self.outputs.name}-pauses")
+        pauses.mkdir(exist_ok=True)
+        pause = Pause(pauses / f"{len(list(pauses.iterdir()))}", "unlearn", step, unlearned)
+        process = self.start(**pause.environment)
+        assert pause.reached(process), process.communicate()[0]
         self.kill(process)
 
 
