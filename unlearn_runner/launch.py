@@ -15,8 +15,9 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from random import SystemRandom
 from types import FrameType
 from typing import IO, cast
 
@@ -30,6 +31,8 @@ from unlearn_runner.parallel.single import Single
 GRACE_S = 10.0
 """How long the other ranks may take to leave by themselves once one has."""
 LAST_LINES = 12
+PORTS = (20_000, 32_768)
+"""Linux gives the ports above to connections."""
 
 
 def ranked(parallel: Parallel) -> bool:
@@ -159,9 +162,7 @@ def _meeting_point(parallel: Parallel, node: int) -> tuple[str, int]:
         host, _, port = parallel.master.rpartition(":")
         return host, int(port)
     if parallel.nodes == 1:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return "127.0.0.1", probe.getsockname()[1]
+        return "127.0.0.1", _free_port()
     host, number = os.environ.get("SLURM_LAUNCH_NODE_IPADDR"), os.environ.get("SLURM_JOB_ID")
     if host is None or number is None:
         raise ConfigError(
@@ -169,6 +170,19 @@ def _meeting_point(parallel: Parallel, node: int) -> tuple[str, int]:
             "parallel.master=HOST:29500, the same on every node (SLURM says it by itself)",
         )
     return host, 20_000 + int(number) % 20_000
+
+
+def _free_port() -> int:
+    """Returns a port that is likely to be free still when rank 0 has loaded torch and listens.
+
+    Not one that the system would choose: it gives those to any connection that is opened meanwhile.
+    """
+    draw = SystemRandom()
+    for port in (*(draw.randrange(*PORTS) for _ in range(100)), 0):
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return probe.getsockname()[1]
+    raise ConfigError("no port of this machine is free", "parallel.master=HOST:PORT")
 
 
 @contextmanager

@@ -89,10 +89,12 @@ def _perform(job: Job, run: Run, stages: Plan, session: Session | None, brief: b
     if stages.along is not None and done[-1].outcome == "completed":
         content["along"] = along.read(store.path(stages.along))
     record.results(content)
-    record.status(content["status"])
+    why = {"divergence": content["divergence"]} if "divergence" in content else {}
+    record.status(content["status"], **why)
     if brief:
         return
     results.print_table(by_model, f"{folder.name}: {content['status']}")
+    results.print_divergence(content.get("divergence", {}))
     results.print_along(content.get("along", []), by_model.get("unlearned", {}))
     print(f"results  {folder / 'results.json'}")
     for item in done:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from unlearn_runner import divergence
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.parallel.base import Parallel
 from unlearn_runner.plan import Plan
@@ -32,9 +33,11 @@ class Done:
     cached: bool
     seconds: float
     outcome: Outcome | None
-    """None when the stage was skipped because something it reads diverged."""
+    """None when the stage was skipped because another one diverged."""
     needed: bool = True
     """False when it is not in the store, and nothing had to be computed that reads it."""
+    divergence: Mapping[str, Any] = field(default_factory=dict)
+    """What is known of it where it diverged; see `divergence.evidence`."""
 
 
 def execute(
@@ -46,6 +49,8 @@ def execute(
 ) -> list[Done]:
     """Brings about what the plan wants, and leaves the run folder's telemetry complete.
 
+    Once a stage has diverged nothing more is computed: no score of the run would mean anything.
+
     Args:
         plan: What is wanted.
         store: Where artifacts are.
@@ -54,23 +59,22 @@ def execute(
         session: This process's, when it is rank 0 of several; the others are in `follow`.
     """
     finished: list[Done] = []
-    outcomes: dict[str, Outcome | None] = {}
-    needed = demanded(plan, store)
+    over, needed = diverged(plan, store), demanded(plan, store)
     record.telemetry([])
     open_once = _opener(parallel) if session is None else lambda: session
     for number, stage in enumerate(plan.stages, 1):
         record.status("running", stage=stage.label, number=number, of=len(plan.stages))
-        if stage.key not in needed:
-            there = store.manifest(stage) is not None
-            done = Done(stage, there, 0.0, "completed", needed=there)
-        elif any(outcomes[read.key] != "completed" for read in stage.inputs):
-            done = Done(stage, False, 0.0, None)
+        if over or stage.key not in needed:
+            done = _as_it_is(stage, store, over)
         else:
             done = bring_about(stage, store, record, open_once, needed[stage.key], session)
         if not stage.given:
             record.stored(last_by_step(store.path(stage) / METRICS))
+        if done.outcome == "diverged":
+            over = True
+            lines = last_by_step(store.path(stage) / METRICS)
+            done = replace(done, divergence=divergence.evidence(lines))
         finished.append(done)
-        outcomes[stage.key] = done.outcome
         _say(done, number, len(plan.stages))
     if session is not None:
         session.ranks.tell(None)
@@ -101,9 +105,11 @@ def demanded(plan: Plan, store: Store) -> dict[str, bool]:
     """Returns the keys of the stages that must be there, each with whether it will be loaded.
 
     Demand goes backwards from what the plan wants: what a stored score was computed from is not
-    computed again, nor must it still be there.
+    computed again, nor must it still be there. A run that has diverged demands nothing.
     """
     found: dict[str, bool] = {}
+    if diverged(plan, store):
+        return found
 
     def demand(stage: Stage, loaded: bool) -> None:
         if found.get(stage.key) is not None and found[stage.key] >= loaded:
@@ -116,6 +122,12 @@ def demanded(plan: Plan, store: Store) -> dict[str, bool]:
     for stage in plan.wanted:
         demand(stage, stage.kind == "unlearn")
     return found
+
+
+def diverged(plan: Plan, store: Store) -> bool:
+    """Returns whether one of the plan's stages is known to diverge."""
+    found = (store.manifest(stage) for stage in plan.stages)
+    return any(manifest["outcome"] == "diverged" for manifest in found if manifest is not None)
 
 
 def complete(plan: Plan, store: Store) -> bool:
@@ -185,6 +197,14 @@ def bring_about(
     return Done(stage, False, seconds, outcome)
 
 
+def _as_it_is(stage: Stage, store: Store, over: bool) -> Done:
+    """Returns what the store has of a stage that nothing is computed for."""
+    manifest = store.manifest(stage)
+    if manifest is not None:
+        return Done(stage, True, 0.0, manifest["outcome"])
+    return Done(stage, False, 0.0, None if over else "completed", needed=over)
+
+
 def _compute(stage: Stage, work: Work, session: Session | None) -> Outcome:
     if session is not None and stage.on_all_ranks:
         session.ranks.tell((stage.key, work.folder, work.checkpoints))
@@ -207,11 +227,11 @@ def _say(done: Done, number: int, total: int) -> None:
     if not done.needed:
         how = "not needed"
     elif done.outcome is None:
-        how = "skipped: what it reads diverged"
+        how = "skipped: the run diverged"
     elif done.cached:
         how = "given" if done.stage.given else "cached"
-    elif done.outcome == "diverged":
-        how += ", diverged"
+    if done.outcome == "diverged":
+        how += f", diverged: {done.divergence.get('cause', 'no cause recorded')}"
     stage = done.stage
     console.print(
         f"[{number}/{total}] {stage.label:<20} {stage.kind}/{stage.key}  {how}", markup=False

@@ -12,6 +12,7 @@ from typing import Any
 from rich.table import Table
 
 from unlearn_runner.config import Run
+from unlearn_runner.divergence import last_finite
 from unlearn_runner.job import command
 from unlearn_runner.pipeline import Done
 from unlearn_runner.plan import Plan
@@ -57,12 +58,19 @@ def status(done: Iterable[Done]) -> str:
     return "completed" if all(item.outcome == "completed" for item in done) else "diverged"
 
 
+def divergence(done: Iterable[Done]) -> dict[str, Any]:
+    """Returns which stage diverged and what is known of it; empty where none did."""
+    found = next((item for item in done if item.outcome == "diverged"), None)
+    return {"stage": found.stage.label, **found.divergence} if found is not None else {}
+
+
 def content(
     run: Run, plan: Plan, name: str, config_hash: str, done: list[Done], flat_scores: Scores
 ) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     return {
         "status": status(done),
+        **({"divergence": found} if (found := divergence(done)) else {}),
         "name": name,
         "scores": flat_scores,
         "stages": [
@@ -116,6 +124,9 @@ def commit() -> str | None:
 
 def print_table(by_model: dict[str, Scores], title: str) -> None:
     """Prints target, unlearned and reference side by side, each metric with its direction."""
+    if not any(by_model.values()):
+        print(title)
+        return
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("metric")
     table.add_column("better", justify="center")
@@ -123,7 +134,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
     for model in models:
         table.add_column(model, justify="right")
     views = ""
-    for key in _ordered(by_model["target"]):
+    for key in _ordered(by_model.get("target", {})):
         view = key.partition(".")[0] if "." in key else ""
         if view != views:
             table.add_section()
@@ -132,6 +143,14 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
         cells = (shown(by_model[m].get(key)) for m in models)
         table.add_row(key, arrow, *cells)
     results_console().print(table)
+
+
+def print_divergence(found: dict[str, Any]) -> None:
+    """Prints why a run ended early."""
+    if found:
+        print(f"diverged {found['stage']}: {found.get('cause', 'no cause recorded')}")
+        if last := last_finite(found):
+            print(f"         {last}")
 
 
 def print_along(along: list[dict[str, Any]], last: Scores) -> None:

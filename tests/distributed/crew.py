@@ -20,6 +20,7 @@ import torch
 
 from unlearn_runner.benchmarks.base import Generation
 from unlearn_runner.data.encode import with_start
+from unlearn_runner.divergence import Diverged
 from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
@@ -93,9 +94,7 @@ def engine_for(folder: Path, rows: Any, session: Session, case: str, precision: 
 def walk(engine: Engine, rows: Any, first: int, last: int) -> list[dict[str, Any]]:
     steps, facts = feed_for(rows), []
     for step in range(first, last):
-        found = engine.step(steps.step(step))
-        assert found is not None
-        facts.append(found)
+        facts.append(engine.step(steps.step(step)))
     return facts
 
 
@@ -203,6 +202,25 @@ def continued(folder: Path, source: Path, rows: Any, session: Session, case: str
     return weights(engine, session)
 
 
+def diverged(folder: Path, rows: Any, session: Session) -> list[Any]:
+    """What every rank says when one weight of all is lost: before a step, and after one."""
+    engine = engine_for(folder, rows, session, "gd+gru", "float32")
+    step = feed_for(rows).step(0)
+    facts = engine.step(step)
+    engine.look(step, facts)  # nothing is wrong yet
+    assert engine.lost() == {}
+    lines = []
+    weight = engine.layout.held(engine.models.trained.get_input_embeddings().weight.detach())
+    if not engine.layout.sharded or session.ranks.rank == session.ranks.world - 1:
+        weight[-1, -1] = torch.nan
+    for act in (lambda: engine.step(step), lambda: engine.look(step, facts)):
+        try:
+            act()
+        except Diverged as error:
+            lines.append(error.line)
+    return session.ranks.collect(lines)
+
+
 def everything(folder: Path, name: str, sources: list[Path]) -> dict[str, Any]:
     rows = pickle.loads((folder / "rows.pkl").read_bytes())
     session = open_session(ENGINES[name])
@@ -218,6 +236,7 @@ def everything(folder: Path, name: str, sources: list[Path]) -> dict[str, Any]:
     found["collectives gd+none"] = collectives(gd_without(folder, rows, session), rows)
     found["rows"] = rows_seen(engine, rows, session)
     found["asked"] = asked(folder, rows, session, engine)
+    found["diverged"] = diverged(folder, rows, session)
     found["class"] = type(engine.models.trained).__name__
     for case in ("gd+gru", "npo+none"):
         resumed(folder, rows, session, case)

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from pausing import HANGS, Pause
 from ranked import free_port
 
 STEPS, EVERY = 60, 4
@@ -64,9 +65,18 @@ class Place:
             text=True,
         )
 
+    def held(self, step: int, *more: str) -> tuple[subprocess.Popen[str], Pause]:
+        """Starts a command that waits once its unlearning has logged a step."""
+        pauses = self.folder.with_name(f"{self.folder.name}-pauses")
+        pauses.mkdir(exist_ok=True)
+        pause = Pause(pauses / f"{len(list(pauses.iterdir()))}", "unlearn", step)
+        process = self.start(*more, **pause.environment)
+        assert pause.reached(process), process.communicate()[1]
+        return process, pause
+
     def finish(self, *more: str, **how: Any) -> str:
         process = self.start(*more, **how)
-        out, said = process.communicate(timeout=240)
+        out, said = process.communicate(timeout=HANGS)
         assert process.returncode == 0, said + out
         return said
 
@@ -120,14 +130,6 @@ def ranks_of(launcher: int) -> list[int]:
         if parent == launcher and named:
             found[int(named[0])] = int(status.parent.name)
     return [found[rank] for rank in sorted(found)]
-
-
-def wait_until(so: Callable[[], object], process: subprocess.Popen[str]) -> None:
-    until = time.monotonic() + 120
-    while not so():
-        assert process.poll() is None, process.communicate()[1]
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def gone(pid: int) -> bool:
@@ -191,10 +193,10 @@ def test_interrupted_and_killed_on_two_ranks_it_ends_at_the_same_bits(
     assert_close(whole, alone)
 
     place = fresh()
-    process = place.start(*two)
-    wait_until(lambda: place.step() >= 7, process)
+    process, pause = place.held(7, *two)
     process.send_signal(signal.SIGTERM)
-    said = process.communicate(timeout=60)[1]
+    pause.go()
+    said = process.communicate(timeout=HANGS)[1]
     assert process.returncode == 128 + signal.SIGTERM, said
     status = place.json("status.json")
     assert (status["status"], status["signal"]) == ("interrupted", "SIGTERM")
@@ -203,23 +205,20 @@ def test_interrupted_and_killed_on_two_ranks_it_ends_at_the_same_bits(
         next((place.folder / "store/unlearn").glob(".*/checkpoints"))
     )
 
-    process = place.start(*two)
-    wait_until(lambda: place.step() >= 19, process)
+    process, pause = place.held(19, *two)
     os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
-    killed = time.monotonic()
-    said = process.communicate(timeout=60)[1]
-    assert time.monotonic() - killed < 30
+    pause.go()
+    said = process.communicate(timeout=HANGS)[1]  # far below parallel.timeout
     assert process.returncode == 1
     assert "rank 1 was killed by SIGKILL" in said
     assert "to continue: unlearn debug=tiny" in said
     status = place.json("status.json")
     assert (status["status"], status["error"]) == ("failed", "rank 1 was killed by SIGKILL")
 
-    process = place.start(*two)
-    wait_until(lambda: place.step() >= 33, process)
+    process, _ = place.held(33, *two)
     ranks = ranks_of(process.pid)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=HANGS)
     wait_until_gone(ranks)
 
     place.finish(*two)
@@ -231,7 +230,7 @@ def test_interrupted_and_killed_on_two_ranks_it_ends_at_the_same_bits(
 def wait_until_gone(ranks: list[int]) -> None:
     """Ranks end by themselves when nobody would end them."""
     assert len(ranks) == 2
-    until = time.monotonic() + 30
+    until = time.monotonic() + HANGS
     while not all(map(gone, ranks)):
         assert time.monotonic() < until
         time.sleep(0.05)
@@ -240,12 +239,11 @@ def wait_until_gone(ranks: list[int]) -> None:
 @pytest.mark.long
 def test_a_hung_rank_ends_the_run(fresh: Callable[[], Place]) -> None:
     place = fresh()
-    process = place.start("parallel=ddp", "parallel.ranks=2", "parallel.timeout=5")
-    wait_until(lambda: place.step() >= 7, process)
+    # Long enough for a rank that merely gets little of the processor.
+    process, pause = place.held(7, "parallel=ddp", "parallel.ranks=2", "parallel.timeout=20")
     os.kill(ranks_of(process.pid)[1], signal.SIGSTOP)
-    stopped = time.monotonic()
-    process.communicate(timeout=90)
-    assert time.monotonic() - stopped < 60
+    pause.go()
+    process.communicate(timeout=HANGS)
     assert process.returncode == 1
     assert place.json("status.json")["status"] == "failed"
 
@@ -256,6 +254,7 @@ def test_accelerate_launch_runs_the_same_job(
     (tmp_path / "accelerate.yaml").write_text(CONFIG)
     place = fresh()
     config = ("--config_file", str(tmp_path / "accelerate.yaml"))
+    config += ("--main_process_port", str(free_port()))
     by = (sys.executable, "-m", "accelerate.commands.launch", *config, "-m", "unlearn_runner.run")
     said = place.finish(by=by, ACCELERATE_USE_CPU="true")
     assert place.json("results.json")["provenance"]["ranks"] == 2, said
@@ -269,7 +268,7 @@ def test_two_launchers_are_two_nodes(fresh: Callable[[], Place], alone: Place) -
     meet = f"parallel.master=127.0.0.1:{port}"
     second = place.start(*nodes, "parallel.node_rank=1", meet)
     place.finish(*nodes, "parallel.node_rank=0", meet)
-    out, said = second.communicate(timeout=60)
+    out, said = second.communicate(timeout=HANGS)
     assert (second.returncode, out) == (0, ""), said
     assert place.json("results.json")["provenance"]["ranks"] == 2
     assert_close(place, alone)
@@ -301,7 +300,7 @@ def test_ranks_of_another_launcher_are_refused_what_they_cannot_do(
             env={**os.environ, **ranked},
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=HANGS,
         )
         assert done.returncode == 2, done.stderr
         assert not list(tmp_path.iterdir())
@@ -317,11 +316,12 @@ def test_torchrun_refuses_a_sweep_with_the_right_command(tmp_path: Path) -> None
     done = subprocess.run(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("--master-port", str(free_port())),
             *("-m", "unlearn_runner.run", "-m", "method=ga,gd", f"output_dir={tmp_path}"),
         ],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANGS,
     )
     assert done.returncode != 0
     assert done.stderr.count("a sweep cannot run in 2 ranks") == 1

@@ -224,6 +224,21 @@ def test_gru_costs_one_all_reduce_of_a_few_numbers(crews: Found, name: str) -> N
                 assert gru[kind] == plain[kind], kind
 
 
+@pytest.mark.parametrize("name", ["single 1", *MANY])
+def test_one_lost_weight_is_counted_once_and_all_ranks_agree(crews: Found, name: str) -> None:
+    """Wherever it lies: here in the last piece, which under FSDP2 one rank alone holds."""
+    lines = crews[name]["diverged"]
+    assert len(lines) == int(name.split()[1])
+    for in_step, after in lines:
+        for line, found in ((in_step, "in the step"), (after, "after the step")):
+            assert line["found"] == found
+            first = "model.embed_tokens.weight"
+            assert line["weights"] == {"first": first, "tensors": 1, "numbers": 1}
+            # The embeddings are tied: the lost one is in every softmax.
+            assert line["not_finite"]["loss/forget"] == "nan"
+        assert repr((in_step, after)) == repr(tuple(lines[0]))
+
+
 def test_sharded_models_are_in_shards(crews: Found) -> None:
     assert crews["fsdp2 2"]["class"].startswith("FSDP")
     assert not crews["ddp 2"]["class"].startswith("FSDP")

@@ -29,7 +29,7 @@ from unlearn_runner.help import CONF, groups
 from unlearn_runner.pipeline import Done, execute
 from unlearn_runner.plan import Plan, plan
 from unlearn_runner.records import Record
-from unlearn_runner.results import flat, scores
+from unlearn_runner.results import divergence, flat, scores
 from unlearn_runner.store import Store
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
@@ -504,11 +504,15 @@ def test_evidence_is_what_transformers_says_of_the_published_folder(
 # --- divergence
 
 
+DIVERGE = ("train.lr=1e6", "train.checkpoint_every=1", "evaluate.every=1", "name=diverged")
+
+
 def test_a_run_that_diverges_ends_well_without_scores(place: Workplace, first: Ended) -> None:
-    ended = place.process("diverged", "train.lr=1e29", "name=diverged")
+    ended = place.process("diverged", *DIVERGE)
     assert ended.code == 0, ended.err
     results = ended.json("results.json")
     assert results["status"] == ended.json("status.json")["status"] == "diverged"
+    assert results["divergence"] == ended.json("status.json")["divergence"]
     assert set(results["scores"]) == SCORES
     for name, value in results["scores"].items():
         assert (value is not None) == name.startswith(("target.", "reference.")), name
@@ -516,15 +520,60 @@ def test_a_run_that_diverges_ends_well_without_scores(place: Workplace, first: E
     assert outcomes["unlearn"] == "diverged"
     assert outcomes["evaluate unlearned"] is outcomes["score unlearned"] is None
     assert outcomes["score target"] == "completed"
-    (last,) = [line for line in ended.lines() if line.get("diverged")]
-    assert last["stage"] == "unlearn"
-    assert 1 < last["step"] <= 3
-    assert "skipped: what it reads diverged" in ended.err
-    assert (
-        not (place.store.root / "unlearn" / ended.stages()["unlearn"]["key"])
-        .joinpath("model.safetensors")
-        .exists()
+    *before, last = [line for line in ended.lines() if line["stage"] == "unlearn"]
+    assert [line["step"] for line in (*before, last)] == list(range(1, last["step"] + 1))
+    assert last["diverged"] is True
+    told = results["divergence"]
+    assert (told["stage"], told["step"]) == ("unlearn", last["step"])
+    assert told["not_finite"] == last["not_finite"]
+    assert f"diverged unlearn: {told['cause']}" in ended.out
+    assert f"diverged: {told['cause']}" in ended.err
+    assert "skipped: the run diverged" in ended.err
+    # The trajectory is kept, and nothing large: no weights, no checkpoints.
+    folder = place.store.root / "unlearn" / ended.stages()["unlearn"]["key"]
+    assert sorted(path.name for path in folder.iterdir()) == ["manifest.json", "metrics.jsonl"]
+    assert not list(folder.parent.glob(f".{folder.name}*.partial"))
+
+    again = place.process("diverged", *DIVERGE)
+    assert again.code == 0, again.err
+    assert again.loaded["torch"] is False, "it is known to diverge"
+    assert again.json("results.json")["divergence"] == told
+    assert all(s["cached"] for s in again.stages().values() if s["outcome"] is not None)
+
+
+def test_a_target_that_diverges_is_the_end_of_the_run(place: Workplace, first: Ended) -> None:
+    """It is not unlearned, and nothing else is computed that would be worth nothing beside it."""
+    stages, done, _ = place.here("no-target", "target.train.lr=1e6")
+    outcomes = {item.stage.label: item.outcome for item in done}
+    assert outcomes == dict.fromkeys(outcomes, None) | {"base": "completed", "target": "diverged"}
+    found = divergence(done)
+    assert found["stage"] == "target"
+    assert set(found["not_finite"]) >= {"loss/train"}
+    made = {item.stage.label for item in done if place.store.manifest(item.stage) is not None}
+    assert made == {"base", "target"}
+    again = execute(stages, place.store, Record(place.outputs / "again"), composed().parallel)
+    assert [item.cached for item in again[:2]] == [True, True]
+    assert divergence(again) == found
+
+
+@pytest.mark.parametrize(
+    "more", [("adapter=lora", "train.micro_batch=2"), ("train.micro_batch=2",)]
+)
+def test_what_a_last_step_makes_useless_is_not_evaluated(
+    more: tuple[str, ...], place: Workplace, first: Ended
+) -> None:
+    """After two steps of this size all weights are finite, and no loss is."""
+    _, done, folder = place.here(
+        f"useless-{len(more)}", "train.lr=1e6", "train.steps=2", "method=ga", *more
     )
+    by_label = {item.stage.label: item for item in done}
+    assert by_label["unlearn"].outcome == "diverged"
+    assert by_label["evaluate unlearned"].outcome is None
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [line["found"] for line in lines if line.get("diverged")] == ["after the step"]
+    assert math.isfinite(lines[-1]["loss/forget"])
+    assert lines[-1]["step"] == 2
+    assert by_label["unlearn"].divergence["not_finite"]["loss/forget"] == "nan"
 
 
 def test_weights_that_are_lost_in_the_last_step_are_divergence_too(
@@ -537,6 +586,9 @@ def test_weights_that_are_lost_in_the_last_step_are_divergence_too(
     done = execute(training, place.store, record, run.parallel)
     outcomes = {item.stage.label: item.outcome for item in done}
     assert outcomes == dict.fromkeys(TRAINING, "completed") | {"unlearn": "diverged"}
+    told = divergence(done)["weights"]
+    assert told["first"] == "model.embed_tokens.weight"
+    assert told["numbers"] > told["tensors"] > 1
 
 
 # --- a run folder belongs to one configuration

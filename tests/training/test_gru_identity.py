@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
+from unlearn_runner.divergence import Diverged, evidence
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Objective, Retain, Term
 from unlearn_runner.methods.ga import GA
@@ -19,6 +22,7 @@ from unlearn_runner.methods.losses import NLL
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import load_model, new_llama, save
 from unlearn_runner.models.scratch import Shape
+from unlearn_runner.records import finite
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN, OBJECTIVE
 from unlearn_runner.rectifiers.none import Plain
@@ -342,7 +346,7 @@ def infinite_weight(engine: Engine) -> None:
 def broken_at_step_3(engine: Engine) -> None:
     step = engine.step
 
-    def stepping(rows: StepRows) -> dict[str, Any] | None:
+    def stepping(rows: StepRows) -> dict[str, Any]:
         if engine.schedule.last_epoch == 2:
             infinite_weight(engine)
         return step(rows)
@@ -360,16 +364,76 @@ def test_training_that_diverges_says_so_and_stops(
     engine, lines = engine_for(tiny, GA(Retain()), rectifier), list[dict[str, Any]]()
     breaks(engine)
     assert train(engine, unlearning_feed(tiny), "unlearn", work_in(tmp_path, lines.append)) is False
-    assert lines[-1] == {"stage": "unlearn", "step": finite_steps + 1, "diverged": True}
     assert len(lines) == finite_steps + 1
     assert not any("diverged" in line for line in lines[:-1])
+    last = lines[-1]
+    assert (last["stage"], last["step"], last["diverged"]) == ("unlearn", finite_steps + 1, True)
+    # The one weight that is lost, and what came of it before the step was taken.
+    assert last["weights"] == {"first": "model.embed_tokens.weight", "tensors": 1, "numbers": 1}
+    assert last["found"] == "in the step"
+    assert last["not_finite"]["loss/forget"] == "nan"
+    assert "tokens_per_s" not in last, "no step was taken"
+    found = evidence(json.dumps(finite(line)) for line in lines)
+    assert found["cause"].startswith(f"1 weight is not finite after step {finite_steps} (model.em")
+    if finite_steps:
+        expected = {k: v for k, v in lines[-2].items() if k[:5] == "loss/" or k == "grad_norm"}
+        assert found["last_finite"] == {"step": finite_steps, **expected}
+    else:
+        assert "last_finite" not in found
+
+
+@pytest.mark.parametrize("micro_batch", [None, 3])
+def test_what_is_finite_and_yet_of_no_use_is_noticed_at_the_end_and_not_saved(
+    tiny: Any, tmp_path: Path, micro_batch: int | None
+) -> None:
+    """Weights of 1e15 are finite; the products of attention are not."""
+
+    def scaled_after(number: int, factor: float) -> Engine:
+        recipe = {"steps": 4, "checkpoint_every": 2, "micro_batch": micro_batch}
+        engine = engine_for(tiny, GA(Retain()), GRU(), **recipe)
+        step = engine.step
+
+        def stepping(rows: StepRows) -> dict[str, Any]:
+            facts = step(rows)
+            if engine.schedule.last_epoch == number:
+                with torch.no_grad():
+                    for parameter in engine.models.trained.parameters():
+                        parameter.mul_(factor)
+            return facts
+
+        engine.step = stepping
+        return engine
+
+    for at, factor, lost_weights in ((2, 1e15, False), (4, 1e15, False), (4, 1e45, True)):
+        lines, folder = list[dict[str, Any]](), tmp_path / f"{at}-{factor}"
+        folder.mkdir()
+        work = work_in(folder, lines.append)
+        assert train(scaled_after(at, factor), unlearning_feed(tiny), "unlearn", work) is False
+        assert [line["step"] for line in lines] == list(range(1, at + 1))
+        last = lines[-1]
+        assert last["found"] == "after the step"
+        assert math.isfinite(last["loss/forget"]), "the step's own numbers stay"
+        assert last["not_finite"]["loss/forget"] == "nan"
+        assert ("weights" in last) == lost_weights
+        saved = sorted(path.name for path in folder.glob("step-*.json"))
+        assert saved == ([] if at == 2 else ["step-00000002.json"])
+
+
+def test_a_last_look_changes_no_number(tiny: Any) -> None:
+    feed_of, pair = unlearning_feed(tiny), [engine_for(tiny, GA(Retain()), GRU()) for _ in "ab"]
+    for step in range(3):
+        for engine in pair:
+            facts = engine.step(feed_of.step(step))
+        pair[0].look(feed_of.step(step), facts)
+    assert torch.equal(weights(pair[0]), weights(pair[1]))
 
 
 def test_a_step_that_is_not_finite_leaves_the_weights_as_they_were(tiny: Any) -> None:
     engine = engine_for(tiny, GA(Retain()), GRU())
     infinite_weight(engine)
     before = weights(engine)
-    assert engine.step(unlearning_feed(tiny).step(0)) is None
+    with pytest.raises(Diverged):
+        engine.step(unlearning_feed(tiny).step(0))
     assert torch.equal(weights(engine), before)
 
 

@@ -12,12 +12,12 @@ import random
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pausing import HANGS, Pause
 
 STEPS, EVERY = 60, 4
 SETTINGS = (
@@ -38,11 +38,11 @@ class Place:
     more: tuple[str, ...] = ()
     deaths: list[str] = field(default_factory=list)
 
-    def start(self, *dying: str) -> subprocess.Popen[str]:
+    def start(self, *dying: str, **env: str) -> subprocess.Popen[str]:
         program = [DYING, *dying] if dying else ["-m", "unlearn_runner.run"]
         return subprocess.Popen(
             [sys.executable, *program, *SETTINGS, *self.more, f"output_dir={self.folder}"],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            env={**os.environ, "OMP_NUM_THREADS": "1", **env},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -51,14 +51,14 @@ class Place:
     def finish(self) -> str:
         """Lets the command run to its end; returns what it said."""
         process = self.start()
-        said = process.communicate(timeout=240)[1]
+        said = process.communicate(timeout=HANGS)[1]
         assert process.returncode == 0, said
         return said
 
     def die(self, place: str, kind: str, count: int) -> None:
         """Repeats the command until it dies at a moment."""
         process = self.start(place, kind, str(count))
-        said = process.communicate(timeout=240)[1]
+        said = process.communicate(timeout=HANGS)[1]
         assert process.returncode == -signal.SIGKILL, f"{place} of {kind} never came: {said}"
         self.deaths.append(f"{kind}: {place}")
 
@@ -66,13 +66,16 @@ class Place:
         """Sends a signal to the command once a stage of a kind has logged a step.
 
         Returns:
-            The exit code, and what it said; 0 when it was over before.
+            The exit code, and what it said.
         """
-        process = self.start()
-        while process.poll() is None and self.step(kind) < step:
-            time.sleep(0.002)
+        pauses = self.folder.with_name(f"{self.folder.name}-pauses")
+        pauses.mkdir(exist_ok=True)
+        pause = Pause(pauses / f"{len(list(pauses.iterdir()))}", kind, step)
+        process = self.start(**pause.environment)
+        assert pause.reached(process), process.communicate()[1]
         process.send_signal(number)
-        said = process.communicate(timeout=240)[1]
+        pause.go()
+        said = process.communicate(timeout=HANGS)[1]
         if process.returncode:
             self.deaths.append(f"{kind}: at step {self.step(kind)}")
         return process.returncode, said

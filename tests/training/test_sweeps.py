@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pausing import Pause
 
 STEPS, EVERY = 80, 4
 SETTINGS = (
@@ -52,14 +53,14 @@ class Sweep:
     kills: int = 0
     """Of commands that had not ended by themselves."""
 
-    def start(self, *more: str) -> subprocess.Popen[bytes]:
+    def start(self, *more: str, **env: str) -> subprocess.Popen[bytes]:
         given = (*SETTINGS, *self.axes, *self.more, *more, f"output_dir={self.outputs}")
         self.outputs.mkdir(parents=True, exist_ok=True)
         # A file: nobody reads a pipe while the command waits to be killed.
         with (self.outputs / f"said-{len(self.said()):02}.txt").open("wb") as said:
             return subprocess.Popen(
                 [sys.executable, "-m", "unlearn_runner.run", *given],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                env={**os.environ, "OMP_NUM_THREADS": "1", **env},
                 stdout=said,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
@@ -125,12 +126,11 @@ class Sweep:
 
     def kill_within(self, unlearned: int, step: int) -> None:
         """Kills the command in the unlearn stage after so many, once a step of it is saved."""
-        process = self.start()
-        while process.poll() is None:
-            reached = max(self.under_way().values(), default=0)
-            if self.count("unlearn") >= unlearned and reached >= step:
-                break
-            time.sleep(0.002)
+        pauses = self.outputs.with_name(f"{self.outputs.name}-pauses")
+        pauses.mkdir(exist_ok=True)
+        pause = Pause(pauses / f"{len(list(pauses.iterdir()))}", "unlearn", step, unlearned)
+        process = self.start(**pause.environment)
+        assert pause.reached(process), self.said()[-1]
         self.kill(process)
 
 

@@ -10,7 +10,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from typing import Any
 import mirrors
 import pytest
 from omegaconf import OmegaConf
+from pausing import Pause
 
 STEPS, EVERY = 50, 10
 CUT_AT = 30
@@ -42,9 +42,10 @@ class Tracked:
     home: Path
     overrides: tuple[str, ...]
 
-    def start(self) -> subprocess.Popen[bytes]:
+    def start(self, **more: str) -> subprocess.Popen[bytes]:
         plain = {name: v for name, v in os.environ.items() if not name.startswith("WANDB_")}
         environment = {**plain, "HOME": str(self.home), "OMP_NUM_THREADS": "1", **SECRETS}
+        environment |= {"WANDB_MODE": "offline", **more}  # with a key it would go online
         given = (*SETTINGS, *self.overrides, f"output_dir={self.outputs}")
         self.outputs.mkdir(exist_ok=True)
         with (self.outputs / "said.txt").open("ab") as said:
@@ -59,18 +60,14 @@ class Tracked:
 
     def interrupt(self, number: signal.Signals) -> None:
         """Gives the command, and the signal in the second job's unlearning."""
-        process = self.start()
-        while process.poll() is None and not self.in_the_second():
-            time.sleep(0.002)
+        pause = Pause(self.home / "pause", "unlearn", CUT_AT, published=1)
+        process = self.start(**pause.environment)
+        assert pause.reached(process), self.said()
         os.killpg(process.pid, number)
+        pause.go()
         expected = -number if number == signal.SIGKILL else 128 + number
-        assert process.wait(timeout=60) == expected, self.said()
-
-    def in_the_second(self) -> bool:
-        if len(list(self.outputs.glob("sweeps/*/*/results.json"))) != 1:
-            return False
-        notes = self.outputs.glob("store/unlearn/.*.partial/checkpoints/step-*.json")
-        return any(int(note.stem[5:]) >= CUT_AT for note in notes)
+        assert process.wait(timeout=120) == expected, self.said()
+        assert len(list(self.outputs.glob("sweeps/*/*/results.json"))) == 1
 
     def finish(self) -> None:
         """Gives the command, and lets it end."""

@@ -21,7 +21,7 @@ import pytest
 from scipy import stats
 
 from unlearn_runner.commands.report import main
-from unlearn_runner.report import answers, compare, curves, heat, judge, svg, tables
+from unlearn_runner.report import answers, compare, curves, heat, judge, svg, tables, telemetry
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.find import runs
 from unlearn_runner.report.read import RunFolder
@@ -223,6 +223,64 @@ def test_heat_maps_show_every_point_and_what_diverged(sweep: Path) -> None:
                     assert cell.shade is not None
                 else:
                     assert cell == heat.HeatCell("", "diverged", None, "diverged")
+
+
+def test_heat_maps_tell_a_collapsed_point_from_one_that_diverged() -> None:
+    def at(number: int, lr: float, gamma: float, utility: float | None) -> RunFolder:
+        run = fake(number, utility, None if utility is None else 0.1)
+        settings = {"train": {"lr": lr, "clip": 1.0}, "rectifier": {"gamma": gamma}, "seed": number}
+        return replace(run, config=settings)
+
+    cells = {
+        (1e-3, 0.1): (0.5, 0.6),
+        (1e-3, 0.9): (0.5, 0.01),
+        (1e-1, 0.1): (0.01, 0.02),
+        (1e-1, 0.9): (0.5, None),
+        (1e6, 0.1): (None, None),
+        (1e6, 0.9): (None, None),
+    }
+    numbered = enumerate((*place, u) for place, utilities in cells.items() for u in utilities)
+    (block,) = heat.blocks(Comparison([at(i, *point) for i, point in numbered]))
+    found = {
+        (float(lr), float(gamma)): (cell.kind, cell.note)
+        for lr, row in block.maps[0].rows
+        for gamma, cell in zip(block.maps[0].heads, row, strict=True)
+    }
+    assert found == {
+        (1e-3, 0.1): ("", "2 seeds"),
+        (1e-3, 0.9): ("collapsed", "1 of 2 collapsed, 2 seeds"),
+        (1e-1, 0.1): ("collapsed", "collapsed, 2 seeds"),
+        (1e-1, 0.9): ("", "1 of 2 diverged"),
+        (1e6, 0.1): ("diverged", "diverged"),
+        (1e6, 0.9): ("diverged", "diverged"),
+    }
+
+
+def test_a_sweep_of_which_all_diverged_is_shown_as_that(sweep: Path, tmp_path: Path) -> None:
+    """Also where nothing was scored before."""
+    for run in runs([sweep]):
+        if run.status == "diverged":
+            shutil.copytree(run.path, tmp_path / run.name)
+            path = tmp_path / run.name / "results.json"
+            path.write_text(json.dumps({**json.loads(path.read_text()), "scores": {}}))
+    assert main([str(tmp_path), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert text.count('<td class="diverged">') == 4
+    assert "A cross ends the line of a run that diverged." in text
+    assert {row["status"] for row in rows(tmp_path / "out")} == {"diverged"}
+
+
+def test_the_page_says_which_quantity_ran_away_and_when(sweep: Path, made: Path) -> None:
+    text = (made / "report.html").read_text(encoding="utf-8")
+    gone = [run for run in runs([sweep]) if run.status == "diverged"]
+    assert len(gone) == 8
+    for run in gone:
+        told = run.divergence
+        assert (told["stage"], told["step"]) == ("unlearn", run.steps("unlearn")[-1]["step"])
+        assert f"unlearn: {told['cause']}; last finite at step {told['step'] - 1}: " in text
+    chart = next(c for c in telemetry.charts(runs([sweep]), ()) if c.key == "loss/forget")
+    assert chart.over == {run.number for run in gone}
+    assert (made / "curve-loss-forget.svg").read_text().count('class="over"') == 8
 
 
 def test_shades_run_from_worst_to_best() -> None:

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -54,16 +55,29 @@ def test_progress_reaches_the_status_file(tmp_path: Path, monkeypatch: pytest.Mo
     assert status(tmp_path / "run")["status"] == "completed"
 
 
-def test_progress_is_written_every_other_second_not_every_tick(tmp_path: Path) -> None:
+def test_progress_is_written_every_other_second_not_every_tick(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(records, "time", SimpleNamespace(monotonic=lambda: now[0]))
     record = Record(tmp_path)
     record.status("running", stage="unlearn")
     tick = Tick("unlearn", 1000, None)
+
+    def done() -> int:
+        found = status(tmp_path)["progress"]
+        assert isinstance(found, dict)
+        return found["done"]
+
     tick()
-    first = (tmp_path / "status.json").stat()
+    assert done() == 1
     for _ in range(100):
+        now[0] += 0.0199
         tick()
-    assert (tmp_path / "status.json").stat().st_mtime_ns == first.st_mtime_ns
-    assert status(tmp_path)["progress"] is not None
+        assert done() == 1
+    now[0] += 0.0101
+    tick()
+    assert done() == 102
 
 
 def test_a_disk_that_refuses_progress_does_not_end_the_work(
@@ -97,8 +111,8 @@ def test_every_state_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     job(tmp_path / "a-b-c,x=4", status="running", pid=done.pid, host="elsewhere")
     job(tmp_path / "a-b-c,x=5", status="failed", error="OSError: no space [left] on device")
     job(tmp_path / "a-b-c,x=6", status="diverged")
-    lines = [{"stage": "unlearn", "step": 7, "diverged": True}]
-    (tmp_path / "a-b-c,x=6" / "metrics.jsonl").write_text(json.dumps(lines[0]) + '\n{"stage": "unl')
+    told = {"stage": "unlearn", "cause": "loss/forget is inf at step 7"}
+    (tmp_path / "a-b-c,x=6" / "results.json").write_text(json.dumps({"divergence": told}))
     job(tmp_path / "a-b-c,x=7", status="completed")
     assert main([str(tmp_path), "--once"]) == 0
     out = capsys.readouterr().out
@@ -111,8 +125,16 @@ def test_every_state_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert "target (finetune/0123)" in rows[2]
     assert "no space [left] on device" in rows[3]
     assert f"process {done.pid} is gone" in rows[4]
-    assert "at step 7" in rows[5]
+    assert "unlearn: loss/forget is inf at step 7" in rows[5]
     assert "done" in rows[6]
+
+
+def test_a_run_of_before_causes_were_recorded_says_its_step(tmp_path: Path) -> None:
+    job(tmp_path / "r", status="diverged")
+    old = json.dumps({"stage": "unlearn", "step": 7, "diverged": True})
+    (tmp_path / "r" / "metrics.jsonl").write_text(old + '\n{"stage": "unl')
+    note = line(read(tmp_path / "r"), datetime.now(UTC)).note
+    assert note == "unlearn: a loss or the gradient is not finite at step 7"
 
 
 def test_a_job_that_goes_on_is_not_silent(tmp_path: Path) -> None:

@@ -74,6 +74,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
             facts=provenance.facts(compared.runs),
             settings=provenance.shared_settings(compared.runs),
             spent=cost.spent(compared.runs),
+            any_diverged=any(chart.over for chart, _ in lines),
             any_collapsed=any(map(compared.collapsed, compared.runs)),
             collapsed_share=f"{COLLAPSED:.0%}",
         )

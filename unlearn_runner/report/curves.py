@@ -12,6 +12,8 @@ from unlearn_runner.results import shown
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 376, 30, 204
+CROSS = "M-3.5 -3.5L3.5 3.5M3.5 -3.5L-3.5 3.5"
+"""Ends the line of a run that diverged."""
 FEWEST, MOST = 30, 160
 """Points per line; a line keeps the extremes of what is left out."""
 BUDGET = 60_000
@@ -47,11 +49,15 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) 
         slot = f" marked m{marked.index(number)}" if number in marked else ""
         points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], most)]
         at = names.get(number, points[-1][1])
+        cross = ""
+        if number in chart.over:
+            x_end, y_end = (svg.px(v) for v in points[-1])
+            cross = f'<path class="over" d="{CROSS}" transform="translate({x_end} {y_end})"/>'
         end = svg.words("no", points[-1][0] + 4, at + 4, str(number))
         name = escape(f"run {number}: {titles[number]}")
         parts.append(
             f'<g class="ln{slot}" data-run="{number}"><title>{name}</title>'
-            f'<path d="{svg.path(points)}"/>{end}</g>'
+            f'<path d="{svg.path(points)}"/>{cross}{end}</g>'
         )
     described = _described(chart, marked)
     keys = [
@@ -112,4 +118,6 @@ def _described(chart: Chart, marked: Sequence[int]) -> str:
         if number in chart.curves:
             first, last = chart.curves[number][0][1], chart.curves[number][-1][1]
             said.append(f"Run {number}: from {shown(first)} to {shown(last)}.")
+    if chart.over:
+        said.append(f"Ended early, diverged: {', '.join(f'run {n}' for n in sorted(chart.over))}.")
     return " ".join(said)

@@ -85,7 +85,8 @@ def blocks(compared: Comparison) -> list[Block]:
 
 def _block(compared: Comparison, group: Sequence[RunFolder], down: str, across: str) -> Block:
     wanted = (compared.axes.utility, compared.axes.forget, *METRICS)
-    metrics = [m for m in dict.fromkeys(wanted) if any(m in run.scores for run in group)]
+    # Of all runs: where nothing but divergence is to be shown, the runs themselves have none.
+    metrics = [m for m in dict.fromkeys(wanted) if m in compared.metrics] or [wanted[0]]
     maps = [_map(compared, group, metric, down, across) for metric in metrics]
     return Block(_title(compared, group[0], (down, across)), maps, len(group))
 
@@ -146,11 +147,11 @@ def _cell(
         kind = "diverged" if "diverged" in statuses else statuses[0] if statuses else "no run"
         return HeatCell("", kind, None, "diverged" if kind == "diverged" else "nothing")
     notes = []
-    if any(compared.collapsed(run) for run in runs):
-        notes.append("collapsed")
+    if (useless := sum(map(compared.collapsed, runs))) > 0:
+        notes.append("collapsed" if useless == ended else f"{useless} of {len(runs)} collapsed")
     if (gone := statuses.count("diverged")) > 0:
         notes.append(f"{gone} of {len(runs)} diverged")
     elif len(runs) > 1:
         notes.append(f"{ended} seeds")
-    kind = "collapsed" if "collapsed" in notes else ""
+    kind = "collapsed" if useless else ""
     return HeatCell(shown(mean), ", ".join(notes), shade, kind)

@@ -59,8 +59,8 @@ def line(run: RunFolder, now: datetime) -> Line:
         pid = facts.get("pid")
         return Line(status, run, note=f"process {pid} is gone" if run.gone else "can be continued")
     if status == "diverged":
-        at = next((ln["step"] for ln in run.lines if ln.get("diverged")), None)
-        return Line(status, run, note=f"at step {at}" if at else "")
+        told = [str(run.divergence[key]) for key in ("stage", "cause") if key in run.divergence]
+        return Line(status, run, note=_one(": ".join(told)))
     return Line(status, run)
 
 

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from unlearn_runner.divergence import last_finite
 from unlearn_runner.report.compare import SEEDS, Comparison, choices, number
 from unlearn_runner.report.judge import COLLAPSED
 from unlearn_runner.report.read import RunFolder
-from unlearn_runner.report.telemetry import summary
-from unlearn_runner.results import shown
 
 
 def overview(compared: Comparison) -> list[str]:
@@ -68,12 +67,10 @@ def troubles(compared: Comparison) -> list[dict[str, Any]]:
 
 
 def _why(run: RunFolder) -> str:
-    told = summary(run)
     if run.status == "diverged":
-        last = [f"{key} {shown(told.last[key])}" for key in told.last if key.startswith("loss/")]
-        at = f"at step {told.diverged_at}" if told.diverged_at else "at its end"
-        said = f"a loss, gradient or weight was not finite {at}"
-        return said + (f"; the last finite step: {', '.join(last)}" if last else "")
+        found = run.divergence
+        told = [f"{found.get('stage', '')}: {found.get('cause', 'no cause recorded')}"]
+        return "; ".join(filter(None, [*told, last_finite(found)]))
     if run.gone:
         return f"its process {run.facts.get('pid')} is gone; the same command continues it"
     if run.status == "interrupted":

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
+from unlearn_runner.divergence import cause
 from unlearn_runner.errors import DataError
 from unlearn_runner.naming import identity
 from unlearn_runner.records import ENDED, METRICS, RESULTS, STATUS
@@ -96,6 +97,14 @@ class RunFolder:
         """The unlearned model's scores; a diverged run has names without numbers."""
         found = self.results.get("scores", {})
         return {k: v for k, v in found.items() if not k.startswith(OTHERS)}
+
+    @property
+    def divergence(self) -> Mapping[str, Any]:
+        """Which stage diverged, at which step and why; empty where none did."""
+        if "divergence" in self.results:
+            return self.results["divergence"]
+        at = next((line for line in self.lines if line.get("diverged")), None)
+        return {} if at is None else {"stage": at["stage"], "cause": cause(at)}
 
     def scores_of(self, model: Literal["target", "reference"]) -> dict[str, float | None]:
         """Returns the scores of what the unlearned model is compared with."""

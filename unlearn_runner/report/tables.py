@@ -131,7 +131,7 @@ def of_seeds(compared: Comparison) -> Table | None:
         first = group[0]
         row = [text(first.choice(name)) for name in GROUPS]
         row += [setting(first.settings.get(key)) for key in keys]
-        row += [text(_seeds(group)), text(_ended(group))]
+        row += [text(_seeds(group)), text(_ended(compared, group))]
         row += [_mean(group, metric) for metric in compared.metrics]
         rows.append(row)
     return Table("Seeds", columns, rows)
@@ -147,9 +147,11 @@ def _seed(run: RunFolder) -> Iterable[str]:
     return [number(seed)] if target in (None, 0) else [number(seed), number(target)]
 
 
-def _ended(group: Sequence[RunFolder]) -> str:
+def _ended(compared: Comparison, group: Sequence[RunFolder]) -> str:
     statuses = [run.status for run in group]
-    return ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
+    told = [f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses)]
+    useless = sum(map(compared.collapsed, group))
+    return ", ".join(told) + (f" ({useless} collapsed)" if useless else "")
 
 
 def _mean(group: Sequence[RunFolder], metric: str) -> Cell:

@@ -25,7 +25,8 @@ NAMES = {
     "surviving_norm": "Share of gradient norm left by rectifying",
     "grad_norm": "Norm of the gradient stepped with",
 }
-APART = ("stage", "step", "lr", "tokens_per_s", "diverged", "objective_norm", "retain_norm")
+APART = ("stage", "step", "lr", "tokens_per_s", "objective_norm", "retain_norm")
+APART += ("diverged", "found", "not_finite", "weights")
 """Facts of a line that are not drawn."""
 
 
@@ -37,6 +38,8 @@ class Chart:
     title: str
     curves: dict[int, Curve]
     """By number of the run."""
+    over: frozenset[int] = frozenset()
+    """Those of them that end early because the run diverged."""
 
 
 def charts(runs: Sequence[RunFolder], along: Sequence[str]) -> list[Chart]:
@@ -47,6 +50,7 @@ def charts(runs: Sequence[RunFolder], along: Sequence[str]) -> list[Chart]:
         along: Metrics to draw where runs were scored along the way.
     """
     lines = {run.number: run.steps(UNLEARN) for run in runs}
+    over = {run.number for run in runs if run.divergence.get("stage") == UNLEARN}
     seen = [key for found in lines.values() for line in found for key in line]
     keys = [key for key in dict.fromkeys(seen) if key not in APART]
     known = list(NAMES)
@@ -54,10 +58,10 @@ def charts(runs: Sequence[RunFolder], along: Sequence[str]) -> list[Chart]:
     found = []
     for key in keys:
         curves = {n: _curve(steps, key) for n, steps in lines.items()}
-        found.append(_chart(key, NAMES.get(key, _words(key)), curves))
+        found.append(_chart(key, NAMES.get(key, _words(key)), curves, over))
     for metric in along:
         curves = {run.number: _scored(run, metric) for run in runs}
-        found.append(_chart(f"along/{metric}", f"{metric}, along the way", curves))
+        found.append(_chart(f"along/{metric}", f"{metric}, along the way", curves, over))
     return [chart for chart in found if chart.curves]
 
 
@@ -65,8 +69,12 @@ def _words(key: str) -> str:
     return f"Loss: {key[5:]}" if key.startswith("loss/") else key.replace("_", " ")
 
 
-def _chart(key: str, title: str, curves: dict[int, Curve]) -> Chart:
-    return Chart(key, title, {n: curve for n, curve in curves.items() if len(curve) > 1})
+def _chart(key: str, title: str, curves: dict[int, Curve], over: set[int]) -> Chart:
+    if not any(len(curve) > 1 for curve in curves.values()):
+        return Chart(key, title, {})
+    # A single point is no line, but it is where a run ended that diverged at once.
+    kept = {n: curve for n, curve in curves.items() if len(curve) > (n not in over)}
+    return Chart(key, title, kept, frozenset(over & kept.keys()))
 
 
 def _curve(lines: Sequence[Line], key: str) -> Curve:
@@ -127,10 +135,13 @@ def summary(run: RunFolder) -> Summary:
     if (share := rectified_share(run)) is not None:
         values["rectified"] = [share]
     values = {key: found for key, found in values.items() if found}
-    diverged = next((line["step"] for line in lines if line.get("diverged")), None)
+    diverged = next((line for line in lines if line.get("diverged")), {})
+    taken = [
+        line for line in lines if line is not diverged or line.get("found") == "after the step"
+    ]
     return Summary(
-        len(lines) - (diverged is not None),
-        diverged,
+        len(taken),
+        diverged.get("step"),
         {key: found[0] for key, found in values.items()},
         {key: found[-1] for key, found in values.items()},
         {key: math.fsum(found) / len(found) for key, found in values.items()},

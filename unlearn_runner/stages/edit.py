@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
+from unlearn_runner.divergence import Diverged, lost
 from unlearn_runner.methods.oneshot import OneShot
 from unlearn_runner.stages.base import Outcome, Stage, Work
 
@@ -52,9 +53,10 @@ class Edit(Stage):
             for parameter, entry in zip(space.parameters, change, strict=True):
                 if entry is not None:
                     parameter.add_(entry)
-        norm = space.norm(change)
-        work.log({"stage": self.label, "step": 1, "change_norm": norm})
-        if not all(bool(torch.isfinite(p).all()) for p in space.parameters):
+        facts = {"stage": self.label, "step": 1, "change_norm": space.norm(change)}
+        if weights := lost(names, space.parameters, space.layout):
+            work.log(Diverged({}, weights, True, facts).line)
             return "diverged"
+        work.log(facts)
         save(model, load_tokenizer(folder), work.folder, self.save_dtype)
         return "completed"

@@ -109,7 +109,8 @@ class Unlearn(Stage):
             if self.along is not None:
                 self.along.take(step, model, tokenizer, work, self.label, save)
 
-        if not train(engine, walk, self.label, work, along):
+        examined = () if self.along is None else self.along.steps
+        if not train(engine, walk, self.label, work, along, examined):
             return "diverged"
         save(work.folder, self.save_dtype)
         if self.along is not None and session.ranks.main:

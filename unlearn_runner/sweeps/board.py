@@ -56,6 +56,8 @@ class Board:
         status = found.get("status")
         if code == 0 and status in DONE:
             point.status = str(status)
+            diverged = point.written(RESULTS).get("divergence", {})
+            point.cause = ": ".join(str(diverged[k]) for k in ("stage", "cause") if k in diverged)
         elif code - SIGNALLED in SIGNALS:
             point.status = "interrupted"
         else:
@@ -170,17 +172,21 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
         return None
     names = _names(rows)
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    ends: dict[tuple[str, ...], list[str]] = {}
     for point, results in rows:
-        values = point.values
-        kept = groups.setdefault(tuple(values.get(axis, "") for axis in others), [])
+        values, scores = point.values, results.get("scores", {})
+        place = tuple(values.get(axis, "") for axis in others)
+        ends.setdefault(place, []).append(label(scores, point.status))
+        kept = groups.setdefault(place, [])
         if point.status == "completed":
-            kept.append(results.get("scores", {}))
+            kept.append(scores)
     found = Table(
         title="over seeds: mean ± 95 % interval", title_justify="left", title_style="bold"
     )
     for axis in others:
         found.add_column(axis.replace(".", "\n", 1), justify="right")
     found.add_column("seeds", justify="right")
+    found.add_column("how they ended")
     for name in names:
         found.add_column(name.replace(".", "\n", 1), justify="right")
     for place, kept in groups.items():
@@ -189,5 +195,6 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
             values = [v for scores in kept if (v := scores.get(name)) is not None]
             mean, half = interval(values) if values else (None, None)
             cells.append(shown(mean) + (f" ± {shown(half)}" if half is not None else ""))
-        found.add_row(*place, str(len(kept)), *cells)
+        told = (f"{ends[place].count(end)} {end}" for end in dict.fromkeys(ends[place]))
+        found.add_row(*place, str(len(kept)), ", ".join(told), *cells)
     return found

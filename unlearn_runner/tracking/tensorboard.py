@@ -52,6 +52,9 @@ class TensorBoardSink(Sink):
         rows = [TABLE, ["---"] * len(TABLE), *table(content["scores"])]
         text = "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows)
         self.writer.add_text("results", text)
+        if "divergence" in content:
+            told = json.dumps(content["divergence"], indent=2, ensure_ascii=False)
+            self.writer.add_text("divergence", _indented(told))
         provenance = json.dumps(content["provenance"], indent=2, ensure_ascii=False)
         self.writer.add_text("provenance", _indented(provenance))
 

@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per run folder, offline unless the user asks otherwise.
+"""Weights & Biases: one run per run folder, offline unless the user is logged in or asks otherwise.
 
 Everything W&B writes lies in `<run folder>/wandb/`; an offline run is sent with `wandb sync`.
 Neither code, command line, console, git state, environment nor machine statistics are recorded.
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
-from unlearn_runner.tracking.login import obstacle
+from unlearn_runner.tracking.login import logged_in, obstacle
 from unlearn_runner.tracking.private import redacted
 
 PROJECT = "unlearn-runner"
@@ -33,7 +33,7 @@ class Wandb(Tracker):
     """
 
     mode: Literal["auto", "offline", "online", "disabled"] = "auto"
-    """`auto` is what WANDB_MODE says, and offline without it."""
+    """`auto` is what WANDB_MODE says; without it online for a user who is logged in."""
     project: str | None = None
     """WANDB_PROJECT, or unlearn-runner, when null."""
     entity: str | None = None
@@ -91,7 +91,7 @@ class Wandb(Tracker):
 
     def _online(self) -> bool:
         asked = MODES.get(os.environ.get("WANDB_MODE", "")) if self.mode == "auto" else self.mode
-        return asked == "online"
+        return logged_in() if asked is None else asked == "online"
 
     def _init(self, run: Mirrored, mode: Literal["online", "offline"]) -> Any:
         import wandb
@@ -162,7 +162,9 @@ class WandbSink(Sink):
 
         scores = content["scores"]
         self.run.summary.update({f"scores/{name}": value for name, value in scores.items()})
-        self.run.summary.update({"provenance": content["provenance"]})
+        self.run.summary.update(
+            {k: content[k] for k in ("divergence", "provenance") if k in content}
+        )
         with _inside(self.mirrored.folder / "wandb"):
             rows: list[Any] = [list(row) for row in table(scores)]
             shown: dict[str, Any] = {"results": wandb.Table(columns=list(TABLE), data=rows)}

@@ -6,15 +6,15 @@ pass, and the rectifier turns the groups' gradients into the one the optimizer s
 
 from __future__ import annotations
 
-import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 
-from unlearn_runner import interrupt
+from unlearn_runner import divergence, interrupt
+from unlearn_runner.divergence import Diverged
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
@@ -99,12 +99,11 @@ class Engine:
         self.asked = bool(asked)
         return dict(zip(losses, values, strict=True))
 
-    def step(self, rows: StepRows) -> dict[str, Any] | None:
-        """Takes one optimizer step.
+    def step(self, rows: StepRows) -> dict[str, Any]:
+        """Takes one optimizer step; returns its telemetry.
 
-        Returns:
-            The step's telemetry, or none when a loss or the gradient is not finite; then the
-            weights are as before the step.
+        Raises:
+            Diverged: If a loss or the gradient is not finite; the weights are as before the step.
         """
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.memory, self.space)
@@ -115,16 +114,50 @@ class Engine:
             norm = self.space.norm(gradient)
         else:
             gradient, norm = self.space.clip(gradient, bound)
-        if not all(map(math.isfinite, (norm, *losses.values()))):
-            return None
-        self.space.put(gradient)
+        named = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
+        if divergence.odd(named):
+            self.space.clear()
+            raise Diverged({**named, **rectified.facts}, self.lost(), facts={**named, "lr": lr})
+        self.space.put(gradient)
         self.optimizer.step()
         self.schedule.step()
         self.space.clear()
-        named = {f"loss/{name}": value for name, value in losses.items()}
         self._move(losses)
-        return {**named, "grad_norm": norm, "lr": lr, **rectified.facts, **self.moved}
+        return {**named, "lr": lr, **rectified.facts, **self.moved}
+
+    def lost(self) -> dict[str, Any]:
+        """Returns which of the trained weights are not finite; every rank must call it."""
+        named = self.models.trained.named_parameters()
+        names = [name for name, parameter in named if parameter.requires_grad]
+        return divergence.lost(names, self.space.parameters, self.layout)
+
+    @torch.no_grad()
+    def look(self, rows: StepRows, facts: dict[str, Any]) -> None:
+        """Looks at where a step led, before anything is made of it; every rank must call it.
+
+        Weights may be finite and yet so large that nothing computed with them is. So each term is
+        asked once more, on the first micro-batch of the step's rows.
+
+        Args:
+            rows: The step's.
+            facts: Its telemetry.
+
+        Raises:
+            Diverged: If a weight or a loss is not finite.
+        """
+        ranks, trained = self.layout.ranks, self.models.trained
+        trained.eval()
+        losses = {}
+        for term in (term for group in self.groups for term in group.terms):
+            micro = rows.micro(term.split, self.recipe.micro_batch, self.pad, self.device, ranks)
+            loss = term.loss(self.models, next(micro).batch) / rows.count(term.split, term.unit)
+            losses[term.name] = loss.double()
+        values = ranks.sum(torch.stack(list(losses.values()))).tolist()
+        numbers = _losses(dict(zip(losses, values, strict=True)))
+        weights = self.lost()
+        if weights or divergence.odd(numbers):
+            raise Diverged(numbers, weights, True, facts)
 
     def _move(self, losses: dict[str, float]) -> None:
         """Lets the method change its terms' weights after a step; see `Method.after_step`."""
@@ -213,12 +246,18 @@ class Engine:
         return self.layout.wrapped(self.layout.unpacked(stored, parameter), parameter)
 
 
+def _losses(losses: dict[str, float]) -> dict[str, float]:
+    """Returns losses under their names in telemetry."""
+    return {f"loss/{name}": value for name, value in losses.items()}
+
+
 def train(
     engine: Engine,
     feed: Feed,
     title: str,
     work: Work,
     along: Callable[[int], None] = lambda _: None,
+    examined: Collection[int] = (),
 ) -> bool:
     """Runs the loop to its end, continuing from a checkpoint where one is found.
 
@@ -229,18 +268,20 @@ def train(
         work: Where checkpoints and telemetry go.
         along: Called with the number of steps done after every step, and once more for the step
             that a checkpoint was found of; must not change the model, nor mind being repeated.
+        examined: The steps after which `along` looks at the model.
 
     Returns:
-        Whether it reached the end; false when training diverged (a non-finite loss or gradient).
+        Whether it reached the end; false when training diverged, of which the last line of
+        telemetry is the evidence. A checkpoint never holds a model that is lost.
 
     Raises:
         Interrupted: If a signal asked for it; a checkpoint has been left.
     """
     total = engine.recipe.num_steps(engine.num_rows)
     every, ranks = engine.recipe.checkpoint_every, engine.layout.ranks
-    found = checkpoint.load(work.checkpoints, work.key, engine.device, ranks)
-    first = engine.restore(found) if found else 0
-    del found  # as large as the model and its optimizer together
+    state = checkpoint.load(work.checkpoints, work.key, engine.device, ranks)
+    first = engine.restore(state) if state else 0
+    del state  # as large as the model and its optimizer together
     with progress(title, total) as tick:
         tick.resume(first)
         if first:
@@ -251,20 +292,24 @@ def train(
             engine.models.trained.train()
             started = time.perf_counter()
             rows = feed.step(done - 1)
-            facts = engine.step(rows)
-            if facts is None:
-                work.log({"stage": title, "step": done, "diverged": True})
+            line: dict[str, Any] = {"stage": title, "step": done}
+            try:
+                facts = engine.step(rows)
+                rate = rows.num_tokens / (time.perf_counter() - started)
+                line |= {**facts, "tokens_per_s": round(rate, 1)}
+                asked = engine.asked or (ranks.world == 1 and bool(interrupt.requested()))
+                save = asked or (every and done % every == 0 and done < total)
+                if save or done == total or done in examined:
+                    engine.look(rows, line)
+            except Diverged as found:
+                work.log({**line, **found.line})
                 return False
-            rate = rows.num_tokens / (time.perf_counter() - started)
-            work.log({"stage": title, "step": done, **facts, "tokens_per_s": round(rate, 1)})
-            asked = engine.asked or (ranks.world == 1 and bool(interrupt.requested()))
-            if asked or (every and done % every == 0 and done < total):
+            work.log(line)
+            if save:
                 checkpoint.save(work.checkpoints, work.key, done, engine.state(done), ranks)
             if asked:
                 interrupt.obey(ranks)
             along(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, heed=False)  # a rank must not leave before the others know
-    # The last step's gradient was finite; where it led need not be.
-    odd = sum(int((~torch.isfinite(engine.layout.held(p))).sum()) for p in engine.space.parameters)
-    return not ranks.largest(odd)
+    return True
