@@ -77,6 +77,7 @@ def run_composed(composed: DictConfig) -> int:
         dict[str, Any], OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
     )
     found = planned(config, _name, HydraConfig.get().runtime.choices)
+    _refuse_selection(found.run)
     if found.run.plan_only:
         print_plan(found.stages, found.store, found.job.name)
         print_settings(config)
@@ -91,6 +92,16 @@ def run_composed(composed: DictConfig) -> int:
 
         return run_one(found, list(HydraConfig.get().overrides.task))
     return run_planned(found)
+
+
+def _refuse_selection(run: Run) -> None:
+    """Refuses to select where there is nothing to select from."""
+    if run.sweep.select.criterion is not None:
+        raise ConfigError(
+            f"sweep.select.criterion={run.sweep.select.criterion}: this is one run, or a sweep of "
+            "Hydra's own; a selection is made among the points of the runner's sweeps",
+            "unlearn -m with values between commas, or sweep.select.criterion=null",
+        )
 
 
 def run_planned(found: Planned, brief: bool = False) -> int:

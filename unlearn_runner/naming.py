@@ -30,6 +30,7 @@ INERT = (
     "evaluate.batch_size",
     "benchmark.data_dir",
     "benchmark.source.data_dir",
+    "benchmark.rows_per_person",
     "hydra*",
 )
 LONGEST = 120

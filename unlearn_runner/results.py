@@ -134,7 +134,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
     for model in models:
         table.add_column(model, justify="right")
     views = ""
-    for key in _ordered(by_model.get("target", {})):
+    for key in ordered(by_model.get("target", {})):
         view = key.partition(".")[0] if "." in key else ""
         if view != views:
             table.add_section()
@@ -157,7 +157,7 @@ def print_along(along: list[dict[str, Any]], last: Scores) -> None:
     """Prints what changed step by step: the whole, and what was to be forgotten and retained."""
     if not along:
         return
-    names = [n for n in _ordered(along[0]["scores"]) if n.partition(".")[0] in ALONG]
+    names = [n for n in ordered(along[0]["scores"]) if n.partition(".")[0] in ALONG]
     table = Table(title="along the way", title_justify="left", title_style="bold")
     table.add_column("step", justify="right")
     for name in names:
@@ -175,7 +175,8 @@ def _folded(name: str) -> str:
     return name.replace(".", "\n") if "." in name else name.replace("_", "\n", 1)
 
 
-def _ordered(names: Iterable[str]) -> list[str]:
+def ordered(names: Iterable[str]) -> list[str]:
+    """Returns names of scores: of the whole first, then view by view."""
     names = list(names)
     views = list(dict.fromkeys(n.partition(".")[0] for n in names if "." in n))
     by_view = [n for view in views for n in names if n.startswith(f"{view}.")]

@@ -426,6 +426,29 @@ MISTAKES |= {
         "adapter=lora save_dtype=bf16", "save_dtype=bf16", "adapter.merge=true save_dtype=bf16"
     ),
     "an adapter for a model": mistake("target.path=@adapter", "an adapter without its model"),
+    # selection
+    "criterion mistyped": mistake(
+        "sweep=gru_gamma_tau sweep.select.criterion=forgeting",
+        *("sweep.select.criterion=forgeting", "fix: sweep.select.criterion=forgetting"),
+    ),
+    "nothing held out": mistake(
+        "sweep=gru_gamma_tau sweep.select.share=1", "sweep.select.share=1", "> 0 and < 1"
+    ),
+    "selection by the retain model": mistake(
+        "sweep=gru_gamma_tau sweep.select.criterion=forget_quality", "fix: sweep.select.peek=true"
+    ),
+    "selection by a score that is not there": mistake(
+        "sweep=gru_gamma_tau sweep.select.criterion=forget_quality sweep.select.peek=true "
+        "~benchmark.metric.forget_quality",
+        *("needs the score forget_quality_ks", "sweep.select.criterion=null"),
+    ),
+    "one person to divide": mistake(
+        "sweep=gru_gamma_tau sweep.select.by=person", "view forget", "fix: sweep.select.by=row"
+    ),
+    "selection across benchmarks": mistake(
+        "-m benchmark.forget=forget05,forget10 sweep.select.criterion=harmonic", "different rows"
+    ),
+    "selection from one run": mistake("sweep.select.criterion=forgetting", "one run"),
     # unlearn-score
     "score nothing": mistake("unlearn-score", "LOG"),
     "score a missing log": mistake("unlearn-score nope.json", "nope.json"),

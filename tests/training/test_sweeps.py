@@ -199,7 +199,8 @@ def test_a_mistake_in_one_point_costs_that_point(whole: Sweep, tmp_path: Path) -
     said = sweep.run(code=2)
     assert "2 jobs: 1 completed, 1 failed" in said
     assert "failed   rectifier.gamma=1.5" in said
-    assert len(list(sweep.folder.iterdir())) == 1
+    assert [path.is_dir() for path in sorted(sweep.folder.iterdir())] == [True, False]
+    assert (sweep.folder / "selection.json").is_file()
 
 
 @pytest.mark.long

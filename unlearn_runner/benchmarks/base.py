@@ -63,6 +63,11 @@ class Benchmark(ABC):
     def metrics(self) -> dict[str, Metric]:
         """Metrics by name, in the order they are computed."""
 
+    @property
+    def rows_together(self) -> int:
+        """How many rows of `full`, one after another, belong to one person; 1: each by itself."""
+        return 1
+
     @abstractmethod
     def splits(self) -> Splits:
         """Reads and checks the training rows."""

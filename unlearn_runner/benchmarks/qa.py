@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
+
+from annotated_types import Ge
 
 from unlearn_runner.benchmarks.base import Benchmark, Generation, Splits, View
 from unlearn_runner.data.rows import Rows
@@ -53,6 +55,10 @@ class QABenchmark(Benchmark):
     """Plain text, one refusal a line, for methods that train on refusals; a relative name is looked
     for in `data_dir` first (TOFU's is idontknow.jsonl). Null is the runner's own list."""
 
+    rows_per_person: Annotated[int, Ge(1)] | None = None
+    """Rows of `full`, one after another, that are about one person (TOFU's author); null where
+    each row stands by itself. A selection of a sweep never divides them."""
+
     def __post_init__(self) -> None:
         if self.forget not in self.requests:
             close = nearest(self.forget, self.requests)
@@ -80,6 +86,11 @@ class QABenchmark(Benchmark):
     def metrics(self) -> dict[str, Metric]:
         """Metrics by name."""
         return self.metric
+
+    @property
+    def rows_together(self) -> int:
+        """Rows of one person."""
+        return self.rows_per_person or 1
 
     def splits(self) -> Splits:
         """Reads the training rows and checks that forget and retain make up the full set."""

@@ -13,7 +13,17 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_runner import __version__
-from unlearn_runner.report import answers, cost, curves, heat, provenance, svg, tables, tradeoff
+from unlearn_runner.report import (
+    answers,
+    cost,
+    curves,
+    heat,
+    provenance,
+    selected,
+    svg,
+    tables,
+    tradeoff,
+)
 from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.judge import COLLAPSED
 from unlearn_runner.report.overview import overview, troubles, warnings
@@ -40,6 +50,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     """Returns the content of every file of the report by its name."""
     style, script = _text("figure.css"), _text("page.js")
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
+    selection = selected.table(compared)
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
@@ -58,6 +69,8 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
             warnings=warnings(compared),
             runs=runs,
             seeds=seeds,
+            selection=selection,
+            selected=selected.sentences(compared),
             pictures=pictures,
             series=_series(compared),
             front=_front(compared),
@@ -80,7 +93,7 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
         )
     )
     files = {"report.html": page}
-    for table in (runs, seeds):
+    for table in (runs, seeds, selection):
         if table is not None:
             files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
     drawn = [figure for _, figure in (*pictures, *lines)]

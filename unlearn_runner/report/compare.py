@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from unlearn_runner.report.chosen import Chosen, selections
 from unlearn_runner.report.judge import collapsed
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.results import LOWER
@@ -106,10 +107,16 @@ class Comparison:
         target = run.scores_of("target").get(self.axes.utility)
         return collapsed(mine, target)
 
+    @cached_property
+    def selections(self) -> list[Chosen]:
+        """What the sweeps of the runs selected."""
+        return selections(self.runs)
+
     def label(self, run: RunFolder) -> str:
         """Returns what a run's status does not say of it, in a word or two."""
         said = {
             "process is gone": run.gone,
+            "selected": any(chosen.holds(run) for chosen in self.selections),
             "front": run.number in self.front,
             "collapsed": self.collapsed(run),
         }

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.sweeps.select import Select
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,8 @@ class Sweep:
     """Values by dotted key, or options by group; the same key on the command line replaces it."""
     fail_fast: bool = False
     """Start no further job after a failure, and end those that run at their next step."""
+    select: Select = field(default_factory=Select)
+    """Which setting is chosen at the end."""
 
     def __post_init__(self) -> None:
         for key, values in self.grid.items():

@@ -19,6 +19,7 @@ from unlearn_runner.experiment import Planned, refuse_other_configuration
 from unlearn_runner.locks import hold
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.records import Record
+from unlearn_runner.sweeps import selection as selection_of
 from unlearn_runner.sweeps.board import Board
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.points import Point, points, same_mistake
@@ -40,6 +41,7 @@ def run(arguments: Sequence[str]) -> int:
         raise mistake
     first = next(point for point in found if point.job is not None)
     settings = first.planned.run
+    selection = selection_of.prepared(settings.sweep.select, found)
     if settings.plan_only:
         print_plan(found)
         return 0
@@ -57,17 +59,17 @@ def run(arguments: Sequence[str]) -> int:
         markup=False,
     )
     title = f"sweep {folder.name}"
-    if not todo or board.stopped:
-        board.summary(title)
-        return board.code
-    with interrupt.heeded():
-        try:
-            _go(todo, board, folder)
-            interrupt.check()
-        except KeyboardInterrupt:
-            board.summary(title)
-            raise
+    if todo and not board.stopped:
+        with interrupt.heeded():
+            try:
+                _go(todo, board, folder)
+                interrupt.check()
+            except KeyboardInterrupt:
+                board.summary(title)
+                raise
     board.summary(title)
+    if selection is not None:
+        selection.finish()
     print(f"sweep    {folder}")
     return board.code
 

@@ -1,0 +1,229 @@
+"""A sweep that selects: parts, scores and winner recomputed from the evidence files alone."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from scipy import stats
+
+from unlearn_runner.commands.report import main as report
+
+SETTINGS = (
+    *("-m", "debug=tiny", "method=ga", "rectifier=gru", "train.steps=6", "name=rates"),
+    *("parallel.threads=1", "parallel.device=cpu", "train.lr=3e-4,1e-3,1e-2,1e6", "seed=0,1"),
+    *("benchmark.view.forget.limit=40", "benchmark.view.retain.limit=20"),
+    # The smallest model's answers have no word in common with the right ones.
+    "benchmark.metric.model_utility.parts=[probability,truth_ratio]",
+    *("sweep.select.criterion=forgetting", "sweep.select.by=person", "sweep.select.seed=3"),
+)
+VIEWS = ("forget", "retain", "real_authors", "world_facts")
+TORCH_FREE = """
+import sys
+from unlearn_runner.run import main
+code = main()
+assert "torch" not in sys.modules
+sys.exit(code)
+"""
+
+
+@dataclass(frozen=True)
+class Swept:
+    outputs: Path
+    said: str
+
+    def again(self, *more: str) -> str:
+        """Repeats the command, which has nothing left to run: torch is not to be loaded."""
+        return command(self.outputs, *more, start=("-c", TORCH_FREE))
+
+    @property
+    def folder(self) -> Path:
+        return self.outputs / "sweeps" / "rates"
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        return json.loads((self.folder / "selection.json").read_text())
+
+    def points(self) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
+        """Folder and results of every point, by learning rate and seed."""
+        found = {}
+        for path in self.folder.glob("*/results.json"):
+            results = json.loads(path.read_text())
+            axes = self.selection["points"][path.parent.name]["axes"]
+            found[axes["train.lr"], int(axes["seed"])] = path.parent, results
+        return found
+
+    def evidence(self, results: dict[str, Any], model: str) -> Path:
+        key = next(s["key"] for s in results["stages"] if s["name"] == f"evaluate {model}")
+        return self.outputs / "store" / "evaluate" / key
+
+
+def command(outputs: Path, *more: str, start: Sequence[str] = ("-m", "unlearn_runner.run")) -> str:
+    done = subprocess.run(
+        [sys.executable, *start, *SETTINGS, *more, f"output_dir={outputs}"],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=240,
+    )
+    assert done.returncode == 0, done.stdout
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
+    """Four learning rates, of which the last diverges, and two seeds."""
+    outputs = tmp_path_factory.mktemp("select")
+    return Swept(outputs, command(outputs))
+
+
+# --- the same scores from the files, by other code
+
+
+def answers(folder: Path, view: str, rows: Iterable[int]) -> dict[str, list[list[float]]]:
+    """Mean log-probability of the answers of some rows, by role."""
+    wanted, found = set(rows), {}
+    for line in pq.read_table(folder / f"{view}.logprobs.parquet").to_pylist():
+        if line["row"] in wanted:
+            by_row = found.setdefault(line["role"], {}).setdefault(line["row"], [])
+            by_row.append(np.mean(line["logprob"], dtype=np.float64))
+    return {role: [by_row[i] for i in sorted(by_row)] for role, by_row in found.items()}
+
+
+def ratios(found: dict[str, list[list[float]]]) -> np.ndarray:
+    right = found.get("paraphrased", found["answer"])
+    wrong = [np.exp(np.mean(row)) for row in found["perturbed"]]
+    return np.array(wrong) / np.exp([row[0] for row in right])
+
+
+def computed(folder: Path, reference: Path, rows: dict[str, list[int]]) -> dict[str, float]:
+    scores: dict[str, float] = {}
+    for view in VIEWS:
+        found = answers(folder, view, rows[view])
+        p, ratio = np.exp([row[0] for row in found["answer"]]), ratios(found)
+        if view in ("forget", "retain"):
+            scores[f"{view}.probability"] = p.mean()
+        else:
+            others = np.array([np.exp(row).sum() for row in found["perturbed"]])
+            scores[f"{view}.probability"] = (p / (p + others)).mean()
+        kept = np.minimum(ratio, 1 / ratio) if view == "forget" else np.maximum(0, 1 - ratio)
+        scores[f"{view}.truth_ratio"] = kept.mean()
+    parts = [
+        scores[f"{view}.{name}"] for view in VIEWS[1:] for name in ("probability", "truth_ratio")
+    ]
+    scores["model_utility"] = float(stats.hmean(parts)) if min(parts) > 0 else 0.0
+    mine, theirs = (ratios(answers(f, "forget", rows["forget"])) for f in (folder, reference))
+    scores["forget_quality_ks"], scores["forget_quality"] = stats.ks_2samp(mine, theirs)
+    return scores
+
+
+def test_a_sweep_selects_on_part_a_what_the_files_say_is_best(swept: Swept) -> None:
+    selection, points = swept.selection, swept.points()
+    split = selection["split"]["views"]
+    for view, people in (("forget", 10), ("retain", 10)):
+        a, b = split[view]["A"], split[view]["B"]
+        assert sorted(a + b) == list(range(40 if view == "forget" else 20))
+        assert not {i // people for i in a} & {i // people for i in b}
+    for view in VIEWS[2:]:
+        assert sorted(split[view]["A"] + split[view]["B"]) == list(range(6))
+
+    by_part: dict[str, dict[tuple[str, int], dict[str, float]]] = {"A": {}, "B": {}}
+    targets: dict[str, dict[str, float]] = {}
+    for place, (folder, results) in points.items():
+        if results["status"] == "diverged":
+            continue
+        reference = swept.evidence(results, "reference")
+        known = selection["points"][folder.name]
+        for name in ("A", "B"):
+            rows = {view: split[view][name] for view in VIEWS}
+            for model in ("unlearned", "target"):
+                mine = computed(swept.evidence(results, model), reference, rows)
+                recorded = selection["scored"][known[model]][name]
+                assert {k: recorded[k] for k in mine} == pytest.approx(mine, rel=1e-9)
+                if model == "unlearned":
+                    by_part[name][place] = mine
+                else:
+                    targets[name] = mine
+        assert known["all"] == {
+            k: v
+            for k, v in results["scores"].items()
+            if k.split(".")[0] not in ("target", "reference")
+        }
+
+    rates = sorted({rate for rate, _ in points if float(rate) < 1}, key=float)
+    assert len(rates) == 3
+
+    def mean(rate: str, name: str, part: str = "A") -> float:
+        return float(np.mean([by_part[part][rate, seed][name] for seed in (0, 1)]))
+
+    able = [r for r in rates if mean(r, "model_utility") >= 0.9 * targets["A"]["model_utility"]]
+    assert 1 < len(able) < 3, "the bar must matter"
+    winner = min(able, key=lambda rate: mean(rate, "forget.probability"))
+    chosen = selection["selected"]
+    assert chosen["axes"] == {"train.lr": winner}
+    assert sorted(chosen["points"]) == sorted(points[winner, seed][0].name for seed in (0, 1))
+    for part in ("A", "B"):
+        assert chosen["scores"]["forget.probability"][part][0] == pytest.approx(
+            mean(winner, "forget.probability", part), rel=1e-9
+        )
+    why = {s["axes"]["train.lr"]: s["why_not"] for s in selection["settings"]}
+    assert [why[r] is None for r in rates] == [r in able for r in rates]
+    assert next(v for r, v in why.items() if float(r) > 1) == "diverged"
+    assert f"selected train.lr={winner}: least forget.probability on part A" in swept.said
+    assert "all rows" in swept.said
+    assert "(partly selected on)" in swept.said
+
+
+def test_it_is_made_again_from_files_alone(swept: Swept) -> None:
+    path = swept.folder / "selection.json"
+    before = path.read_bytes()
+    path.unlink()
+    assert "scoring both parts of 7 models" in swept.again()
+    assert path.read_bytes() == before
+
+    peeking = ("sweep.select.criterion=forget_quality", "sweep.select.peek=true")
+    said = swept.again(*peeking, "sweep.select.keep=0")
+    selection = swept.selection
+    assert selection["criterion"]["peek"] is True
+    statistic = {
+        json.dumps(s["axes"]): np.mean(
+            [
+                selection["scored"][selection["points"][p]["unlearned"]]["A"]["forget_quality_ks"]
+                for p in s["points"]
+            ]
+        )
+        for s in selection["settings"]
+        if s["why_not"] is None
+    }
+    assert len(statistic) == 3
+    assert json.dumps(selection["selected"]["axes"]) == min(statistic, key=statistic.__getitem__)
+    assert "selected train.lr" in said
+
+    assert "scoring" not in said, "the scores of the same parts are taken from the file"
+    path.write_bytes(before)
+
+
+def test_a_report_marks_what_was_selected(swept: Swept, tmp_path: Path) -> None:
+    assert report([str(swept.folder), "--out", str(tmp_path)]) == 0
+    with (tmp_path / "runs.csv").open(encoding="utf-8") as file:
+        marked = {r["folder"] for r in csv.DictReader(file) if "selected" in r["label"]}
+    selection = swept.selection
+    assert marked == set(selection["selected"]["points"])
+    page = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "all rows (partly selected on)" in page
+    with (tmp_path / "selection.csv").open(encoding="utf-8") as file:
+        rows = {r["metric"]: r for r in csv.DictReader(file)}
+    for name, columns in selection["selected"]["scores"].items():
+        for column in ("A", "B", "all"):
+            assert float(rows[name][column]) == columns[column][0]

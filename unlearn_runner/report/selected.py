@@ -1,0 +1,58 @@
+"""What a report says of a sweep's selection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from unlearn_runner.report.chosen import HEADS, Chosen
+from unlearn_runner.report.compare import Comparison, lower
+from unlearn_runner.report.tables import Cell, Column, Table, text
+from unlearn_runner.results import ordered, shown
+
+
+def sentences(compared: Comparison) -> list[str]:
+    """Returns what was selected in each sweep and how, or why nothing was."""
+    return [_sentence(chosen, compared) for chosen in compared.selections]
+
+
+def _sentence(chosen: Chosen, compared: Comparison) -> str:
+    winner = chosen.selected
+    if winner is None:
+        said = f"{chosen.folder.name}: nothing was selected ({'; '.join(chosen.reasons)})."
+    else:
+        runs = [run.number for run in compared.runs if chosen.holds(run)]
+        at = f" (run {', '.join(map(str, runs))})" if runs else ""
+        said = f"{chosen.folder.name}: {_setting(winner['axes'])}{at}. Criterion: {chosen.stated}."
+        if chosen.content["criterion"]["peek"]:
+            said += " It was allowed to look at the retain-only model."
+    if count := chosen.missing(compared.runs):
+        said += f" {count} runs here came after it: repeat the sweep's command to select anew."
+    return said
+
+
+def _setting(axes: dict[str, str]) -> str:
+    return ", ".join(f"{key}={value}" for key, value in axes.items()) or "the only setting"
+
+
+def table(compared: Comparison) -> Table | None:
+    """Returns a row per score of each selected setting: of part A, of part B, of all rows."""
+    columns = [Column("sweep", "sweep"), Column("setting", "setting"), Column("metric", "metric")]
+    columns += [Column("better", "better")]
+    columns += [Column(key, label, "number") for key, label in HEADS.items()]
+    rows: list[Sequence[Cell]] = []
+    for chosen in compared.selections:
+        winner = chosen.selected
+        if winner is None:
+            continue
+        scores = winner["scores"]
+        for name in ordered(scores):
+            row = [text(chosen.folder.name), text(_setting(winner["axes"])), text(name)]
+            row.append(text("lower" if lower(name) else "higher"))
+            rows.append([*row, *(_cell(*scores[name][column]) for column in HEADS)])
+    return Table("Selection", columns, rows) if rows else None
+
+
+def _cell(mean: float | None, half: float | None) -> Cell:
+    if mean is None:
+        return Cell(None, "–")
+    return Cell(mean, shown(mean) if half is None else f"{shown(mean)} ± {shown(half)}")
