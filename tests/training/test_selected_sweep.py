@@ -28,6 +28,11 @@ SETTINGS = (
     *("sweep.select.criterion=forgetting", "sweep.select.by=person", "sweep.select.seed=3"),
 )
 VIEWS = ("forget", "retain", "real_authors", "world_facts")
+SEARCH = (
+    *("sweep=search", "sweep.startup=2", "name=found", "rectifier.tau=1"),
+    "++sweep.space={train.lr: {low: 1e-4, high: 1e-2, log: true}, rectifier.gamma: null}",
+    *(word for word in SETTINGS if not word.startswith(("-m", "train.lr", "seed", "name"))),
+)
 TORCH_FREE = """
 import sys
 from unlearn_runner.run import main
@@ -68,9 +73,14 @@ class Swept:
         return self.outputs / "store" / "evaluate" / key
 
 
-def command(outputs: Path, *more: str, start: Sequence[str] = ("-m", "unlearn_runner.run")) -> str:
+def command(
+    outputs: Path,
+    *more: str,
+    start: Sequence[str] = ("-m", "unlearn_runner.run"),
+    settings: Sequence[str] = SETTINGS,
+) -> str:
     done = subprocess.run(
-        [sys.executable, *start, *SETTINGS, *more, f"output_dir={outputs}"],
+        [sys.executable, *start, *settings, *more, f"output_dir={outputs}"],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -227,3 +237,30 @@ def test_a_report_marks_what_was_selected(swept: Swept, tmp_path: Path) -> None:
     for name, columns in selection["selected"]["scores"].items():
         for column in ("A", "B", "all"):
             assert float(rows[name][column]) == columns[column][0]
+
+
+def test_a_search_goes_on_from_its_folders(swept: Swept) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed (the extra `search`)")
+    from unlearn_runner.sweeps.propose import Trial, propose
+    from unlearn_runner.sweeps.search import Range, Search
+    from unlearn_runner.sweeps.select import Select
+
+    folder = swept.outputs / "sweeps" / "found"
+
+    def search(trials: int) -> list[dict[str, Any]]:
+        said = command(swept.outputs, f"sweep.trials={trials}", settings=SEARCH)
+        assert f"{trials} jobs: {trials} completed" in said
+        return json.loads((folder / "search.json").read_text())["trials"]
+
+    first, then = search(2), search(3)
+    assert then[:2] == first
+    # The third is what the sampler says of the first two, whoever tells it.
+    told = [Trial(trial["setting"], trial["loss"]) for trial in first]
+    wanted = Search(startup=2, select=Select("forgetting"))
+    space = {"train.lr": Range(low=1e-4, high=1e-2, log=True)}
+    assert propose(wanted, space, told, 1) == [then[2]["setting"]]
+    # Below 1 a loss is the criterion's own number; the least of all is what was selected.
+    best = min(then, key=lambda trial: trial["loss"])
+    chosen = json.loads((folder / "selection.json").read_text())["selected"]
+    assert chosen["axes"] == {"train.lr": str(best["setting"]["train.lr"])}
+    assert chosen["scores"]["forget.probability"]["A"][0] == best["loss"]

@@ -10,12 +10,14 @@ import json
 import math
 from collections import Counter
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
 from rich.table import Table
 
+from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.fingerprint import code_hash
 from unlearn_runner.metrics.evidence import Evidence
@@ -60,20 +62,21 @@ class Selection:
     points: Sequence[Point]
     together: int
     parts: Parts
-    scored: dict[str, ByPart] = field(default_factory=dict)
-    """Scores of A and B by the key of the stage that scored all rows."""
+    rows: Mapping[str, Rows]
+    """All of them, by view."""
+    folder: Path
+    """The sweep's."""
 
-    @property
-    def folder(self) -> Path:
-        """The sweep's folder."""
-        return next(p for p in self.points if p.job is not None).folder.parent
+    @cached_property
+    def scored(self) -> dict[str, ByPart]:
+        """Scores of A and B by the key of the stage that scored all rows."""
+        return self._earlier()
 
     def finish(self) -> None:
         """Selects, prints and writes; says why where nothing can be selected."""
         if waiting := [p for p in self.points if p.status not in (*DONE, "failed")]:
             print(f"selected nothing yet: {len(waiting)} jobs have not ended")
             return
-        self._score()
         settings = self._settings()
         found = self._best(settings)
         write_json(self.folder / FILE, finite(self._content(settings, found)))
@@ -86,17 +89,17 @@ class Selection:
             print(f"         out of it: {reason}")
         results_console().print(_table(self._spread(found)))
 
-    def _score(self) -> None:
+    def _score(self, points: Sequence[Point]) -> None:
         """Scores both parts of what completed, and of its targets, each model once."""
-        self.scored = self._earlier()
         todo: dict[str, tuple[Score, Store]] = {}
-        for point in (p for p in self.points if p.status == "completed"):
+        for point in (p for p in points if p.status == "completed"):
             for model in ("unlearned", "target"):
                 stage = cast(Score, point.planned.stages.scores[model])
                 if stage.key not in self.scored:
                     todo[stage.key] = stage, point.planned.store
         if todo:
-            console.print(f"scoring both parts of {len(todo)} models")
+            models = "1 model" if len(todo) == 1 else f"{len(todo)} models"
+            console.print(f"scoring both parts of {models}")
         for key, (stage, store) in todo.items():
             evidence = _evidence(stage.evaluated, stage, store)
             reference = stage.reference and _evidence(stage.reference, stage, store)
@@ -123,9 +126,17 @@ class Selection:
         for point in self.points:
             axes = {k: v for k, v in point.values.items() if k not in SEEDS}
             found.setdefault(tuple(axes.items()), Setting(axes, [])).points.append(point)
+        self._score(self.points)
         for setting in found.values():
             self._judge(setting)
         return list(found.values())
+
+    def judged(self, points: Sequence[Point]) -> Setting:
+        """Returns what is to be said of one setting's points, which have ended."""
+        self._score(points)
+        found = Setting({k: v for k, v in points[0].values.items() if k not in SEEDS}, [*points])
+        self._judge(found)
+        return found
 
     def _judge(self, setting: Setting) -> None:
         worths: list[Worth] = []
@@ -174,7 +185,6 @@ class Selection:
 
     def _split(self) -> dict[str, Any]:
         parts = ((PART_A, self.parts.a), (PART_B, self.parts.b))
-        rows = _data(self.points).views
         return {
             "share": self.asked.share,
             "seed": self.asked.seed,
@@ -183,7 +193,7 @@ class Selection:
             "views": {
                 name: {"split": of.name, "digest": of.digest}
                 | {label: list(places[name]) for label, places in parts}
-                for name, (_, of) in rows.items()
+                for name, of in self.rows.items()
             },
         }
 
@@ -220,9 +230,13 @@ class Selection:
                 for setting in settings
             ],
             "points": {point.name: self._facts(point) for point in self.points},
-            "scored": self.scored,
+            "scored": {key: self.scored[key] for key in self._used() if key in self.scored},
             "split": self._split(),
         }
+
+    def _used(self) -> list[str]:
+        planned = [point.planned.stages.scores for point in self.points if point.job is not None]
+        return list(dict.fromkeys(s[m].key for s in planned for m in ("unlearned", "target")))
 
     def _facts(self, point: Point) -> dict[str, Any]:
         if point.job is None:
@@ -256,7 +270,8 @@ def prepared(asked: Select, points: Sequence[Point]) -> Selection | None:
             "two parts",
             f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
         ) from None
-    return Selection(asked, points, together, parts)
+    rows = {name: of for name, (_, of) in data.views.items()}
+    return Selection(asked, points, together, parts, rows, planned[0].job.folder.parent)
 
 
 def units(data: Data, together: int) -> dict[str, list[Hashable]]:
