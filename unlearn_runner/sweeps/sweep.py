@@ -22,8 +22,8 @@ from unlearn_runner.plan import Data
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.records import Record
 from unlearn_runner.sweeps import propose
-from unlearn_runner.sweeps import selection as selection_of
 from unlearn_runner.sweeps.board import Board
+from unlearn_runner.sweeps.division import prepared
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.points import Point, planned_points, same_mistake
 from unlearn_runner.sweeps.search import Search
@@ -48,7 +48,7 @@ def run(arguments: Sequence[str]) -> int:
         raise mistake
     first = next(point for point in found if point.job is not None)
     settings = first.planned.run
-    selection = selection_of.prepared(settings.sweep.select, found)
+    selection = prepared(settings.sweep.select, found)
     if isinstance(settings.sweep, Search) and selection is not None:
         course = Course(grid, settings.sweep, selection, read)
         return _search(course, settings, len(found))
