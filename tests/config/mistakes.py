@@ -449,6 +449,18 @@ MISTAKES |= {
         "-m benchmark.forget=forget05,forget10 sweep.select.criterion=harmonic", "different rows"
     ),
     "selection from one run": mistake("sweep.select.criterion=forgetting", "one run"),
+    "an empty range": mistake(
+        "sweep=search '++sweep.space={train.lr: {low: 1, high: 0.1}}'",
+        "sweep.space: train.lr",
+        "low=1",
+    ),
+    "a search with an axis": mistake("sweep=search method=ga,gd", "method", "choices"),
+    "a search of nothing": mistake(
+        "sweep=search rectifier.gamma=1 rectifier.tau=1", "sweep.space", "low: 1e-5"
+    ),
+    "a search for nothing": mistake(
+        "sweep=search sweep.select.criterion=null", "fix: sweep.select.criterion=forgetting"
+    ),
     # unlearn-score
     "score nothing": mistake("unlearn-score", "LOG"),
     "score a missing log": mistake("unlearn-score nope.json", "nope.json"),

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,13 +31,21 @@ SETTINGS = (
     *("sweep.select.criterion=forgetting", "sweep.select.by=person", "sweep.select.seed=3"),
 )
 VIEWS = ("forget", "retain", "real_authors", "world_facts")
-TORCH_FREE = """
-import sys
+SEARCH = (
+    *("sweep=search", "sweep.trials=3", "sweep.startup=2", "name=found", "rectifier.tau=1"),
+    "++sweep.space={train.lr: {low: 1e-4, high: 1e-2, log: true}, rectifier.gamma: null}",
+    *(word for word in SETTINGS if not word.startswith(("-m", "train.lr", "seed", "name"))),
+)
+COMMANDS = """
+import json, shutil, sys
 from unlearn_runner.run import main
-code = main()
-assert "torch" not in sys.modules
-sys.exit(code)
+for number, (words, folder) in enumerate(json.loads(sys.argv[1])):
+    sys.argv = ["unlearn", *words]
+    assert main() == 0
+    shutil.copy(f"{folder}/selection.json", f"{folder}/{number}.json")
+    print(f"end of {number}", flush=True)
 """
+TORCH_FREE = "assert 'torch' not in sys.modules\n"
 
 
 @dataclass(frozen=True)
@@ -42,24 +53,20 @@ class Swept:
     outputs: Path
     said: str
 
-    def again(self, *more: str) -> str:
-        """Repeats the command, which has nothing left to run: torch is not to be loaded."""
-        return command(self.outputs, *more, start=("-c", TORCH_FREE))
-
     @property
     def folder(self) -> Path:
         return self.outputs / "sweeps" / "rates"
 
-    @property
+    @cached_property
     def selection(self) -> dict[str, Any]:
-        return json.loads((self.folder / "selection.json").read_text())
+        return json.loads((self.folder / "0.json").read_text())
 
     def points(self) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
         """Folder and results of every point, by learning rate and seed."""
         found = {}
         for path in self.folder.glob("*/results.json"):
-            results = json.loads(path.read_text())
             axes = self.selection["points"][path.parent.name]["axes"]
+            results = json.loads(path.read_text())
             found[axes["train.lr"], int(axes["seed"])] = path.parent, results
         return found
 
@@ -68,9 +75,15 @@ class Swept:
         return self.outputs / "store" / "evaluate" / key
 
 
-def command(outputs: Path, *more: str, start: Sequence[str] = ("-m", "unlearn_runner.run")) -> str:
+def commands(outputs: Path, *all_words: Sequence[str], torch_free: bool = False) -> list[str]:
+    """Runs commands one after another in one process; returns what each said."""
+    names = ["found" if "name=found" in words else "rates" for words in all_words]
+    asked = [
+        ([*words, f"output_dir={outputs}"], str(outputs / "sweeps" / name))
+        for words, name in zip(all_words, names, strict=True)
+    ]
     done = subprocess.run(
-        [sys.executable, *start, *SETTINGS, *more, f"output_dir={outputs}"],
+        [sys.executable, "-c", COMMANDS + TORCH_FREE * torch_free, json.dumps(asked)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -78,14 +91,15 @@ def command(outputs: Path, *more: str, start: Sequence[str] = ("-m", "unlearn_ru
         timeout=240,
     )
     assert done.returncode == 0, done.stdout
-    return done.stdout
+    return re.split(r"end of \d+\n", done.stdout)
 
 
 @pytest.fixture(scope="module")
 def swept(tmp_path_factory: pytest.TempPathFactory) -> Swept:
-    """Four learning rates, of which the last diverges, and two seeds."""
+    """Four learning rates, of which the last diverges, and two seeds; and a search."""
     outputs = tmp_path_factory.mktemp("select")
-    return Swept(outputs, command(outputs))
+    more = [SEARCH] if importlib.util.find_spec("optuna") else []
+    return Swept(outputs, commands(outputs, SETTINGS, *more)[0])
 
 
 # --- the same scores from the files, by other code
@@ -189,29 +203,28 @@ def test_it_is_made_again_from_files_alone(swept: Swept) -> None:
     path = swept.folder / "selection.json"
     before = path.read_bytes()
     path.unlink()
-    assert "scoring both parts of 7 models" in swept.again()
-    assert path.read_bytes() == before
+    peek = ("sweep.select.criterion=forget_quality", "sweep.select.peek=true")
+    peek += ("sweep.select.keep=0",)
+    again, peeked, _ = commands(swept.outputs, SETTINGS, (*SETTINGS, *peek), torch_free=True)
+    assert "scoring both parts of 7 models" in again
+    assert (swept.folder / "0.json").read_bytes() == before
 
-    peeking = ("sweep.select.criterion=forget_quality", "sweep.select.peek=true")
-    said = swept.again(*peeking, "sweep.select.keep=0")
-    selection = swept.selection
+    assert "scoring" not in peeked, "scores of the same parts are taken from the file"
+    selection = json.loads(path.read_text())
+    path.write_bytes(before)
     assert selection["criterion"]["peek"] is True
+    points, scored = selection["points"], selection["scored"]
     statistic = {
-        json.dumps(s["axes"]): np.mean(
-            [
-                selection["scored"][selection["points"][p]["unlearned"]]["A"]["forget_quality_ks"]
-                for p in s["points"]
-            ]
+        setting["axes"]["train.lr"]: np.mean(
+            [scored[points[p]["unlearned"]]["A"]["forget_quality_ks"] for p in setting["points"]]
         )
-        for s in selection["settings"]
-        if s["why_not"] is None
+        for setting in selection["settings"]
+        if setting["why_not"] is None
     }
     assert len(statistic) == 3
-    assert json.dumps(selection["selected"]["axes"]) == min(statistic, key=statistic.__getitem__)
-    assert "selected train.lr" in said
-
-    assert "scoring" not in said, "the scores of the same parts are taken from the file"
-    path.write_bytes(before)
+    best = min(statistic, key=statistic.__getitem__)
+    assert selection["selected"]["axes"] == {"train.lr": best}
+    assert f"selected train.lr={best}: least forget_quality_ks" in peeked
 
 
 def test_a_report_marks_what_was_selected(swept: Swept, tmp_path: Path) -> None:
@@ -227,3 +240,30 @@ def test_a_report_marks_what_was_selected(swept: Swept, tmp_path: Path) -> None:
     for name, columns in selection["selected"]["scores"].items():
         for column in ("A", "B", "all"):
             assert float(rows[name][column]) == columns[column][0]
+
+
+def test_a_search_goes_on_from_its_folders(swept: Swept) -> None:
+    pytest.importorskip("optuna", reason="optuna is not installed (the extra `search`)")
+    from unlearn_runner.sweeps.propose import Trial, propose
+    from unlearn_runner.sweeps.search import Range, Search
+    from unlearn_runner.sweeps.select import Select
+
+    folder = swept.outputs / "sweeps" / "found"
+
+    trials = json.loads((folder / "search.json").read_text())["trials"]
+    assert len(trials) == 3
+    # Each is what the sampler says of those before it, whoever tells it.
+    told = [Trial(trial["setting"], trial["loss"]) for trial in trials]
+    wanted = Search(startup=2, select=Select("forgetting"))
+    space = {"train.lr": Range(low=1e-4, high=1e-2, log=True)}
+    for place in range(3):
+        assert propose(wanted, space, told[:place], 1) == [told[place].setting]
+    (folder / "search.json").unlink()
+    again = commands(swept.outputs, SEARCH, torch_free=True)[0]
+    assert "begins" not in again
+    assert json.loads((folder / "search.json").read_text())["trials"] == trials
+    # Below 1 a loss is the criterion's own number; the least of all is what was selected.
+    best = min(trials, key=lambda trial: trial["loss"])
+    chosen = json.loads((folder / "selection.json").read_text())["selected"]
+    assert chosen["axes"] == {"train.lr": str(best["setting"]["train.lr"])}
+    assert chosen["scores"]["forget.probability"]["A"][0] == best["loss"]

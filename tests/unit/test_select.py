@@ -13,8 +13,8 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.metrics.evidence import Evidence, Texts, Values, ViewEvidence
 from unlearn_runner.metrics.parts import divide, part
 from unlearn_runner.plan import Data
+from unlearn_runner.sweeps.division import units
 from unlearn_runner.sweeps.select import Select, Worth
-from unlearn_runner.sweeps.selection import units
 
 
 @pytest.mark.parametrize(("share", "seed"), product((0.05, 0.3, 0.5, 0.8), range(5)))

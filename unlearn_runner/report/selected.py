@@ -26,7 +26,7 @@ def _sentence(chosen: Chosen, compared: Comparison) -> str:
         if chosen.content["criterion"]["peek"]:
             said += " It was allowed to look at the retain-only model."
     if count := chosen.missing(compared.runs):
-        said += f" {count} runs here came after it: repeat the sweep's command to select anew."
+        said += f" {count} runs here were no part of it; a command with them selects anew."
     return said
 
 

@@ -30,10 +30,14 @@ class Board:
     Args:
         points: All jobs of the sweep.
         fail_fast: Whether a failure ends it.
+        total: How many there will be, where more are added to `points`.
     """
 
-    def __init__(self, points: Sequence[Point], fail_fast: bool = False) -> None:
-        self.points, self.fail_fast = points, fail_fast
+    def __init__(
+        self, points: Sequence[Point], fail_fast: bool = False, total: int | None = None
+    ) -> None:
+        self.points, self.fail_fast = list(points), fail_fast
+        self.total = total or len(self.points)
         self.stopped = False
         """Whether no further job is to begin."""
         self._began: dict[int, float] = {}
@@ -83,7 +87,7 @@ class Board:
 
     def _say(self, point: Point, what: str) -> None:
         place = self.points.index(point) + 1
-        console.print(f"[job {place}/{len(self.points)}] {point.name}  {what}", markup=False)
+        console.print(f"[job {place}/{self.total}] {point.name}  {what}", markup=False)
 
     def summary(self, title: str) -> None:
         """Prints the table of the sweep, and below it the failures with their causes."""

@@ -81,6 +81,11 @@ class Grid:
         return found
 
     @property
+    def given(self) -> set[str]:
+        """Keys and groups that the command line sets."""
+        return {override.key_or_group for override in self._parsed}
+
+    @property
     def fixed(self) -> list[str]:
         """The overrides that all points share."""
         found = (o for o in self._parsed if not o.is_sweep_override())
@@ -95,9 +100,9 @@ class Grid:
     def axes(self) -> dict[str, list[str]]:
         """All axes: those of the configuration's grid, unless typed or fixed, then the typed."""
         grid: Any = self.first.config.get("sweep", {}).get("grid") or {}
-        given = {override.key_or_group for override in self._parsed}
+        given = self.given
         own = {
-            str(key): [f"{key}={_text(value)}" for value in values]
+            str(key): [f"{key}={text(value)}" for value in values]
             for key, values in grid.items()
             if str(key) not in given
         }
@@ -167,7 +172,7 @@ class Grid:
         return isinstance(node, DictConfig) and last in node
 
 
-def _text(value: Any) -> str:
+def text(value: Any) -> str:
     """Returns a value of a YAML file as the command line writes it."""
     if value is None:
         return "null"
@@ -176,10 +181,10 @@ def _text(value: Any) -> str:
     if isinstance(value, (int, float)):
         return str(value)
     if isinstance(value, list):
-        return f"[{','.join(map(_text, value))}]"
+        return f"[{','.join(map(text, value))}]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{_text(item)}" for key, item in value.items()) + "}"
-    text = str(value)
-    if all(letter.isalnum() or letter in "_-./" for letter in text) and text:
-        return text
-    return QuotedString(text, Quote.single).with_quotes()
+        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
+    words = str(value)
+    if all(letter.isalnum() or letter in "_-./" for letter in words) and words:
+        return words
+    return QuotedString(words, Quote.single).with_quotes()

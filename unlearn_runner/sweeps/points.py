@@ -100,12 +100,17 @@ class Point:
         return self.status
 
 
-def points(grid: Grid) -> list[Point]:
-    """Plans every point of an opened grid; a mistake in one is kept with it."""
+def planned_points(grid: Grid, more: list[str], read: dict[str, Data]) -> list[Point]:
+    """Plans every point of an opened grid; a mistake in one is kept with it.
+
+    Args:
+        grid: The grid.
+        more: Further overrides that all of them share.
+        read: Rows that have been read; those that are read now are added.
+    """
     found: dict[str, Point] = {}
-    read: dict[str, Data] = {}
     for axes in grid.points():
-        point = _point(grid, axes, read)
+        point = _point(grid, [*more, *axes], read)
         # A setting that cannot change a result makes no other job.
         found.setdefault(str(point.folder) if point.job is not None else point.name, point)
     return list(found.values())

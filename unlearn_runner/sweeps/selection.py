@@ -6,33 +6,25 @@ choice rests on goes into `selection.json` in the sweep's folder.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from rich.table import Table
 
-from unlearn_runner.errors import ConfigError
-from unlearn_runner.fingerprint import code_hash
-from unlearn_runner.metrics.evidence import Evidence
-from unlearn_runner.metrics.parts import Parts, divide, part
-from unlearn_runner.plan import Data
-from unlearn_runner.progress import console, results_console
+from unlearn_runner.progress import results_console
 from unlearn_runner.records import RESULTS, finite
 from unlearn_runner.report.chosen import ALL, FILE, HEADS, PART_A, PART_B
 from unlearn_runner.report.compare import SEEDS, lower
 from unlearn_runner.report.judge import interval
 from unlearn_runner.results import ordered, shown
-from unlearn_runner.stages.score import RetainLog, Score, Source, compute
-from unlearn_runner.store import Store, write_json
+from unlearn_runner.store import write_json
+from unlearn_runner.sweeps.parted import Parted, code
 from unlearn_runner.sweeps.points import DONE, Point
 from unlearn_runner.sweeps.select import Scores, Select, Worth
-
-ByPart = dict[str, dict[str, float | None]]
 
 
 @dataclass
@@ -58,22 +50,18 @@ class Selection:
 
     asked: Select
     points: Sequence[Point]
-    together: int
-    parts: Parts
-    scored: dict[str, ByPart] = field(default_factory=dict)
-    """Scores of A and B by the key of the stage that scored all rows."""
+    parted: Parted
 
     @property
     def folder(self) -> Path:
         """The sweep's folder."""
-        return next(p for p in self.points if p.job is not None).folder.parent
+        return self.parted.folder
 
     def finish(self) -> None:
         """Selects, prints and writes; says why where nothing can be selected."""
         if waiting := [p for p in self.points if p.status not in (*DONE, "failed")]:
             print(f"selected nothing yet: {len(waiting)} jobs have not ended")
             return
-        self._score()
         settings = self._settings()
         found = self._best(settings)
         write_json(self.folder / FILE, finite(self._content(settings, found)))
@@ -86,46 +74,22 @@ class Selection:
             print(f"         out of it: {reason}")
         results_console().print(_table(self._spread(found)))
 
-    def _score(self) -> None:
-        """Scores both parts of what completed, and of its targets, each model once."""
-        self.scored = self._earlier()
-        todo: dict[str, tuple[Score, Store]] = {}
-        for point in (p for p in self.points if p.status == "completed"):
-            for model in ("unlearned", "target"):
-                stage = cast(Score, point.planned.stages.scores[model])
-                if stage.key not in self.scored:
-                    todo[stage.key] = stage, point.planned.store
-        if todo:
-            console.print(f"scoring both parts of {len(todo)} models")
-        for key, (stage, store) in todo.items():
-            evidence = _evidence(stage.evaluated, stage, store)
-            reference = stage.reference and _evidence(stage.reference, stage, store)
-            if evidence is not None and (reference or stage.reference is None):
-                self.scored[key] = {
-                    name: finite(compute(part(evidence, rows), reference, stage.metrics))
-                    for name, rows in ((PART_A, self.parts.a), (PART_B, self.parts.b))
-                }
-
-    def _earlier(self) -> dict[str, ByPart]:
-        """Returns the scores of an earlier selection, if they are of the same parts and code."""
-        try:
-            old = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        same = isinstance(old, dict) and old.get("code") == _code()
-        return old.get("scored", {}) if same and old.get("split") == self._split() else {}
-
-    def _parts_of(self, point: Point, model: str = "unlearned") -> ByPart | None:
-        return self.scored.get(point.planned.stages.scores[model].key)
-
     def _settings(self) -> list[Setting]:
         found: dict[tuple[tuple[str, str], ...], Setting] = {}
         for point in self.points:
             axes = {k: v for k, v in point.values.items() if k not in SEEDS}
             found.setdefault(tuple(axes.items()), Setting(axes, [])).points.append(point)
+        self.parted.score(self.points)
         for setting in found.values():
             self._judge(setting)
         return list(found.values())
+
+    def judged(self, points: Sequence[Point]) -> Setting:
+        """Returns what is to be said of one setting's points, which have ended."""
+        self.parted.score(points)
+        found = Setting({k: v for k, v in points[0].values.items() if k not in SEEDS}, [*points])
+        self._judge(found)
+        return found
 
     def _judge(self, setting: Setting) -> None:
         worths: list[Worth] = []
@@ -146,7 +110,7 @@ class Selection:
     def _worth(self, point: Point) -> Worth | str:
         if point.status != "completed":
             return point.status
-        mine, target = self._parts_of(point), self._parts_of(point, "target")
+        mine, target = self.parted.of(point), self.parted.of(point, "target")
         if mine is None or target is None:
             return "its evidence is no longer in the store"
         return self.asked.worth(mine[PART_A], target[PART_A])
@@ -160,7 +124,7 @@ class Selection:
     def _spread(self, setting: Setting) -> dict[str, dict[str, list[float | None]]]:
         """Returns mean and half of the 95 % interval over seeds, by score and column."""
         columns: dict[str, list[Scores]] = {
-            name: [(self._parts_of(point) or {})[name] for point in setting.points]
+            name: [(self.parted.of(point) or {})[name] for point in setting.points]
             for name in (PART_A, PART_B)
         }
         columns[ALL] = [_all_rows(point) for point in setting.points]
@@ -172,25 +136,10 @@ class Selection:
                 found[score][name] = list(interval(values)) if values else [None, None]
         return found
 
-    def _split(self) -> dict[str, Any]:
-        parts = ((PART_A, self.parts.a), (PART_B, self.parts.b))
-        rows = _data(self.points).views
-        return {
-            "share": self.asked.share,
-            "seed": self.asked.seed,
-            "by": self.asked.by,
-            "rows_per_person": self.together,
-            "views": {
-                name: {"split": of.name, "digest": of.digest}
-                | {label: list(places[name]) for label, places in parts}
-                for name, (_, of) in rows.items()
-            },
-        }
-
     def _content(self, settings: Sequence[Setting], found: Setting | None) -> dict[str, Any]:
         asked = self.asked
         return {
-            "code": _code(),
+            "code": code(),
             "criterion": {
                 "name": asked.criterion,
                 "stated": asked.stated,
@@ -220,8 +169,8 @@ class Selection:
                 for setting in settings
             ],
             "points": {point.name: self._facts(point) for point in self.points},
-            "scored": self.scored,
-            "split": self._split(),
+            "scored": self.parted.of_all(self.points),
+            "split": self.parted.split,
         }
 
     def _facts(self, point: Point) -> dict[str, Any]:
@@ -232,104 +181,10 @@ class Selection:
         return {"axes": point.values, "status": point.status, **keys, ALL: _all_rows(point)}
 
 
-def prepared(asked: Select, points: Sequence[Point]) -> Selection | None:
-    """Returns what is to be selected, or none where nothing is.
-
-    Raises:
-        ConfigError: If the points cannot be compared, or their rows not be divided.
-    """
-    planned = [point.planned for point in points if point.job is not None]
-    if asked.criterion is None or not planned:
-        return None
-    _check_alike([cast(Score, job.stages.scores["unlearned"]) for job in planned], points)
-    benchmark, data = planned[0].run.benchmark, _data(points)
-    _check_scores(asked, cast(Score, planned[0].stages.scores["unlearned"]))
-    together = benchmark.rows_together if asked.by == "person" else 1
-    try:
-        parts = divide(units(data, together), asked.share, asked.seed)
-    except ValueError as error:
-        view = str(error)
-        rows = len(data.views[view][1])
-        whose = "one person's" if rows > 1 else "one"
-        raise ConfigError(
-            f"sweep.select: the {rows} rows of view {view} are {whose} and cannot be divided into "
-            "two parts",
-            f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
-        ) from None
-    return Selection(asked, points, together, parts)
-
-
-def units(data: Data, together: int) -> dict[str, list[Hashable]]:
-    """Returns by view which unit each row belongs to.
-
-    Args:
-        data: A benchmark's rows.
-        together: Rows of the full split, one after another, that are one unit. A row that is not
-            in it stands by itself, and is the same unit in all views of its split.
-    """
-    places = {(row.question, row.answer): i for i, row in enumerate(data.splits.full)}
-    found: dict[str, list[Hashable]] = {}
-    for name, (_, rows) in data.views.items():
-        at = [places.get((row.question, row.answer)) for row in rows]
-        found[name] = [
-            (rows.name, i) if place is None else place // together for i, place in enumerate(at)
-        ]
-    return found
-
-
-def _data(points: Sequence[Point]) -> Data:
-    found = next(p.planned.stages.data for p in points if p.job is not None)
-    assert found is not None
-    return found
-
-
-def _check_alike(stages: Sequence[Score], points: Sequence[Point]) -> None:
-    """Refuses points of different benchmarks: their scores are of different questions."""
-
-    def facts(point: Point) -> str:
-        stage = cast(Score, point.planned.stages.scores["unlearned"])
-        data = point.planned.stages.data
-        digests = [] if data is None else [rows.digest for _, rows in data.views.values()]
-        return repr((digests, stage.views, stage.metrics, stage.version))
-
-    if len({facts(point) for point in points if point.job is not None}) > 1:
-        raise ConfigError(
-            "sweep.select: the points are scored on different rows or by different metrics, so "
-            "none is the best of all",
-            "a sweep for each benchmark, or sweep.select.criterion=null",
-        )
-
-
-def _check_scores(asked: Select, stage: Score) -> None:
-    for name in asked.needed:
-        view, _, metric = name.rpartition(".")
-        there = metric.removesuffix("_ks") in stage.metrics and (not view or view in stage.views)
-        if not there:
-            raise ConfigError(
-                f"sweep.select.criterion={asked.criterion} needs the score {name}, which this "
-                "benchmark does not have",
-                "sweep.select.criterion=null",
-            )
-
-
-def _evidence(source: Source, stage: Score, store: Store) -> Evidence | None:
-    """Returns a model's evidence; none where it is no longer stored whole."""
-    if isinstance(source, RetainLog):
-        return source.matched()
-    if store.manifest(source, load=True) is None:
-        return None
-    return Evidence.load(store.path(source), stage.views)
-
-
 def _reasons(settings: Sequence[Setting]) -> list[str]:
     """Returns why settings could not win, each reason once with their number."""
     counted = Counter(setting.why for setting in settings if setting.why)
     return [f"{count} of {len(settings)}: {why}" for why, count in counted.items()]
-
-
-def _code() -> str:
-    """Returns the hash of the code that takes a part; that of the scores is in their keys."""
-    return code_hash(["unlearn_runner.metrics.parts:part"])
 
 
 def _all_rows(point: Point) -> dict[str, float | None]:

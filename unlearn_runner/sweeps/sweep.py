@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from rich.table import Table
 
 from unlearn_runner import explain, interrupt
+from unlearn_runner.config import Run
 from unlearn_runner.errors import UserError
 from unlearn_runner.experiment import Planned, refuse_other_configuration
 from unlearn_runner.locks import hold
+from unlearn_runner.plan import Data
 from unlearn_runner.progress import console, results_console
 from unlearn_runner.records import Record
-from unlearn_runner.sweeps import selection as selection_of
+from unlearn_runner.sweeps import propose
 from unlearn_runner.sweeps.board import Board
+from unlearn_runner.sweeps.division import prepared
 from unlearn_runner.sweeps.grid import Grid
-from unlearn_runner.sweeps.points import Point, points, same_mistake
+from unlearn_runner.sweeps.points import Point, planned_points, same_mistake
+from unlearn_runner.sweeps.search import Search
+from unlearn_runner.sweeps.selection import Selection
+from unlearn_runner.sweeps.trials import Course, follow
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -35,13 +41,17 @@ def run(arguments: Sequence[str]) -> int:
     flags, overrides = explain.split(arguments)
     folders = [str(folder.absolute()) for folder in explain.further(flags, overrides)]
     started = time.monotonic()
+    read: dict[str, Data] = {}
     with Grid(overrides, folders).opened() as grid:
-        found = points(grid)
+        found = planned_points(grid, [], read)
     if (mistake := same_mistake(found)) is not None:
         raise mistake
     first = next(point for point in found if point.job is not None)
     settings = first.planned.run
-    selection = selection_of.prepared(settings.sweep.select, found)
+    selection = prepared(settings.sweep.select, found)
+    if isinstance(settings.sweep, Search) and selection is not None:
+        course = Course(grid, settings.sweep, selection, read)
+        return _search(course, settings, len(found))
     if settings.plan_only:
         print_plan(found)
         return 0
@@ -58,15 +68,56 @@ def run(arguments: Sequence[str]) -> int:
         f"{len(todo)} to run  ({spent:.1f}s)",
         markup=False,
     )
+
+    def run_all() -> None:
+        if todo and not board.stopped:
+            _go(todo, board, folder)
+
+    return _to_the_end(run_all, board, folder, selection)
+
+
+def _search(course: Course, settings: Run, seeds: int) -> int:
+    """Runs a search; returns the exit code.
+
+    Args:
+        course: The search, nothing of it done.
+        settings: What its points share.
+        seeds: Jobs of each trial.
+    """
+    course.check()
+    propose.check()
+    if settings.plan_only:
+        print_plan([point for _, found in course.next() for point in found])
+        return 0
+    settings.cluster.check()
+    trials, folder = course.search.trials, course.selection.folder
+    board = Board([], course.search.fail_fast, trials * seeds)
+    course.selection.points = board.points
+    console.print(f"search {folder.name}: {trials} settings, {seeds} jobs each", markup=False)
+
+    def go(points: Sequence[Point]) -> None:
+        for point in points:
+            if point.job is None:
+                board.refuse(point)
+        if (todo := _unfinished(points)) and not board.stopped:
+            _go(todo, board, folder)
+        interrupt.check()
+
+    return _to_the_end(lambda: follow(course, board, go), board, folder, course.selection)
+
+
+def _to_the_end(
+    work: Callable[[], None], board: Board, folder: Path, selection: Selection | None
+) -> int:
+    """Runs jobs, and says how they ended; returns the exit code."""
     title = f"sweep {folder.name}"
-    if todo and not board.stopped:
-        with interrupt.heeded():
-            try:
-                _go(todo, board, folder)
-                interrupt.check()
-            except KeyboardInterrupt:
-                board.summary(title)
-                raise
+    with interrupt.heeded():
+        try:
+            work()
+            interrupt.check()
+        except KeyboardInterrupt:
+            board.summary(title)
+            raise
     board.summary(title)
     if selection is not None:
         selection.finish()

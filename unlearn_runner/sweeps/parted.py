@@ -1,0 +1,113 @@
+"""Scores of both parts of the rows, of every model of a sweep, from stored evidence alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.fingerprint import code_hash
+from unlearn_runner.metrics.evidence import Evidence
+from unlearn_runner.metrics.parts import Parts, part
+from unlearn_runner.progress import console
+from unlearn_runner.records import finite
+from unlearn_runner.report.chosen import FILE, PART_A, PART_B
+from unlearn_runner.stages.score import RetainLog, Score, Source, compute
+from unlearn_runner.store import Store
+from unlearn_runner.sweeps.points import Point
+from unlearn_runner.sweeps.select import Select
+
+MODELS = ("unlearned", "target")
+ByPart = dict[str, dict[str, float | None]]
+
+
+@dataclass
+class Parted:
+    """The two parts, and what has been scored on them."""
+
+    asked: Select
+    together: int
+    """Rows of the full split, one after another, that are one unit."""
+    parts: Parts
+    rows: Mapping[str, Rows]
+    """All of them, by view."""
+    folder: Path
+    """The sweep's."""
+
+    @cached_property
+    def split(self) -> dict[str, Any]:
+        """The division, row by row, as it is written down."""
+        parts = ((PART_A, self.parts.a), (PART_B, self.parts.b))
+        return {
+            "share": self.asked.share,
+            "seed": self.asked.seed,
+            "by": self.asked.by,
+            "rows_per_person": self.together,
+            "views": {
+                name: {"split": of.name, "digest": of.digest}
+                | {label: list(places[name]) for label, places in parts}
+                for name, of in self.rows.items()
+            },
+        }
+
+    @cached_property
+    def scored(self) -> dict[str, ByPart]:
+        """Scores of A and B by the key of the stage that scored all rows."""
+        return self._earlier()
+
+    def score(self, points: Sequence[Point]) -> None:
+        """Scores both parts of what completed, and of its targets, each model once."""
+        todo: dict[str, tuple[Score, Store]] = {}
+        for point in (p for p in points if p.status == "completed"):
+            for model in ("unlearned", "target"):
+                stage = cast(Score, point.planned.stages.scores[model])
+                if stage.key not in self.scored:
+                    todo[stage.key] = stage, point.planned.store
+        if todo:
+            models = "1 model" if len(todo) == 1 else f"{len(todo)} models"
+            console.print(f"scoring both parts of {models}")
+        for key, (stage, store) in todo.items():
+            evidence = _evidence(stage.evaluated, stage, store)
+            reference = stage.reference and _evidence(stage.reference, stage, store)
+            if evidence is not None and (reference or stage.reference is None):
+                self.scored[key] = {
+                    name: finite(compute(part(evidence, rows), reference, stage.metrics))
+                    for name, rows in ((PART_A, self.parts.a), (PART_B, self.parts.b))
+                }
+
+    def _earlier(self) -> dict[str, ByPart]:
+        """Returns the scores of an earlier selection, if they are of the same parts and code."""
+        try:
+            old = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        same = isinstance(old, dict) and old.get("code") == code()
+        return old.get("scored", {}) if same and old.get("split") == self.split else {}
+
+    def of(self, point: Point, model: str = "unlearned") -> ByPart | None:
+        """Returns a point's scores of A and B, or its target's; none where evidence is missing."""
+        return self.scored.get(point.planned.stages.scores[model].key)
+
+    def of_all(self, points: Sequence[Point]) -> dict[str, ByPart]:
+        """Returns the scores that these points have, and their targets."""
+        planned = [point.planned.stages.scores for point in points if point.job is not None]
+        keys = dict.fromkeys(stages[model].key for stages in planned for model in MODELS)
+        return {key: self.scored[key] for key in keys if key in self.scored}
+
+
+def code() -> str:
+    """Returns the hash of the code that takes a part; that of the scores is in their keys."""
+    return code_hash(["unlearn_runner.metrics.parts:part"])
+
+
+def _evidence(source: Source, stage: Score, store: Store) -> Evidence | None:
+    """Returns a model's evidence; none where it is no longer stored whole."""
+    if isinstance(source, RetainLog):
+        return source.matched()
+    if store.manifest(source, load=True) is None:
+        return None
+    return Evidence.load(store.path(source), stage.views)
