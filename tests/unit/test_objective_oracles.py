@@ -521,7 +521,9 @@ def test_gradients_by_hidden_state_agree_with_finite_differences(
 
     states = torch.tensor(rmu["hidden"], dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(value, states)
-    (gradient,) = torch.autograd.grad(value(states), states)
+    value(states).backward()
+    gradient = states.grad
+    assert gradient is not None
     scored = torch.zeros(states.shape[:2], dtype=torch.bool)
     scored[batch.input_ids[batch.row, 0], batch.position] = True
     assert (gradient.abs().sum(-1) > 0).equal(scored)
