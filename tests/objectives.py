@@ -41,8 +41,10 @@ NONE = Retain("none")
 EVERY_METHOD: list[tuple[str, Objective]] = [
     ("ga", GA()),
     ("gd", GA(Retain("nll", 0.2))),
+    ("gd, sequence sums", GA(Retain("nll", 0.2), "sequence_sum")),
     ("kl", GA(Retain("kl", 5.0))),
     ("kl, all positions", GA(Retain("kl", 5.0, "all"))),
+    ("kl, all positions, sequence sums", GA(Retain("kl", 5.0, "all"), "sequence_sum")),
     ("ga + rr", GA(Retain("rr", 0.1))),
     ("wga", WGA(alpha=1.0)),
     ("npo", NPO(Retain("nll", 0.2), beta=0.5)),
@@ -51,6 +53,7 @@ EVERY_METHOD: list[tuple[str, Objective]] = [
     ("simnpo", SimNPO(weight=0.125)),
     ("idk", IDK(Retain("kl"))),
     ("idk, concatenated", IDK(concat=True)),
+    ("idk, concatenated, sequence sums", IDK(concat=True, reduction="sequence_sum")),
     ("ap", IDK(Retain("ap"))),
     ("dpo", DPO()),
     ("altpo", AltPO()),

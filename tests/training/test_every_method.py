@@ -1,12 +1,14 @@
-"""Every option of `method`, with and without GRU, from its YAML to a finished model."""
+"""Every option of `method`, with and without GRU, from the command line to its scores."""
 
 from __future__ import annotations
 
 import json
 import math
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ MORE = {
     "altpo": ["method.alternates.number=2", "method.alternates.max_new_tokens=6"],
     "tru": ["method.splits=2"],
 }
-PAIRS = [(m, r) for m, r in product(METHODS, ("none", "gru")) if r == "none" or m not in ONE_SHOT]
+TRAINED = [name for name in METHODS if name not in ONE_SHOT]
 
 
 @dataclass(frozen=True)
@@ -81,27 +83,106 @@ def weights(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-@pytest.mark.parametrize(("method", "rectifier"), PAIRS, ids=map("+".join, PAIRS))
-def test_every_method_completes(place: Place, method: str, rectifier: str) -> None:
+# --- whole runs of `debug=tiny`
+
+# Sweeps in one process and one store: one target, one reference, one warm torch.
+SWEEPS = """
+import sys
+from unlearn_runner.run import main
+for command in sys.argv[1:]:
+    sys.argv = ["unlearn", *command.split()]
+    if code := main():
+        sys.exit(code)
+"""
+
+
+def commands(half: int) -> dict[str, list[str]]:
+    """Every method once, with GRU or without: in the other half it is the other way round."""
+    plain, rectified = TRAINED[half::2], TRAINED[1 - half :: 2]
+    return {"none": [*plain, *(ONE_SHOT if half == 0 else ())], "gru": rectified}
+
+
+@pytest.fixture(scope="module")
+def outputs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("every")
+
+
+def command(*arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, *arguments],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.long)])
+def test_every_method_completes(outputs: Path, half: int) -> None:
+    """From one command per rectifier to the files it leaves, at the settings of `debug=tiny`."""
+    asked = commands(half)
+    always = "-m debug=tiny name=every parallel.threads=1 parallel.device=cpu"
+    lines = [
+        f"{always} method={','.join(methods)} rectifier={rectifier} output_dir={outputs}"
+        for rectifier, methods in asked.items()
+    ]
+    code, *said = command("-c", SWEEPS, *lines)
+    assert code == 0, said
+    runs = [
+        assert_complete(outputs, method, rectifier)
+        for rectifier, methods in asked.items()
+        for method in methods
+    ]
+    for name in ("base", "target", "reference", "evaluate target", "evaluate reference"):
+        stages = [stages[name] for stages in runs]
+        assert len({stage["key"] for stage in stages}) == 1, name
+        assert sum(not stage["cached"] for stage in stages) <= 1, f"{name}: made once, for all"
+
+
+def assert_complete(outputs: Path, method: str, rectifier: str) -> dict[str, dict[str, Any]]:
+    """Returns the stages that the run's results list, by name."""
     import torch
 
-    name = f"{method}-{rectifier}"
-    overrides = (f"method={method}", f"rectifier={rectifier}", *MORE.get(method, []))
-    done, lines, folder = place.unlearn(name, *overrides)
-    assert [item.outcome for item in done] == ["completed"] * len(done)
-    before, after = weights(done_target(place, done)), weights(folder)
+    folder = outputs / "sweeps/every" / f"pocket-{method}-{rectifier},debug=tiny"
+    assert json.loads((folder / "status.json").read_text())["status"] == "completed", folder.name
+    results = json.loads((folder / "results.json").read_text())
+    assert results["status"] == "completed"
+    scores = results["scores"]
+    assert {"model_utility", "forget_quality", "reference.forget_quality"} <= scores.keys()
+    stages = {stage["name"]: stage for stage in results["stages"]}
+    before = weights(outputs / "store/finetune" / stages["target"]["key"])
+    after = weights(outputs / "store/unlearn" / stages["unlearn"]["key"])
     assert before.keys() == after.keys()
     assert all(bool(torch.isfinite(tensor).all()) for tensor in after.values())
     moved = [key for key in before if not torch.equal(before[key], after[key])]
-    assert moved
-    numbers = [v for x in lines for v in x.values() if isinstance(v, float)]
-    assert numbers
-    assert all(map(math.isfinite, numbers))
-    if method not in ONE_SHOT:
-        assert [x["step"] for x in lines] == [1, 2, 3]
-        assert ("rectified" in lines[0]) == (rectifier == "gru")
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    numbers = [v for x in (*lines, scores) for v in x.values() if not isinstance(v, str)]
+    assert all(map(math.isfinite, numbers)), folder.name
+    steps = [x for x in lines if x["stage"] == "unlearn"]
+    if method in ONE_SHOT:
+        assert moved
+    else:
         # RMU's gradient ends at its layer; everything else reaches every weight.
-        assert len(moved) == len(before) or method == "rmu"
+        assert len(moved) == len(before) or (moved and method == "rmu"), folder.name
+        assert [x["step"] for x in steps] == [1, 2, 3]
+        assert all(("rectified" in x) == (rectifier == "gru") for x in steps)
+    return stages
+
+
+@pytest.mark.parametrize("method", ONE_SHOT)
+def test_one_shot_methods_refuse_a_rectifier(tmp_path: Path, method: str) -> None:
+    settings = ("debug=tiny", f"method={method}", "rectifier=gru", f"output_dir={tmp_path / 'o'}")
+    code, out, err = command("-m", "unlearn_runner.run", *settings)
+    assert (code, out) == (2, "")
+    reason, fix = err.splitlines()
+    assert reason.startswith("error: rectifier: method ")
+    assert reason.endswith("changes the weights in one go and has no gradients to rectify")
+    assert fix == "fix: rectifier=none"
+    assert not (tmp_path / "o").exists()
+
+
+# --- what single methods do, as far as the unlearned model
 
 
 def done_target(place: Place, done: list[Done]) -> Path:

@@ -19,7 +19,7 @@ from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo
 from torch.nn.functional import pad as widen
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
-from unlearn_runner.data.encode import collate, with_start
+from unlearn_runner.data.encode import Batch, collate, with_start
 from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
@@ -86,11 +86,16 @@ class Padded(StepRows):
 
     def micro(self, *arguments: Any) -> Iterator[Micro]:
         for micro in super().micro(*arguments):
-            batch = micro.batch
-            mask = widen(batch.attention_mask, (0, 9))
-            noise = torch.arange(mask.numel()).reshape(mask.shape) % 391
-            ids = torch.where(mask == 1, widen(batch.input_ids, (0, 9)), noise)
-            yield replace(micro, batch=replace(batch, input_ids=ids, attention_mask=mask))
+            yield replace(micro, batch=padded(micro.batch))
+
+
+def padded(batch: Batch) -> Batch:
+    """The other answers of the rows, too."""
+    mask = widen(batch.attention_mask, (0, 9))
+    noise = torch.arange(mask.numel()).reshape(mask.shape) % 391
+    ids = torch.where(mask == 1, widen(batch.input_ids, (0, 9)), noise)
+    other = None if batch.other is None else padded(batch.other)
+    return replace(batch, input_ids=ids, attention_mask=mask, other=other)
 
 
 class Shuffled(StepRows):

@@ -500,6 +500,55 @@ def test_representation_retention(rmu: dict[str, Any], over: Any) -> None:
     close(losses.Kept(1, over)(models, batch).item() / 3, case[f"{over}_over_dim"])
 
 
+@pytest.mark.parametrize("layer", [0, 1, 2, None])
+@pytest.mark.parametrize("over", ["sum", "mean"])
+@pytest.mark.parametrize("kind", ["kept", "steered"])
+def test_gradients_by_hidden_state_agree_with_finite_differences(
+    rmu: dict[str, Any], kind: str, over: Any, layer: int | None
+) -> None:
+    """In float64; and the start model, which is the other half of the gap, gets none."""
+    batch, u = hidden_rows(rmu), torch.tensor(rmu["u"], dtype=torch.float64)
+    start = Stack(rmu["rr"]["hidden_ref"])
+    loss = losses.Kept(layer, over) if kind == "kept" else losses.Steered(3.0, layer, over=over)
+
+    def value(states: Tensor) -> Tensor:
+        trained = Stack(rmu["hidden"])
+        del trained.states
+        trained.states = states
+        models = Steering(trained, start, nullcontext)
+        object.__setattr__(models, "u", u)
+        return loss(models, batch)
+
+    states = torch.tensor(rmu["hidden"], dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(value, states)
+    value(states).backward()
+    gradient = states.grad
+    assert gradient is not None
+    scored = torch.zeros(states.shape[:2], dtype=torch.bool)
+    scored[batch.input_ids[batch.row, 0], batch.position] = True
+    assert (gradient.abs().sum(-1) > 0).equal(scored)
+    assert start.states.grad is None
+    if kind == "kept":
+        gap = 2 * (states - start.states).detach() / (states.shape[-1] if over == "mean" else 1)
+        close(gradient, torch.where(scored[..., None], gap, 0.0))
+
+
+@pytest.mark.parametrize("size", [1e2, 1e4])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_representation_retention_is_finite_however_far_the_states_have_gone(
+    rmu: dict[str, Any], size: float, dtype: torch.dtype
+) -> None:
+    models = Models(Stack(rmu["hidden"]).to(dtype), Stack(rmu["hidden"]).to(dtype), nullcontext)
+    models.trained.states.data.fill_(size)
+    value = losses.Kept()(models, hidden_rows(rmu))
+    value.backward()
+    assert value.dtype == dtype
+    assert torch.isfinite(value)
+    assert torch.isfinite(models.trained.states.grad).all()
+    dimensions = 3 * len(rmu["u"])  # of three scored tokens
+    assert value.item() == pytest.approx(dimensions * size**2, rel=0.1)
+
+
 def test_rmu_retains_at_its_own_layer_unless_told_otherwise() -> None:
     _, retain = RMU(Retain("rr"), layer=5).terms()
     assert retain.loss == losses.Kept(5)
