@@ -20,12 +20,14 @@ from omegaconf import OmegaConf
 from pausing import HANGS
 
 from unlearn_runner.commands.store import main as store_command
+from unlearn_runner.config import Evaluation
 from unlearn_runner.experiment import planned
 from unlearn_runner.help import CONF
 from unlearn_runner.perform import perform
 from unlearn_runner.pipeline import WEIGHTS
 from unlearn_runner.stages.base import Stage
 from unlearn_runner.store import Store
+from unlearn_runner.training.recipe import Recipe
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "method=ga", "rectifier=none")
 TINY = (*TINY, "train.lr=1e-2")
@@ -161,3 +163,119 @@ def test_a_drop_that_was_killed_is_finished(place: Place, monkeypatch: pytest.Mo
 
 def listed(path: Path) -> bool:
     return path.name in json.loads((path.parent / "manifest.json").read_text())["files"]
+
+
+# --- evaluate.every, keep=checkpoints, save_dtype
+
+ALONG = ("seed=6", "train.steps=3", "evaluate.every=1", "keep=checkpoints", "save_dtype=bf16")
+ALONG = (*ALONG, "train.checkpoint_every=2")
+
+
+@pytest.fixture(scope="module")
+def along(place: Place) -> Place:
+    """A run that was killed when everything was computed, and repeated."""
+    from unlearn_runner import perform as module
+
+    class Dying(Store):
+        def publish(self, stage: Stage, *_: Any) -> None:
+            assert stage.kind == "unlearn"
+            raise KeyboardInterrupt
+
+    mine = Place(place.folder)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "Store", Dying)
+        with pytest.raises(KeyboardInterrupt):
+            mine.run(*ALONG)
+    mine.run(*ALONG)
+    return mine
+
+
+def tensors(folder: Path) -> dict[str, Any]:
+    from safetensors.torch import load_file
+
+    return load_file(folder / "model.safetensors")
+
+
+def examined(stage: Any, model: Path, folder: Path) -> dict[str, bytes]:
+    """The evidence of a kept model, taken anew; `stage` has what it is asked."""
+    import torch
+
+    from unlearn_runner.models.load import load_frozen, load_tokenizer
+
+    folder.mkdir()
+    loaded = load_frozen(model, "float32", torch.device("cpu"), "sdpa")
+    stage.examination.take(loaded, load_tokenizer(model), folder, "again")
+    return evidence(folder)
+
+
+def evidence(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.glob("*.parquet")}
+
+
+def test_what_is_kept_along_the_way_is_what_was_scored(along: Place, tmp_path: Path) -> None:
+    import torch
+
+    from unlearn_runner.metrics.evidence import Evidence
+    from unlearn_runner.stages.score import compute
+
+    scored: Any = along.stages["score along"]
+    kept = along.store.path(along.stages["unlearn"])
+    retain = Evidence.load(along.store.path(scored.reference), scored.views)
+    points = along.results["along"]
+    assert [point["step"] for point in points] == [1, 2], "the third is the end"
+    for point in points:
+        place, again = kept / f"step-{point['step']:06d}", tmp_path / str(point["step"])
+        assert {x.dtype for x in tensors(place / "model").values()} == {torch.float32}
+        asked = along.stages["evaluate unlearned"]
+        assert examined(asked, place / "model", again) == evidence(place)
+        judged = Evidence.load(again, scored.views)
+        assert point["scores"] == compute(judged, retain, scored.metrics)
+    assert points[0]["scores"] != points[1]["scores"]
+
+
+def test_the_end_is_kept_in_its_number_format_and_scored_from_it(
+    along: Place, tmp_path: Path
+) -> None:
+    import torch
+
+    kept = along.store.path(along.stages["unlearn"])
+    asked = along.stages["evaluate unlearned"]
+    scored = evidence(along.store.path(asked))
+    found = tensors(kept)
+    assert {x.dtype for x in found.values()} == {torch.bfloat16}
+    assert json.loads((kept / "config.json").read_text())["dtype"] == "bfloat16"
+    assert examined(asked, kept, tmp_path / "again") == scored
+
+    plain = Place(along.folder)
+    plain.run(*ALONG[:2], "save_dtype=bf16", "name=plain")
+    assert plain.stages["unlearn"].key != along.stages["unlearn"].key
+    place = plain.store.path(plain.stages["unlearn"])
+    name = "model.safetensors"
+    assert (place / name).read_bytes() == (kept / name).read_bytes(), "looking changes nothing"
+    assert plain.results["scores"] == along.results["scores"]
+
+    plain.run(*ALONG[:2], "name=float32")
+    whole = tensors(plain.store.path(plain.stages["unlearn"]))
+    assert all(whole[name].bfloat16().equal(found[name]) for name in whole)
+    assert evidence(plain.store.path(plain.stages["evaluate unlearned"])) != scored
+
+
+@pytest.mark.parametrize(
+    ("every", "steps"),
+    [
+        (None, ()),
+        (4, (4, 8, 12)),
+        (5, (5, 10)),
+        (15, ()),
+        ("1epoch", (5, 10)),
+        ("2epochs", (10,)),
+        ("3 epochs", ()),
+        ("0.5epochs", (2, 5, 7, 10, 12)),
+        (".1epochs", (*range(1, 15),)),
+    ],
+)
+def test_scores_are_taken_after_these_of_15_steps(every: Any, steps: tuple[int, ...]) -> None:
+    """40 rows in batches of 8 are 5 steps an epoch; the last step is the end, scored anyway."""
+    recipe = Recipe(epochs=3.0, batch_size=8)
+    assert recipe.num_steps(40) == 15
+    assert Evaluation(every=every).steps(recipe, 40) == steps
