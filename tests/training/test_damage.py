@@ -27,6 +27,7 @@ from pausing import HANGS
 from unlearn_runner import store as store_module
 from unlearn_runner.config import Run, validate
 from unlearn_runner.disk import DiskError
+from unlearn_runner.errors import DataError
 from unlearn_runner.help import CONF
 from unlearn_runner.pipeline import Done, execute
 from unlearn_runner.plan import Plan, plan
@@ -180,6 +181,35 @@ def test_verify_checks_what_nothing_loads(copy: Place, monkeypatch: pytest.Monke
     flip(copy.entry(target) / "model.safetensors")
     assert computed(copy.run(only="target")) == set()
     assert computed(copy.run("verify=true", only="target")) == {"target"}
+
+
+class Dying(Record):
+    """Ends the run at the second step of unlearning, of which there is no checkpoint."""
+
+    def line(self, facts: dict[str, Any], of_stage: Path | None = None) -> None:
+        super().line(facts, of_stage)
+        if (facts["stage"], facts["step"]) == ("unlearn", 2):
+            raise KeyboardInterrupt
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_and_kept(copy: Place) -> None:
+    """No command mixes them up, they lie under their stage's key; a person who copies one might."""
+    mine, other = ((f"seed={n}", "train.checkpoint_every=1") for n in (8, 9))
+    with pytest.raises(KeyboardInterrupt):
+        copy.run(*mine, record=Dying(copy.folder / "run"))
+    (place,) = copy.folder.glob("store/unlearn/.*.partial")
+    (key,) = (stage.key for stage in plan(composed(*other)).stages if stage.kind == "unlearn")
+    there = place.with_name(f".{key}.partial")
+    shutil.copytree(place, there)
+    with pytest.raises(DataError, match="is the checkpoint of another configuration") as refused:
+        copy.run(*other, only="unlearn")
+    assert f"not {key}" in refused.value.problem
+    assert refused.value.fix.startswith(f"remove {there}")
+    assert list(place.glob("checkpoints/*.pt"))
+    assert list(there.glob("checkpoints/*.pt"))
+    shutil.rmtree(there)  # as it says
+    for how in (other, mine):
+        assert computed(copy.run(*how, only="unlearn")) == {"unlearn"}
 
 
 # --- several processes
