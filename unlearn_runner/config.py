@@ -59,7 +59,7 @@ class Reference:
     """Commit, tag or branch when `path` is a hub id."""
     log: str | None = None
     """An evaluation log of a retain-only model instead of the model: open-unlearning's
-    TOFU_EVAL.json or the TOFU repository's aggregated log."""
+    TOFU_EVAL.json, the TOFU repository's aggregated log, or the folder of an evaluation of ours."""
 
     def __post_init__(self) -> None:
         if self.path is not None and self.log is not None:

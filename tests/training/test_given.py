@@ -212,10 +212,12 @@ def foreign_log(evaluation: Path, path: Path) -> Path:
     return path
 
 
+@pytest.mark.parametrize("foreign", [True, False])
 def test_a_log_takes_the_references_place(
-    made: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    foreign: bool, made: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = foreign_log(made.place("evaluate reference"), tmp_path / "TOFU_EVAL.json")
+    log = made.place("evaluate reference")
+    log = foreign_log(log, tmp_path / "TOFU_EVAL.json") if foreign else log
     logged = ran(made.store.root.parent, f"reference.log={log}")
     computed = {item.stage.label for item in logged.done if not item.cached}
     assert computed == {"score target", "score reference", "score unlearned"}
