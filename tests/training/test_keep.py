@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pausing import HANGS
 
+from unlearn_runner import perform as performing
 from unlearn_runner.commands.store import main as store_command
 from unlearn_runner.config import Evaluation
 from unlearn_runner.experiment import planned
@@ -66,6 +67,20 @@ class Place:
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
 
+    def stopped(self, kind: str, *overrides: str) -> None:
+        """Performs a command up to where an artifact of a kind would be published."""
+
+        class Dying(Store):
+            def publish(self, stage: Stage, *how: Any) -> None:
+                if stage.kind == kind:
+                    raise KeyboardInterrupt
+                super().publish(stage, *how)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(performing, "Store", Dying)
+            with pytest.raises(KeyboardInterrupt):
+                self.run(*overrides)
+
     def weights(self) -> list[str]:
         """Weights of the last run's unlearned model on the disk, listed in a manifest or not."""
         place = self.store.path(self.stages["unlearn"])
@@ -86,9 +101,13 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
 # --- keep=scores
 
 
-def test_weights_that_a_killed_run_left_are_dropped_by_the_next(place: Place) -> None:
-    how = ("seed=1", "keep=scores")
-    place.killed("artifact not yet published", "evaluate", 1, *how)
+@pytest.mark.parametrize("really", [False, pytest.param(True, marks=pytest.mark.long)])
+def test_weights_that_a_killed_run_left_are_dropped_by_the_next(really: bool, place: Place) -> None:
+    how = (f"seed={10 + really}", "keep=scores")
+    if really:
+        place.killed("artifact not yet published", "evaluate", 1, *how)
+    else:
+        place.stopped("evaluate", *how)
     stages = place.run(*how)
     assert stages["unlearn"]["cached"]
     assert not stages["evaluate unlearned"]["cached"], "it was killed before that"
@@ -110,8 +129,6 @@ def test_what_a_run_keeps_is_not_dropped_by_another(place: Place) -> None:
 
 
 def test_what_a_run_has_come_to_keep_is_not_dropped_any_more(place: Place) -> None:
-    from unlearn_runner import perform as module
-
     taken = []
 
     class Between(Store):
@@ -124,7 +141,7 @@ def test_what_a_run_has_come_to_keep_is_not_dropped_any_more(place: Place) -> No
             super().drop(stage, pattern)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "Store", Between)
+        patch.setattr(performing, "Store", Between)
         place.run("seed=3", "keep=scores")
     assert taken
     assert place.weights() == ["model.safetensors"]
@@ -174,18 +191,8 @@ ALONG = (*ALONG, "train.checkpoint_every=2")
 @pytest.fixture(scope="module")
 def along(place: Place) -> Place:
     """A run that was killed when everything was computed, and repeated."""
-    from unlearn_runner import perform as module
-
-    class Dying(Store):
-        def publish(self, stage: Stage, *_: Any) -> None:
-            assert stage.kind == "unlearn"
-            raise KeyboardInterrupt
-
     mine = Place(place.folder)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "Store", Dying)
-        with pytest.raises(KeyboardInterrupt):
-            mine.run(*ALONG)
+    mine.stopped("unlearn", *ALONG)
     mine.run(*ALONG)
     return mine
 
