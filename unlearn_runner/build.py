@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 import annotated_types
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn_runner.errors import ConfigError, listed, nearest
+from unlearn_runner.errors import HELP, ConfigError, listed, nearest
 
 T = TypeVar("T")
 
@@ -41,7 +41,10 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
         ConfigError: For an unknown key, a wrong type, a value out of range or a forbidden target.
     """
     if not isinstance(node, Mapping):
-        raise ConfigError(f"{key}={node!r} must be a group of settings, not a single value")
+        raise ConfigError(
+            f"{key}={node!r} must be a group of settings ({schema.__name__}), not a single value",
+            f"{key}.KEY=VALUE for each",
+        )
     node = dict(node)
     cls = _component(node.pop(TARGET), schema, key, trusted) if TARGET in node else schema
     hints = _hints(cls)
@@ -104,7 +107,9 @@ def _options(hint: Any) -> list[Any]:
 def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ...]) -> type[T]:
     where = _join(key, TARGET)
     if not isinstance(target, str) or "." not in target:
-        raise ConfigError(f"{where}={target!r} must be a dotted class name, package.module.Class")
+        raise ConfigError(
+            f"{where}={target!r} must be a dotted class name", f"{where}=package.module.Class"
+        )
     if target.split(".")[0] not in trusted:
         raise ConfigError(
             f"{where}={target} comes from a package that is not trusted "
@@ -117,20 +122,23 @@ def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ..
     except ModuleNotFoundError as error:
         if error.name and not module_name.startswith(error.name):
             raise
-        raise ConfigError(f"{where}={target}: there is no module {module_name}") from None
+        raise ConfigError(
+            f"{where}={target}: there is no module {module_name}",
+            "a module that Python finds; PYTHONPATH=FOLDER names where your own is",
+        ) from None
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, schema)):
         near = nearest(class_name, (n for n, c in vars(module).items() if isinstance(c, type)))
         raise ConfigError(
             f"{where}={target} is not a {schema.__name__} dataclass",
-            f"{where}={module_name}.{near}" if near else "",
+            f"{where}={module_name}.{near}" if near else f"a class that extends {schema.__name__}",
         )
     return cls
 
 
 def _refuse_unknown(name: str, fields: Mapping[str, object], key: str) -> typing.NoReturn:
     close = nearest(name, fields)
-    fix = f"{_join(key, close)}=..." if close else ""
+    fix = f"{_join(key, close)}=..." if close else HELP
     raise ConfigError(f"{_join(key, name)} is not a setting; known here: {listed(fields, 24)}", fix)
 
 

@@ -59,7 +59,7 @@ class Reference:
     """Commit, tag or branch when `path` is a hub id."""
     log: str | None = None
     """An evaluation log of a retain-only model instead of the model: open-unlearning's
-    TOFU_EVAL.json or the TOFU repository's aggregated log."""
+    TOFU_EVAL.json, the TOFU repository's aggregated log, or the folder of an evaluation of ours."""
 
     def __post_init__(self) -> None:
         if self.path is not None and self.log is not None:
@@ -126,7 +126,8 @@ class Run:
     """What an unlearned model leaves behind: evidence and scores alone; its weights, too; or also
     the weights at every `evaluate.every`."""
     save_dtype: Literal["float32", "bf16", "float16"] = "float32"
-    """Number format of the unlearned model's weights on disk; what is evaluated is what is kept."""
+    """Number format of the unlearned model's weights on disk; what is evaluated is what is kept.
+    Models of `evaluate.every` are kept as they are scored, in float32."""
     output_dir: str | None = None
     """Where runs, sweeps and the store live; `outputs/` beside `conf/` when null."""
     store: str | None = None
@@ -169,7 +170,7 @@ def validate(config: dict[str, Any]) -> Run:
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list):
         raise ConfigError(
-            f"trusted={trusted} must be a list of package names: trusted=[my_package]"
+            f"trusted={trusted} must be a list of package names", "trusted=[my_package]"
         )
     if isinstance(config.get("name"), (int, float)):
         config["name"] = str(config["name"])  # name=2024 is a name, too

@@ -14,7 +14,7 @@ from hydra.errors import HydraException
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearn_runner.errors import ConfigError, UserError, listed, nearest
+from unlearn_runner.errors import HELP, ConfigError, UserError, listed, nearest
 from unlearn_runner.help import OPTIONAL, groups
 
 SWEEP = ("-m", "--multirun")
@@ -22,7 +22,6 @@ OURS = {*SWEEP, "--config-dir", "-cd"}
 ALONE = (*SWEEP, "--resolve", "--version", "--hydra-help", "--run", "-r")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 WITH_VALUE += ("--config-name", "-cn", "--config-path", "-cp", "--shell-completion", "-sc")
-HELP = "unlearn --help lists groups and keys"
 
 
 def checked(arguments: Sequence[str], conf: Path) -> list[str]:
@@ -152,7 +151,7 @@ def _wrong_option(
             known = listed(allowed, 24) or "none yet"
             return ConfigError(
                 f"{group}={name} is not one of the {group} options: {known}",
-                f"{group}={close}" if close else "",
+                f"{group}={close}" if close else HELP,
             )
     return None
 

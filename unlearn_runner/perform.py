@@ -78,7 +78,7 @@ def _perform(job: Job, run: Run, stages: Plan, session: Session | None, brief: b
         raise
     if run.keep == "scores":
         for item in done:
-            if item.stage.kind == "unlearn" and not item.cached:
+            if item.stage.kind == "unlearn":  # cached, too: a run that made it may have died
                 store.drop(item.stage, WEIGHTS)
     by_model = results.scores(stages, store, done)
     content = results.content(run, stages, folder.name, config_hash, done, results.flat(by_model))

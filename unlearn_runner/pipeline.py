@@ -16,7 +16,7 @@ from unlearn_runner.plan import Plan
 from unlearn_runner.progress import console
 from unlearn_runner.records import METRICS, Record, append_line, last_by_step, versions
 from unlearn_runner.stages.base import Outcome, Stage, Work
-from unlearn_runner.store import Store
+from unlearn_runner.store import PASSING, Store
 
 if TYPE_CHECKING:
     from unlearn_runner.session import Session
@@ -67,7 +67,8 @@ def execute(
         if over or stage.key not in needed:
             done = _as_it_is(stage, store, over)
         else:
-            done = bring_about(stage, store, record, open_once, needed[stage.key], session)
+            keep = stage.kind != "unlearn" or stage in plan.wanted
+            done = bring_about(stage, store, record, open_once, needed[stage.key], session, keep)
         if not stage.given:
             record.stored(last_by_step(store.path(stage) / METRICS))
         if done.outcome == "diverged":
@@ -143,6 +144,7 @@ def bring_about(
     open_session: Callable[[], Session],
     load: bool = False,
     session: Session | None = None,
+    keep: bool = True,
 ) -> Done:
     """Takes a stage from the store, or computes and publishes it under its lock.
 
@@ -153,10 +155,11 @@ def bring_about(
         open_session: Opens the device when something must be computed.
         load: Whether a stage is about to load the artifact; then every byte is checked.
         session: This process's, when it is rank 0 of several.
+        keep: Whether the run keeps all of it; if not, `store.drop` may remove weights later.
     """
     started = time.monotonic()
     manifest = store.manifest(stage, load)
-    if manifest is not None:
+    if manifest is not None and not (keep and manifest.get(PASSING)):
         return Done(stage, True, time.monotonic() - started, manifest["outcome"])
     if stage.given:  # fetched to where it belongs, never published
         here = store.root
@@ -176,7 +179,10 @@ def bring_about(
         # Another process may have published it while this one waited.
         manifest = store.manifest(stage, load)
         if manifest is not None:
+            if keep:
+                store.keep(stage, manifest)
             return Done(stage, True, time.monotonic() - started, manifest["outcome"])
+        passing = not keep and store.passes(stage)
         if fault := store.fault(stage):
             warning = f"{store.path(stage)} is damaged and is computed again: {fault}"
             console.print(f"warning: {warning}", markup=False)
@@ -193,6 +199,7 @@ def bring_about(
             (building.folder / METRICS).write_text("".join(telemetry), encoding="utf-8")
         seconds = time.monotonic() - started
         facts = {"seconds": round(seconds, 3), "versions": versions()}
+        facts |= {PASSING: True} if passing else {}
         store.publish(stage, building, outcome, facts)
     return Done(stage, False, seconds, outcome)
 

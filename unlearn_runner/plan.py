@@ -153,7 +153,10 @@ def _base(run: Run, splits: Splits) -> Stage:
             )
         return given("base", "model.path", run.model.path, run.model.revision)
     if not isinstance(run.model, Scratch):
-        raise ConfigError(f"model: {type(run.model).__name__} has no stage that makes its base yet")
+        raise ConfigError(
+            f"model: {type(run.model).__name__} has no stage that makes its base yet",
+            "model=hf model.path=FOLDER",
+        )
     return Pretrain(
         label="base",
         shape=run.model.shape,
@@ -188,7 +191,10 @@ def _log(run: Run, views: dict[str, tuple[View, Rows]]) -> RetainLog | None:
         return None
     forget = next((name for name, (view, _) in views.items() if view.goal == "forget"), None)
     if forget is None:
-        raise ConfigError("reference.log: this benchmark has no forget view to compare with a log")
+        raise ConfigError(
+            "reference.log: this benchmark has no forget view to compare with a log",
+            "reference.log=null",
+        )
     from unlearn_runner.logs.read import digest
 
     path = Path(run.reference.log).expanduser().absolute()

@@ -30,6 +30,8 @@ from unlearn_runner.stages.base import Outcome, Stage
 
 MANIFEST = "manifest.json"
 PARTIAL, REMOVED = ".partial", ".removed"
+PASSING = "passing"
+"""In a manifest: no run that keeps the artifact whole has made it or asked for it; see `drop`."""
 SMALL = 4 << 20
 """Bytes up to which a file is hashed whenever it is looked at: some milliseconds."""
 
@@ -78,25 +80,45 @@ class Store:
         folder = self.path(stage)
         return inspect(folder, self.verify)[1] if os.path.lexists(folder) else ""
 
-    def drop(self, stage: Stage, pattern: str) -> None:
-        """Removes the files of an artifact that match, and says so in its manifest.
+    def passes(self, stage: Stage) -> bool:
+        """Returns whether an artifact that is to be made belongs to no run that keeps it whole."""
+        folder = self.path(stage)
+        if not os.path.lexists(folder):
+            return True
+        found, _ = inspect(folder, every=False)  # damaged or without its weights; whose was it?
+        return bool(found.get(PASSING))
 
-        The artifact still answers what it was and how it ended; whoever needs the files computes
-        it again.
+    def keep(self, stage: Stage, manifest: dict[str, Any]) -> None:
+        """Takes the mark of passing from an artifact whose lock is held."""
+        if manifest.pop(PASSING, False):
+            self._rewrite(stage, manifest)
+
+    def drop(self, stage: Stage, pattern: str) -> None:
+        """Removes the files of a passing artifact that match, and says so in its manifest.
+
+        An artifact is marked as passing when it is made for a run that keeps no weights
+        (`keep=scores`), and no longer once a run that keeps them has asked for it. So nobody's
+        kept weights are removed, and a run that died before it removed its own leaves the mark to
+        the next. What remains still answers what it was and how it ended; whoever needs the files
+        computes it again.
         """
+        if not _passing(self.manifest(stage), self.path(stage), pattern):
+            return
         with self.locked(stage):
-            manifest = self.manifest(stage)
-            if manifest is None:
+            manifest = self.manifest(stage)  # another run may have taken the mark away meanwhile
+            gone = _passing(manifest, self.path(stage), pattern)
+            if manifest is None or not gone:
                 return
-            folder = self.path(stage)
-            gone = [name for name in manifest["files"] if fnmatch(name, pattern)]
             manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in gone}
             manifest["dropped"] = sorted({*manifest.get("dropped", []), *gone})
-            del manifest["sha256"]
-            manifest["sha256"] = _own_digest(manifest)
-            write_json(folder / MANIFEST, manifest)  # first: a kill must not leave a damaged one
+            self._rewrite(stage, manifest)  # first: a kill must not leave a damaged one
             for name in gone:
-                (folder / name).unlink(missing_ok=True)
+                (self.path(stage) / name).unlink(missing_ok=True)
+
+    def _rewrite(self, stage: Stage, manifest: dict[str, Any]) -> None:
+        manifest = {name: value for name, value in manifest.items() if name != "sha256"}
+        manifest["sha256"] = _own_digest(manifest)
+        write_json(self.path(stage) / MANIFEST, manifest)
 
     @contextmanager
     def locked(self, stage: Stage, told: Callable[[str], None] = lambda _: None) -> Iterator[None]:
@@ -190,6 +212,14 @@ def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
         if fault := _file_fault(folder / name, length, digest, every):
             return manifest, f"{name} {fault}"
     return manifest, ""
+
+
+def _passing(manifest: dict[str, Any] | None, folder: Path, pattern: str) -> list[str]:
+    """Returns what of an artifact is to be dropped: also what a kill left of an earlier drop."""
+    if manifest is None or not manifest.get(PASSING):
+        return []
+    left = [name for name in manifest.get("dropped", []) if (folder / name).exists()]
+    return [*(name for name in manifest["files"] if fnmatch(name, pattern)), *left]
 
 
 def _file_fault(path: Path, length: int, digest: str, every: bool) -> str:

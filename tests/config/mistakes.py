@@ -511,6 +511,10 @@ LATE = {
         "adapter.regex=c_attn matches no linear module",
         "model.layers.N.self_attn.q_proj",
     ),
+    "a layer the model does not have": mistake(
+        "method=rmu method.layer=9 target.path=@sound_model reference.path=@sound_model",
+        *("method.layer=9", "0 to 1, the model's blocks"),
+    ),
     "a model of the hub that is not there": mistake(
         "model=phi debug=null",
         "model.path: microsoft/phi-1_5",

@@ -206,9 +206,11 @@ def test_interrupted_and_killed_on_two_ranks_it_ends_at_the_same_bits(
     )
 
     process, pause = place.held(19, *two)
-    os.kill(ranks_of(process.pid)[1], signal.SIGKILL)
+    ranks = ranks_of(process.pid)
+    os.kill(ranks[1], signal.SIGKILL)
     pause.go()
-    said = process.communicate(timeout=HANGS)[1]  # far below parallel.timeout
+    wait_until_gone(ranks)  # far below parallel.timeout
+    said = process.communicate(timeout=HANGS)[1]
     assert process.returncode == 1
     assert "rank 1 was killed by SIGKILL" in said
     assert "to continue: unlearn debug=tiny" in said
@@ -227,12 +229,16 @@ def test_interrupted_and_killed_on_two_ranks_it_ends_at_the_same_bits(
     assert place.telemetry() == whole.telemetry()
 
 
+GONE = 30.0
+"""Seconds after a kill within which no process of a run is left."""
+
+
 def wait_until_gone(ranks: list[int]) -> None:
-    """Ranks end by themselves when nobody would end them."""
+    """Ranks end soon when one of them is killed, or their launcher."""
     assert len(ranks) == 2
-    until = time.monotonic() + HANGS
+    until = time.monotonic() + GONE
     while not all(map(gone, ranks)):
-        assert time.monotonic() < until
+        assert time.monotonic() < until, f"ranks were still there {GONE:g} s after the kill"
         time.sleep(0.05)
 
 

@@ -179,7 +179,7 @@ def test_interrupted_and_continued_it_ends_at_the_same_bits(
     import torch
 
     state = torch.load(checkpoint, weights_only=True)
-    assert state["step"] == 2
+    assert state["step"] == 3, "the signal came while the second step was being logged"
     assert state["model"]
     assert all(".lora_" in name for name in state["model"]), "the frozen base is not written again"
     done = other.run(*how)

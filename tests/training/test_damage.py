@@ -27,6 +27,7 @@ from pausing import HANGS
 from unlearn_runner import store as store_module
 from unlearn_runner.config import Run, validate
 from unlearn_runner.disk import DiskError
+from unlearn_runner.errors import DataError
 from unlearn_runner.help import CONF
 from unlearn_runner.pipeline import Done, execute
 from unlearn_runner.plan import Plan, plan
@@ -92,10 +93,10 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def wait_until(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + HANGS
+def wait_until(condition: Callable[[], bool], within: float = HANGS) -> None:
+    end = time.monotonic() + within
     while not condition():
-        assert time.monotonic() < end, f"nothing happened within {HANGS:g} seconds"
+        assert time.monotonic() < end, f"nothing happened within {within:g} seconds"
         time.sleep(0.01)
 
 
@@ -182,6 +183,35 @@ def test_verify_checks_what_nothing_loads(copy: Place, monkeypatch: pytest.Monke
     assert computed(copy.run("verify=true", only="target")) == {"target"}
 
 
+class Dying(Record):
+    """Ends the run at the second step of unlearning, of which there is no checkpoint."""
+
+    def line(self, facts: dict[str, Any], of_stage: Path | None = None) -> None:
+        super().line(facts, of_stage)
+        if (facts["stage"], facts["step"]) == ("unlearn", 2):
+            raise KeyboardInterrupt
+
+
+def test_a_checkpoint_of_another_configuration_is_refused_and_kept(copy: Place) -> None:
+    """No command mixes them up, they lie under their stage's key; a person who copies one might."""
+    mine, other = ((f"seed={n}", "train.checkpoint_every=1") for n in (8, 9))
+    with pytest.raises(KeyboardInterrupt):
+        copy.run(*mine, record=Dying(copy.folder / "run"))
+    (place,) = copy.folder.glob("store/unlearn/.*.partial")
+    (key,) = (stage.key for stage in plan(composed(*other)).stages if stage.kind == "unlearn")
+    there = place.with_name(f".{key}.partial")
+    shutil.copytree(place, there)
+    with pytest.raises(DataError, match="is the checkpoint of another configuration") as refused:
+        copy.run(*other, only="unlearn")
+    assert f"not {key}" in refused.value.problem
+    assert refused.value.fix.startswith(f"remove {there}")
+    assert list(place.glob("checkpoints/*.pt"))
+    assert list(there.glob("checkpoints/*.pt"))
+    shutil.rmtree(there)  # as it says
+    for how in (other, mine):
+        assert computed(copy.run(*how, only="unlearn")) == {"unlearn"}
+
+
 # --- several processes
 
 
@@ -199,6 +229,18 @@ def test_two_runs_at_once_compute_every_stage_once(good: Place, tmp_path: Path) 
     assert list((tmp_path / "store").glob("*/.*.owner")) == []
 
 
+TAKEN_OVER = 60.0
+"""Seconds within which the lock of a killed process has another owner."""
+
+
+def named(note: Path) -> int | None:
+    """The process that a lock's note names; none while it is being written."""
+    try:
+        return json.loads(note.read_text())["pid"]
+    except (OSError, ValueError):
+        return None
+
+
 def test_a_killed_run_is_taken_over_at_once(good: Place, tmp_path: Path) -> None:
     # Takes so many steps in a stage that it is killed within it.
     long = ("target.train.steps=100000", "target.train.checkpoint_every=2", "target.train.lr=1e-9")
@@ -209,13 +251,13 @@ def test_a_killed_run_is_taken_over_at_once(good: Place, tmp_path: Path) -> None
     waiting = start(tmp_path, *long, "name=waiting")
     said = iter(waiting.stderr or ())
     assert any(f"process {owner.pid} (since" in line for line in said), "it says whom it waits for"
+    (note,) = tmp_path.glob("store/finetune/.*.owner")
     owner.send_signal(signal.SIGKILL)
+    wait_until(lambda: named(note) == waiting.pid, within=TAKEN_OVER)
     owner.communicate(timeout=HANGS)
     (lines,) = tmp_path.glob(f"{partial}/metrics.jsonl")
     before = lines.stat().st_size
     wait_until(lambda: lines.stat().st_size > before)
-    (note,) = tmp_path.glob("store/finetune/.*.owner")
-    assert json.loads(note.read_text())["pid"] == waiting.pid
     waiting.kill()
     waiting.communicate(timeout=HANGS)
 

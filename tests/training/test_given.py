@@ -13,6 +13,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from unlearn_runner.commands.score import main as score_command
 from unlearn_runner.config import Run
 from unlearn_runner.experiment import validate
 from unlearn_runner.help import CONF
@@ -175,3 +176,93 @@ def test_a_finished_model_loads_plainly_and_gives_the_evidence(
         answer = texts[found["role"]][found["answer_index"]]
         expected = logprobs(model, tokenizer, row.question, answer or "")
         assert found["logprob"] == pytest.approx(expected, abs=1e-5)
+
+
+# --- a log in the reference's place
+
+
+def foreign_log(evaluation: Path, path: Path) -> Path:
+    """Writes an evaluation as open-unlearning would, its rows in another order."""
+    names = {"forget": "forget", "retain": "retain", "real_authors": "ra", "world_facts": "wf"}
+    content: dict[str, Any] = {}
+    for view, prefix in names.items():
+        losses: dict[tuple[str, int], list[float]] = {}
+        for row in pq.read_table(evaluation / f"{view}.logprobs.parquet").to_pylist():
+            mean = -sum(row["logprob"]) / len(row["logprob"])
+            losses.setdefault((row["role"], row["row"]), []).append(mean)
+        said = pq.read_table(evaluation / f"{view}.generations.parquet").to_pylist()
+        texts = [
+            {"input": r["question"], "generation": r["generation"], "ground_truth": r["answer"]}
+            for r in sorted(said, key=lambda r: r["row"])
+        ]
+
+        def column(rows: list[dict[str, Any]]) -> dict[str, Any]:
+            return {"value_by_index": {str(i): row for i, row in enumerate(reversed(rows))}}
+
+        for role, name in (("answer", "Prob"), ("paraphrased", "PARA_Prob")):
+            rows = [
+                {"avg_loss": losses[role, i][0]} for i in range(len(texts)) if (role, i) in losses
+            ]
+            if rows:  # a fact's right answer has no paraphrase
+                content[f"{prefix}_Q_A_{name}"] = column(rows)
+        wrong = [{"avg_loss": losses["perturbed", i]} for i in range(len(texts))]
+        content[f"{prefix}_Q_A_PERT_Prob"] = column(wrong)
+        content[f"{prefix}_Q_A_ROUGE"] = column(texts)
+    path.write_text(json.dumps(content), encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("foreign", [True, False])
+def test_a_log_takes_the_references_place(
+    foreign: bool, made: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log = made.place("evaluate reference")
+    log = foreign_log(log, tmp_path / "TOFU_EVAL.json") if foreign else log
+    logged = ran(made.store.root.parent, f"reference.log={log}")
+    computed = {item.stage.label for item in logged.done if not item.cached}
+    assert computed == {"score target", "score reference", "score unlearned"}
+    labels = {stage.label for stage in logged.stages.stages}
+    assert labels == {s.label for s in made.stages.stages} - {"reference", "evaluate reference"}
+    assert str(log) in given(logged.stages)["reference log"]
+
+    mine, theirs = logged.scores(), made.scores()
+    assert mine["forget_quality"] != 1, "else any log would do"
+    for name in ("forget_quality", "forget_quality_ks"):
+        assert mine[name] == pytest.approx(theirs[name], rel=1e-9)
+    capsys.readouterr()
+    assert (
+        score_command([str(made.place("evaluate unlearned")), "--retain", str(log), "--json"]) == 0
+    )
+    told = json.loads(capsys.readouterr().out)
+    assert (told["forget_quality"], told["forget_quality_ks"]) == (
+        mine["forget_quality"],
+        mine["forget_quality_ks"],
+    )
+
+
+# --- two seeds
+
+
+def test_the_target_depends_on_its_own_seed_alone(made: Ended, tmp_path: Path) -> None:
+    def models(*overrides: str) -> dict[str, bytes]:
+        run = composed(*overrides)
+        (end,) = (stage for stage in plan(run).stages if stage.kind == "unlearn")
+        stages = tuple(s for s in plan(run).stages if s.kind in ("pretrain", "finetune", "start"))
+        store = Store(tmp_path / "store")  # nothing of another run's is in it
+        short = Plan((*stages, end), {}, wanted=(end,))
+        execute(short, store, Record(tmp_path / "run"), run.parallel)
+        return {
+            stage.label: (store.path(stage) / "model.safetensors").read_bytes()
+            for stage in short.stages
+            if stage.label in ("target", "unlearn")
+        }
+
+    first = {
+        label: (made.place(label) / "model.safetensors").read_bytes()
+        for label in ("target", "unlearn")
+    }
+    other = models("seed=1")
+    assert other["target"] == first["target"]
+    assert other["unlearn"] != first["unlearn"]
+    tuned = models("target.seed=1")
+    assert tuned["target"] != first["target"]

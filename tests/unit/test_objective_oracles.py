@@ -23,6 +23,7 @@ from examples import CPU, Example, Table, close, grad_logits
 from torch import Tensor, nn
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods import losses
 from unlearn_runner.methods.base import Method, Retain, needs_others, needs_start_of_others
 from unlearn_runner.methods.ceu import CEU
@@ -40,6 +41,7 @@ from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.methods.wga import WGA
 from unlearn_runner.models.forward import Models
+from unlearn_runner.models.hidden import hidden_states
 
 NONE = Retain(loss="none")
 
@@ -459,6 +461,13 @@ def hidden_rows(case: dict[str, Any]) -> Batch:
         for number, labels in enumerate(case["labels"])
     ]
     return collate(rows, 0, CPU)
+
+
+def test_a_layer_that_is_not_there_is_named_by_its_key() -> None:
+    batch = collate([Encoded((0, 0), 1)], 0, CPU)
+    with pytest.raises(ConfigError, match=r"^error: method\.layer=3 .* 0 to 2, ") as refused:
+        hidden_states(Stack([[[1.0], [2.0]]]), batch, 3)
+    assert refused.value.fix.startswith("method.layer=2, or null")
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, None])

@@ -65,7 +65,7 @@ class QABenchmark(Benchmark):
             raise ConfigError(
                 f"benchmark.forget={self.forget} is not a forget split of this benchmark; "
                 f"allowed: {listed(self.requests)}",
-                f"benchmark.forget={close}" if close else "",
+                f"benchmark.forget={close or next(iter(self.requests))}",
             )
         if self.data_dir is not None:
             if not isinstance(self.source, Tofu):
@@ -102,7 +102,8 @@ class QABenchmark(Benchmark):
         if sorted(asked) != sorted(parts):
             raise DataError(
                 f"{request.retain} and {self.forget} together are not the rows of {self.full}: "
-                "the splits come from different versions of the data"
+                "the splits come from different versions of the data",
+                "fetch the three files again from one revision",
             )
         pretrain = [item for name in self.pretrain for item in self.source.read(name)]
         return Splits(full, forget, retain, Rows("+".join(self.pretrain), tuple(pretrain)))
@@ -126,6 +127,9 @@ class QABenchmark(Benchmark):
             rows = self.source.read(split).first(limit)
             for line, row in enumerate(rows, 1):
                 if not row.perturbed_answers:
-                    raise DataError(f"{split} row {line} has no 'perturbed_answer' to score with")
+                    raise DataError(
+                        f"{split} row {line} has no 'perturbed_answer' to score with",
+                        f"add it to every row, or leave the view out: ~benchmark.view.{name}",
+                    )
             found[name] = (view, rows)
         return found

@@ -78,7 +78,10 @@ def _uses(root: Path, asked: argparse.Namespace, stored: Iterable[Entry]) -> Use
     further = [Path(folder).expanduser() for folder in asked.outputs or ()]
     for folder in further:
         if not folder.is_dir():
-            raise ConfigError(f"--outputs {folder} is not a folder")
+            raise ConfigError(
+                f"--outputs {folder} is not a folder",
+                "--outputs FOLDER with runs/ or sweeps/ in it",
+            )
     return uses([root.resolve().parent, *further], stored)
 
 
@@ -150,7 +153,7 @@ def gc(root: Path, asked: argparse.Namespace) -> int:
     for kind in kinds or ():
         if kind not in known:
             close = nearest(kind, known)
-            fix = f"--kind {close}" if close else ""
+            fix = f"--kind {close}" if close else "leave out --kind for all of them"
             raise ConfigError(f"--kind {kind} is not in {root}; it has {listed(known)}", fix)
     unused = _unused(root, asked, stored) if asked.unused else set()
     wanted = [

@@ -11,7 +11,7 @@ from annotated_types import Ge, Le
 from unlearn_runner.data.pocket import generate
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source, checked
-from unlearn_runner.errors import DataError, listed
+from unlearn_runner.errors import DataError, listed, nearest
 
 _splits = cache(generate)  # a plan reads a dozen splits
 
@@ -28,6 +28,9 @@ class People(Source):
         """Returns the generated rows of `split`."""
         splits = _splits(self.seed, self.people, self.questions)
         if split not in splits:
-            raise DataError(f"the pocket benchmark has no split {split}; it has {listed(splits)}")
+            raise DataError(
+                f"the pocket benchmark has no split {split}; it has {listed(splits)}",
+                f"{nearest(split, splits) or 'one of these'} in place of {split}",
+            )
         rows = enumerate(splits[split], 1)
         return Rows(split, tuple(checked(row, f"pocket/{split} row {i}") for i, row in rows))

@@ -16,6 +16,9 @@ from typing import Any, NoReturn
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.errors import DataError, listed, nearest
 
+AGAIN = "fetch the file again"
+ROW = 'one line per row: {"question": "...", "answer": "..."}'
+LFS = "version https://git-lfs"
 Placed = tuple[str, Any]
 """Where a record stands, for messages, and the record."""
 
@@ -73,7 +76,8 @@ class Tofu(Source):
             close = nearest(split, present)
             raise DataError(
                 f"benchmark.data_dir={self.data_dir} has no {path.name}; it has {listed(present)}",
-                f"did you mean {close}.json?" if close else "",
+                (f"{close} in place of {split}, or " if close else "")
+                + f"put {path.name} of {self.hub} there",
             )
         return str(path), read_json_rows(path)
 
@@ -126,7 +130,7 @@ def read_json_rows(path: Path) -> list[Placed]:
         lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
         found = [(f"{path}:{i}", _json(line, path, i)) for i, line in lines]
     if not found:
-        raise DataError(f"{path} is empty")
+        raise DataError(f"{path} is empty", f"{AGAIN}; {ROW}")
     return found
 
 
@@ -134,7 +138,9 @@ def _text(path: Path) -> str:
     try:
         data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark some editors begin with
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}") from None
+        raise DataError(
+            f"{path} cannot be read: {error.strerror}", "a file that this user may read"
+        ) from None
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
@@ -151,11 +157,12 @@ def _json(text: str, path: Path, line: int | None = None) -> Any:
         return json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
     except json.JSONDecodeError as error:
         at = f"{path}:{error.lineno if line is None else line}"
-        raise DataError(f"{at} is not valid JSON: {error.msg}") from None
+        fix = "git lfs pull, which fetches the file itself" if text.startswith(LFS) else ROW
+        raise DataError(f"{at} is not valid JSON: {error.msg}", fix) from None
     except RecursionError:
-        raise DataError(f"{where} is not valid JSON for us: it is nested too deeply") from None
+        raise DataError(f"{where} is not valid JSON for us: it is nested too deeply", ROW) from None
     except ValueError as error:
-        raise DataError(f"{where} is not valid JSON: {error}") from None
+        raise DataError(f"{where} is not valid JSON: {error}", f"correct it, or {AGAIN}") from None
 
 
 def _no_number(name: str) -> NoReturn:
@@ -183,7 +190,9 @@ def checked_split(records: Iterable[Placed]) -> tuple[QA, ...]:
         # TOFU asks one question of two authors: only question and answer together are a row.
         first = places.setdefault((row.question, row.answer), where)
         if first != where:
-            raise DataError(f"{where} repeats the question and answer of {first}")
+            raise DataError(
+                f"{where} repeats the question and answer of {first}", "remove one of the two"
+            )
         for name, there, expected in (
             ("paraphrased_answer", row.paraphrased_answer, rows and rows[0].paraphrased_answer),
             ("perturbed_answer", row.perturbed_answers, rows and rows[0].perturbed_answers),
@@ -191,7 +200,10 @@ def checked_split(records: Iterable[Placed]) -> tuple[QA, ...]:
             if rows and bool(there) != bool(expected):
                 other = next(iter(places.values()))
                 lacks, has = (other, where) if there else (where, other)
-                raise DataError(f"{lacks} has no {name!r}, but {has} has: all rows or none must")
+                raise DataError(
+                    f"{lacks} has no {name!r}, but {has} has: all rows or none must",
+                    f"add it to every row, or {AGAIN}",
+                )
         rows.append(row)
     return tuple(rows)
 
@@ -203,18 +215,26 @@ def checked(record: object, where: str) -> QA:
         DataError: If a key is missing, empty or of the wrong type, or a wrong answer is right.
     """
     if not isinstance(record, Mapping):
-        raise DataError(f"{where} is not a JSON object with question and answer")
+        raise DataError(f"{where} is not a JSON object with question and answer", ROW)
     for name in ("question", "answer"):
         value = record.get(name)
         if not isinstance(value, str) or not value.strip():
             state = "no" if name not in record else "an empty or non-text"
-            raise DataError(f"{where} has {state} {name!r}")
+            raise DataError(
+                f"{where} has {state} {name!r}", f"a text under {name!r}, or remove the row"
+            )
     wrong = record.get("perturbed_answer", [])
     if not isinstance(wrong, list) or not all(isinstance(w, str) and w.strip() for w in wrong):
-        raise DataError(f"{where}: 'perturbed_answer' must be a list of non-empty texts")
+        raise DataError(
+            f"{where}: 'perturbed_answer' must be a list of non-empty texts",
+            '"perturbed_answer": ["a wrong answer", "another"]',
+        )
     paraphrase = record.get("paraphrased_answer")
     if paraphrase is not None and (not isinstance(paraphrase, str) or not paraphrase.strip()):
-        raise DataError(f"{where} has an empty or non-text 'paraphrased_answer'")
+        raise DataError(
+            f"{where} has an empty or non-text 'paraphrased_answer'",
+            '"paraphrased_answer": "the answer in other words"',
+        )
     row = QA(record["question"], record["answer"], paraphrase, tuple(wrong))
     _check_answers(row, where)
     return row
@@ -226,10 +246,16 @@ def _check_answers(row: QA, where: str) -> None:
     right = [("answer", row.answer), ("paraphrased_answer", row.paraphrased_answer or "")]
     for text in (row.question, *(text for _, text in right), *row.perturbed_answers):
         if any("\ud800" <= character <= "\udfff" for character in text):
-            raise DataError(f"{where} holds half of a surrogate pair, which is no text")
+            raise DataError(
+                f"{where} holds half of a surrogate pair, which is no text",
+                "write the character itself in UTF-8, or both halves",
+            )
     for name, text in right:
         seen.setdefault(text.strip(), f"the {name!r}")
     for number, text in enumerate(row.perturbed_answers, 1):
         same = seen.setdefault(text.strip(), f"number {number}")
         if same != f"number {number}":
-            raise DataError(f"{where}: 'perturbed_answer' number {number} is the same as {same}")
+            raise DataError(
+                f"{where}: 'perturbed_answer' number {number} is the same as {same}",
+                f"another wrong answer as number {number}, or remove it",
+            )

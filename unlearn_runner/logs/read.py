@@ -41,8 +41,16 @@ def open_log(path: Path) -> Log:
 
 
 def digest(path: Path) -> str:
-    """Returns a hash of the log's bytes, for keys and provenance; nothing is parsed."""
-    return hashlib.sha256(_bytes(path)).hexdigest()[:16]
+    """Returns a hash of the log's bytes, for keys and provenance; nothing is parsed.
+
+    Of a folder the evidence counts alone: what else is in it says when it was made.
+    """
+    if not path.is_dir():
+        return hashlib.sha256(_bytes(path)).hexdigest()[:16]
+    found = hashlib.sha256()
+    for name in sorted(name for name in _names(path) if name.endswith(".parquet")):
+        found.update(f"{name}\0".encode() + _bytes(path / name))
+    return found.hexdigest()[:16]
 
 
 def _bytes(path: Path) -> bytes:

@@ -31,7 +31,9 @@ def hidden_states(model: Any, batch: Batch, layer: int | None) -> Tensor:
         layer = math.ceil(len(stack) * 3 / 8)
     if layer > len(stack):
         raise ConfigError(
-            f"layer={layer} is not allowed; allowed: 0 to {len(stack)}, the model's blocks"
+            f"method.layer={layer} (or method.retain.layer) is not allowed; allowed: 0 to "
+            f"{len(stack)}, the model's blocks",
+            f"method.layer={len(stack)}, or null for three eighths of them",
         )
     found: list[Tensor] = []
     # The input of block k is the output of block k - 1; the last block's own output, before the

@@ -127,7 +127,10 @@ def _with_adapter(model: Any, folder: Path) -> Any:
             return PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"the adapter in {folder} cannot be loaded: {reason}") from None
+        raise DataError(
+            f"the adapter in {folder} cannot be loaded: {reason}",
+            "verify=true: the same command makes a damaged one again",
+        ) from None
 
 
 def for_training(model: Any, checkpointing: bool) -> Any:
@@ -168,7 +171,10 @@ def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
         )
     except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"the model in {folder} cannot be loaded: {reason}") from None
+        raise DataError(
+            f"the model in {folder} cannot be loaded: {reason}",
+            "a folder that AutoModelForCausalLM loads, as save_pretrained writes it",
+        ) from None
     model, loading = loaded
     if loading["missing_keys"]:
         # transformers fills them with random numbers and goes on.
@@ -210,7 +216,10 @@ def load_tokenizer(folder: Path) -> Any:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except Exception as error:  # many kinds, by format; all mean that it cannot be read
         reason = " ".join(str(error).split())[:200]
-        raise DataError(f"the tokenizer in {folder} cannot be loaded: {reason}") from None
+        raise DataError(
+            f"the tokenizer in {folder} cannot be loaded: {reason}",
+            "save its fast form (tokenizer.json) beside the model with save_pretrained",
+        ) from None
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
         lack = "an end-of-sequence token" if tokenizer.is_fast else "character offsets (it is slow)"
         raise DataError(

@@ -25,10 +25,12 @@ class Shape:
     """Longest sequence in tokens."""
 
     def __post_init__(self) -> None:
-        if self.hidden_size % (2 * self.num_heads):
+        pairs = 2 * self.num_heads
+        if self.hidden_size % pairs:
             raise ConfigError(
                 f"model.shape.hidden_size={self.hidden_size} must be a multiple of twice "
-                f"model.shape.num_heads={self.num_heads}: rotary positions need an even head size"
+                f"model.shape.num_heads={self.num_heads}: rotary positions need an even head size",
+                f"model.shape.hidden_size={-(-self.hidden_size // pairs) * pairs}",
             )
 
 

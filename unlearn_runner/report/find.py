@@ -29,7 +29,10 @@ def runs(folders: Sequence[Path]) -> list[RunFolder]:
         try:
             here = _below(folder, DEEPEST)
         except OSError as error:
-            raise UserError(f"{error.filename} cannot be read: {error.strerror}") from None
+            raise UserError(
+                f"{error.filename} cannot be read: {error.strerror}",
+                "a folder that this user may read",
+            ) from None
         if not here:
             raise UserError(
                 f"{folder} holds no run: no {' or '.join(FILES)} within {DEEPEST} folders",

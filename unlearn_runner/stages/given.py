@@ -58,7 +58,10 @@ class Local(Given):
         Raises:
             DataError: Since it is not.
         """
-        raise DataError(f"the model folder {self.path} is gone since the run was planned")
+        raise DataError(
+            f"the model folder {self.path} is gone since the run was planned",
+            "put it back, or name where it is now; it is known by its content",
+        )
 
 
 @dataclass(frozen=True)
@@ -132,7 +135,8 @@ def fetch(key: str, repository: str, revision: str | None) -> Path:
         raise _unreachable(key, repository, revision, error) from None
     if lack := folders.wanting(Path(found)):
         raise DataError(
-            f"{key}: the hub repository {repository} holds no model that can be loaded: {lack}"
+            f"{key}: the hub repository {repository} holds no model that can be loaded: {lack}",
+            f"a repository or {key}=FOLDER with safetensors weights and a fast tokenizer",
         )
     return Path(found)
 

@@ -95,7 +95,8 @@ class Point:
         if status in DONE and results.get("status") == status and list(stages) == self._keys:
             store = self.planned.store
             left = (s for s in self.planned.stages.wanted if stages[s.key]["outcome"] is not None)
-            if all(store.manifest(stage) is not None for stage in left):
+            found = [store.manifest(stage) for stage in left]
+            if all(manifest is not None and not manifest.get("dropped") for manifest in found):
                 self.status = status
         return self.status
 
