@@ -22,6 +22,7 @@ from unlearn_runner.methods.base import needs_start_model
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
+from unlearn_runner.parallel.fsdp2 import FSDP2
 from unlearn_runner.rectifiers.gru import MEAN
 from unlearn_runner.session import Session, open_session
 from unlearn_runner.training import checkpoint
@@ -32,6 +33,7 @@ STEPS = 4
 ADAPTED = ("gd+gru", "kl+gru")
 """Cases run on LoRA; KL's start model is the trained one with its adapter off."""
 CREWED = ("ddp", "fsdp2")
+OFFLOAD = FSDP2(device="cpu", threads=1, offload=True)
 
 
 def adapted(folder: Path, rows: Any, session: Session, case: str) -> Engine:
@@ -114,6 +116,9 @@ def everything(folder: Path, session: Session) -> dict[Any, Any]:
         whole = engine_for(folder, rows, inside, "gd+gru x2", "float64")
         found[name, "whole gd+gru"] = run(whole, rows)
         found[name, "held"] = session.ranks.collect(held(folder, rows, inside))
+    offloaded = replace(session, layout=OFFLOAD.layout(session.ranks, session.device))
+    whole = engine_for(folder, rows, offloaded, "gd+gru x2", "float64")
+    found["offload", "whole gd+gru"] = run(whole, rows)
     return found
 
 

@@ -6,6 +6,7 @@ Both engines on two and on three ranks, in one short start of the ranks each.
 from __future__ import annotations
 
 import pickle
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +48,9 @@ def crewed(request: Any, place: Path, tmp_path_factory: pytest.TempPathFactory) 
     return {**torch.load(folder / "found.pt", weights_only=False), "world": request.param}
 
 
-@pytest.mark.parametrize("engine", crew.CREWED)
-@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize(
+    ("engine", "case"), [*product(crew.CREWED, CASES), ("offload", "whole gd+gru")]
+)
 def test_ranks_end_where_one_process_ends(
     alone: dict[str, Any], crewed: dict[Any, Any], engine: str, case: str
 ) -> None:
