@@ -18,11 +18,15 @@ from typing import Any
 import torch
 from crew import BATCH, CASES, ENGINES, engine_for, feed_for, walk
 
+from unlearn_runner.data.rows import QA, Rows
+from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.methods.base import needs_start_model
 from unlearn_runner.models.adapters.lora import LoRA
+from unlearn_runner.models.base import Template
 from unlearn_runner.models.forward import Models
-from unlearn_runner.models.load import for_training
+from unlearn_runner.models.load import for_training, load_tokenizer
 from unlearn_runner.parallel.fsdp2 import FSDP2
+from unlearn_runner.probes.alternates import sample
 from unlearn_runner.rectifiers.gru import MEAN
 from unlearn_runner.session import Session, open_session
 from unlearn_runner.training import checkpoint
@@ -95,6 +99,16 @@ def held(folder: Path, rows: Any, session: Session) -> dict[str, Any]:
     }
 
 
+def alternates(folder: Path, session: Session) -> list[list[str]]:
+    """Returns sampled answers to forty questions: three batches in the first round."""
+    rows = Rows("asked", tuple(QA(f"Who is number {n}?", "nobody") for n in range(40)))
+    setting = Alternates(number=2, max_new_tokens=5)
+    model = session.frozen(folder / "model", "float32")
+    template = Template(prompt="{question}\n", answer=" {answer}")
+    tokenizer = load_tokenizer(folder / "model")
+    return sample(model, tokenizer, template, rows, setting, 3, session.ranks)
+
+
 def here(tensors: Iterable[Any]) -> int:
     """Returns the numbers in this process's memory: of the storages, views counted once."""
     seen = {}
@@ -119,6 +133,7 @@ def everything(folder: Path, session: Session) -> dict[Any, Any]:
     offloaded = replace(session, layout=OFFLOAD.layout(session.ranks, session.device))
     whole = engine_for(folder, rows, offloaded, "gd+gru x2", "float64")
     found["offload", "whole gd+gru"] = run(whole, rows)
+    found["alternates"] = session.ranks.collect(alternates(folder, session))
     return found
 
 

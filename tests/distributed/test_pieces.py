@@ -95,3 +95,9 @@ def test_a_checkpoint_has_a_piece_of_every_rank(crewed: dict[Any, Any]) -> None:
     assert list(files) == [f"step-00000001.{rank}-of-{world}.pt" for rank in range(world)]
     for size in files.values():
         assert size < 1.25 * whole / world
+
+
+def test_sampled_answers_do_not_depend_on_the_ranks(place: Path, crewed: dict[Any, Any]) -> None:
+    expected = crew.alternates(place, open_session(ENGINES["single"]))
+    assert len({text for texts in expected for text in texts}) > 40, "they are drawn"
+    assert crewed["alternates"] == [expected] * crewed["world"]
