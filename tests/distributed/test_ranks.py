@@ -19,6 +19,7 @@ from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
 CREW = str(Path(crew.__file__))
 CREWS = [("ddp", 2), ("fsdp2", 2), ("fsdp2-last", 3), ("fsdp2", 3), ("ddp", 3)]
 """Those of three ranks continue what those of two have left."""
+PROFILED = "all-reduces in the profile"
 LONG = ("ddp 3", "fsdp2 3", "fsdp2-last 3")
 MANY = [
     pytest.param(name, marks=pytest.mark.long) if name in LONG else name
@@ -179,14 +180,17 @@ def test_gru_costs_one_all_reduce_of_a_few_numbers(crews: Found, name: str) -> N
     plain, gru = crews[name]["collectives gd+none"], crews[name]["collectives gd+gru"]
     assert gru["scalars"] == plain["scalars"] + 1
     assert plain["scalars"] == 2, "losses, and the gradient's norm"
+    # None goes past the function that was counted: functional collectives would.
+    for found in (plain, gru):
+        assert found[PROFILED] == found["scalars"] + found["gradients"]
     if name.startswith("ddp"):
         assert (plain["gradients"], gru["gradients"]) == (1, 2)
-        assert set(plain) == set(gru) == {"scalars", "gradients"}
+        assert set(plain) == set(gru) == {"scalars", "gradients", PROFILED}
     else:
         assert gru["gradients"] == plain["gradients"] == 0
         assert plain["all_gather"] > 0, "FSDP2's own messages are counted, too"
         for kind in set(plain) | set(gru):
-            if kind != "scalars" and name.startswith("fsdp2 "):
+            if kind not in ("scalars", PROFILED) and name.startswith("fsdp2 "):
                 assert gru[kind] == plain[kind], kind
 
 
