@@ -48,6 +48,19 @@ same_network: true
 use_cpu: false
 """
 """As `accelerate config` writes it for two GPUs."""
+FSDP = (
+    CONFIG.replace("MULTI_GPU", "FSDP")
+    + """\
+fsdp_config:
+  fsdp_activation_checkpointing: false
+  fsdp_auto_wrap_policy: TRANSFORMER_BASED_WRAP
+  fsdp_cpu_ram_efficient_loading: true
+  fsdp_offload_params: false
+  fsdp_reshard_after_forward: false
+  fsdp_state_dict_type: SHARDED_STATE_DICT
+  fsdp_version: 2
+"""
+)
 
 
 class Place:
@@ -82,6 +95,13 @@ class Place:
 
     def json(self, name: str) -> dict[str, Any]:
         return json.loads((self.folder / "runs" / "run" / name).read_text())
+
+    def parallel(self) -> dict[str, Any]:
+        """How the run says it was spread."""
+        from omegaconf import OmegaConf
+
+        config: Any = OmegaConf.load(self.folder / "runs" / "run" / "config.yaml")
+        return dict(config.parallel)
 
     def step(self) -> int:
         """The last step that the unfinished unlearning has logged."""
@@ -254,16 +274,36 @@ def test_a_hung_rank_ends_the_run(fresh: Callable[[], Place]) -> None:
     assert place.json("status.json")["status"] == "failed"
 
 
+@pytest.mark.parametrize(
+    ("written", "engine"),
+    [(CONFIG, "ddp.DDP"), pytest.param(FSDP, "fsdp2.FSDP2", marks=pytest.mark.long)],
+    ids=["MULTI_GPU", "FSDP"],
+)
 def test_accelerate_launch_runs_the_same_job(
-    fresh: Callable[[], Place], alone: Place, tmp_path: Path
+    written: str, engine: str, fresh: Callable[[], Place], alone: Place, tmp_path: Path
 ) -> None:
-    (tmp_path / "accelerate.yaml").write_text(CONFIG)
+    (tmp_path / "accelerate.yaml").write_text(written)
     place = fresh()
     config = ("--config_file", str(tmp_path / "accelerate.yaml"))
     config += ("--main_process_port", str(free_port()))
     by = (sys.executable, "-m", "accelerate.commands.launch", *config, "-m", "unlearn_runner.run")
     said = place.finish(by=by, ACCELERATE_USE_CPU="true")
     assert place.json("results.json")["provenance"]["ranks"] == 2, said
+    chosen = place.parallel()
+    assert chosen["_target_"].endswith(engine)
+    # The file's choice, where it has one: the runner's own is true.
+    assert chosen.get("reshard", False) is False
+    assert_close(place, alone)
+
+
+@pytest.mark.long
+def test_torchrun_runs_the_same_job(fresh: Callable[[], Place], alone: Place) -> None:
+    place = fresh()
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+    by = (*torchrun, "--master-port", str(free_port()), "-m", "unlearn_runner.run")
+    said = place.finish(by=by)
+    assert place.json("results.json")["provenance"]["ranks"] == 2, said
+    assert place.parallel()["_target_"].endswith("ddp.DDP")
     assert_close(place, alone)
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.estimate.memory import Setting, Work, peak
 from unlearn_runner.estimate.sizes import Sizes
 from unlearn_runner.methods.base import Method, Retain
+from unlearn_runner.methods.dpo import DPO
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models
@@ -29,11 +33,12 @@ from unlearn_runner.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-GD, KL = GA(retain=Retain("nll", 1.0)), GA(retain=Retain("kl", 1.0))
+GD, KL, AP = (GA(retain=Retain(loss, 1.0)) for loss in ("nll", "kl", "ap"))
 M20 = {"hidden_size": 448, "intermediate_size": 1152, "layers": 7, "heads": 7, "vocab": 8000}
 M40 = {**M20, "hidden_size": 512, "intermediate_size": 1408, "heads": 8, "kv": 2, "vocab": 16_000}
 M60 = {"hidden_size": 640, "intermediate_size": 1728, "layers": 8, "heads": 10, "vocab": 32_000}
-LENGTH, PROMPT = 96, 48
+LENGTH, PROMPT, OTHER = 96, 48, 32
+"""Tokens of a row, of them in front of the answer; of another answer."""
 
 
 def of_sizes(sizes: dict[str, int], tied: bool) -> Any:
@@ -53,11 +58,13 @@ def of_sizes(sizes: dict[str, int], tied: bool) -> Any:
 
 
 def bytes_of(tensors: Any) -> int:
-    """Bytes of all tensors in a nested structure, each storage once."""
+    """Bytes here of all tensors in a nested structure, each storage once."""
     seen: dict[int, int] = {}
 
     def visit(content: Any) -> None:
-        if isinstance(content, torch.Tensor):
+        if isinstance(content, DTensor):
+            visit(content.to_local())
+        elif isinstance(content, torch.Tensor):
             storage = content.untyped_storage()
             seen[storage.data_ptr()] = storage.nbytes()
         elif isinstance(content, dict):
@@ -91,6 +98,22 @@ def counted(engine: Engine, step: Any) -> int:
     return held + most
 
 
+def rows_of(count: int, compared: bool) -> list[Encoded]:
+    """Rows, with another answer each where it is compared with the row's own."""
+    rows = [Encoded(tuple(range(i, i + LENGTH)), PROMPT) for i in range(count)]
+    if not compared:
+        return rows
+    own, others = (np.full(number, -1.0, np.float32) for number in (LENGTH - PROMPT, OTHER))
+    return [
+        replace(
+            row,
+            start_logprob=own,
+            other=Encoded(row.ids[: PROMPT + OTHER], PROMPT, start_logprob=others),
+        )
+        for row in rows
+    ]
+
+
 CASES: list[Any] = [
     ("20 M, none", M20, True, GA(), Plain(), 4, None, {}),
     ("20 M, KL holds the start model", M20, True, KL, Plain(), 4, 2, {}),
@@ -99,10 +122,16 @@ CASES: list[Any] = [
     ("60 M, none", M60, True, GD, Plain(), 2, 1, {}),
     ("60 M, gru", M60, True, GD, GRU(), 2, 1, {}),
     ("20 M, LoRA, checkpointing", M20, True, GD, GRU(), 4, 2, {"adapter": LoRA(), "again": True}),
+    ("20 M, DPO compares two answers", M20, True, DPO(), Plain(), 8, 4, {"after": 1}),
+    ("20 M, DPO in one pass, gru", M20, False, DPO(), GRU(), 12, None, {"after": 0}),
+    ("20 M, AP", M20, False, AP, Plain(), 4, None, {"after": 1}),
 ]
 
 
-LONG = ("20 M, KL holds the start model", "40 M, bf16, grouped queries, gru", "60 M, none")
+LONG = (
+    *("20 M, KL holds the start model", "40 M, bf16, grouped queries, gru", "60 M, none"),
+    *("20 M, DPO compares two answers", "20 M, DPO in one pass, gru", "20 M, AP"),
+)
 
 
 @pytest.mark.parametrize(
@@ -128,9 +157,10 @@ def test_the_estimate_is_within_a_tenth_of_what_is_counted(
     held = deepcopy(model).eval() if method is KL else None
     adapter, precision = more.get("adapter"), more.get("precision", "float32")
     if adapter is not None:
-        model = for_training(adapter.attach(model, 0), more.get("again", False))
+        model = adapter.attach(model, 0)
+    model = for_training(model, more.get("again", False))
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    rows = [Encoded(tuple(range(i, i + LENGTH)), PROMPT) for i in range(batch)]
+    rows, compared = rows_of(batch, "after" in more), more.get("after")
     engine = Engine(
         models=Models(model.train(), held, partial(Layout().autocast, precision)),
         terms=method.terms(),
@@ -149,12 +179,16 @@ def test_the_estimate_is_within_a_tenth_of_what_is_counted(
         passes=len(engine.groups[-1].terms) * (batch // size),
         held=held is not None,
         over_vocabulary=4 if held else 2,
+        compared_after=compared or 0,
         checkpointing=more.get("again", False),
         dropout=adapter is not None,
     )
     if adapter is not None:
         assert known.adapted(adapter.rank, True, True) == trained
-    found = peak(known, Work(size, LENGTH, size * (LENGTH - PROMPT)), setting)
+    work = Work(size, LENGTH, size * (LENGTH - PROMPT))
+    if compared is not None:
+        work = replace(work, other_length=PROMPT + OTHER, other_scored=size * OTHER)
+    found = peak(known, work, setting)
     real = counted(engine, feed("forget", rows, batch, 0, rows).step(0))
     assert abs(found.total / real - 1) < 0.1, f"{found.total / real:.3f}: {found}"
     if tied and adapter is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 from rich.table import Table
@@ -16,7 +17,7 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.estimate.memory import Peak, Setting, Work, peak
 from unlearn_runner.estimate.sizes import Sizes
 from unlearn_runner.estimate.speed import DEVICES, Step, step
-from unlearn_runner.methods.base import needs_start_model
+from unlearn_runner.methods.base import Term, needs_start_model
 from unlearn_runner.methods.oneshot import OneShot
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.scratch import Scratch
@@ -24,6 +25,7 @@ from unlearn_runner.parallel.fsdp2 import FSDP2
 from unlearn_runner.parallel.gpus import visible
 from unlearn_runner.plan import Plan
 from unlearn_runner.progress import console, results_console
+from unlearn_runner.stages.others import Sample
 from unlearn_runner.stages.unlearn import Unlearn
 
 CHARACTERS = 3.5
@@ -42,6 +44,7 @@ WORDS = {
     "activations": "activations of one micro-batch",
     "logits": "logits of its answers",
     "gathered": "gathered layers, or copies in bf16",
+    "host": "(in host memory, beside these)",
 }
 
 
@@ -56,12 +59,13 @@ def estimate(run: Run, plan: Plan) -> None:
         raise ConfigError("estimate: this method trains in no loop of ours", "estimate=false")
     sizes = sizes_of(run, plan)
     world = launch.ranks_here(run.parallel) * run.parallel.nodes
-    setting, work, passes = setting_of(run, stage, sizes, world)
+    setting, work, passes, tokens = setting_of(run, stage, sizes, world)
     found = peak(sizes, work, setting)
     name, memory = _device(run)
     device = DEVICES.get(name)
-    tokens = passes * work.tokens * world
-    time = step(sizes, setting, device, tokens, work.length, passes, world) if device else None
+    time = None
+    if device is not None:
+        time = step(sizes, setting, device, tokens * world, work.length, passes, world)
     results_console().print(_table(run, sizes, setting, work, found, world, name, memory, time))
     if memory and found.total > HEADROOM * memory:
         console.print(
@@ -90,8 +94,10 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
     )
 
 
-def setting_of(run: Run, stage: Unlearn, sizes: Sizes, world: int) -> tuple[Setting, Work, int]:
-    """Returns what memory depends on, a rank's largest micro-batch, and its passes in a step."""
+def setting_of(
+    run: Run, stage: Unlearn, sizes: Sizes, world: int
+) -> tuple[Setting, Work, int, int]:
+    """Returns what memory depends on, a rank's largest micro-batch, its passes, and its tokens."""
     terms, groups = run.method.terms(), stage.groups
     watched = tuple(term for group in groups for term in group.terms)
     rows = math.ceil(run.train.batch_size / world)
@@ -104,6 +110,12 @@ def setting_of(run: Run, stage: Unlearn, sizes: Sizes, world: int) -> tuple[Sett
         attention, mlp = adapter.targets != "mlp", adapter.targets != "attention"
         trained, frozen = sizes.adapted(adapter.rank, attention, mlp), sizes.parameters
     sharded = isinstance(run.parallel, FSDP2)
+    compared = [
+        (before, term)
+        for before, group in enumerate(groups)
+        for term in group.terms
+        if term.loss.needs_other
+    ]
     setting = Setting(
         trained=trained,
         frozen=frozen,
@@ -112,17 +124,44 @@ def setting_of(run: Run, stage: Unlearn, sizes: Sizes, world: int) -> tuple[Sett
         groups=len(groups),
         kept=run.rectifier.gradients_kept,
         passes=len(groups[-1].terms) * cuts,
+        compared_after=max(
+            (n + (cuts > 1 or term is not groups[n].terms[0]) for n, term in compared), default=0
+        ),
         held=held and adapter is None,
         over_vocabulary=4 if held else 2,
         shards=world if sharded else 1,
         gathers=sharded,
+        offload=sharded and getattr(run.parallel, "offload", False),
         checkpointing=run.train.gradient_checkpointing,
         dropout=adapter is not None and adapter.dropout > 0,
     )
     splits = [stage.forget, *([stage.retain] if len(watched) > 1 or len(terms) > 1 else [])]
     length, scored = (max(x) for x in zip(*(_longest(s, micro) for s in splits), strict=True))
     length = min(length, run.train.max_length)
-    return setting, Work(micro, length, scored), len(watched) * cuts
+    work = Work(micro, length, scored)
+    if compared:
+        work = replace(work, **_others(run, stage, compared, micro))
+    tokens = cuts * (len(watched) * work.tokens + len(compared) * work.compared)
+    return setting, work, (len(watched) + len(compared)) * cuts, tokens
+
+
+def _others(
+    run: Run, stage: Unlearn, compared: list[tuple[int, Term]], micro: int
+) -> dict[str, int]:
+    """Returns the tokens of the longest row with another answer, and of the answers' longest."""
+    questions = max(
+        len(row.question)
+        for _, term in compared
+        for row in (stage.retain if term.split == "retain" else stage.forget)
+    )
+    most = max((len(text) for text in stage.refusals), default=0) / CHARACTERS + 1
+    if isinstance(stage.alternates, Sample):
+        most = max(most, stage.alternates.setting.max_new_tokens + 1)
+    length = math.ceil(questions / CHARACTERS + TEMPLATE + most)
+    return {
+        "other_length": min(length, run.train.max_length),
+        "other_scored": math.ceil(micro * most),
+    }
 
 
 def _longest(rows: Rows, micro: int) -> tuple[int, int]:
@@ -166,6 +205,8 @@ def _table(
     table.add_column("on each rank")
     table.add_column("GB", justify="right")
     for part, words in WORDS.items():
+        if part == "host" and not found.host:
+            continue
         table.add_row(words, f"{getattr(found, part) / 1e9:.3f}")
     table.add_section()
     of = f" of {memory / 1e9:.0f}" if memory else ""
@@ -185,4 +226,6 @@ def _remedy(run: Run, found: Peak) -> str:
         return "a smaller train.micro_batch"
     if not isinstance(run.parallel, FSDP2):
         return "parallel=fsdp2 shares weights, gradients and moments out; adapter=lora trains less"
+    if run.parallel.offload:
+        return "more parallel.ranks, or adapter=lora"
     return "more parallel.ranks, parallel.offload=true, or adapter=lora"

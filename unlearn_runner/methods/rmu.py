@@ -23,6 +23,10 @@ class RMU(Objective):
     for Llama-2-7B, `direction=uniform` (G-effect, whose code takes `over=mean`; its figures say 22,
     its index may be off by one); 6.5 and a retain weight of 1200 (WMDP). open-unlearning's code
     divides every row by the other rows' lengths, too; this does not.
+
+    Its loss reaches the blocks below `layer` alone, and so does that of `retain.loss=rr`: what lies
+    behind (weights, or an adapter's tensors) has no gradient but that of another retain loss or of
+    what rectifies a step, and otherwise stays as it is.
     """
 
     layer: Annotated[int, Ge(0)] | None = None

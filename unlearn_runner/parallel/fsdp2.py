@@ -25,7 +25,8 @@ class FSDP2(Parallel):
     """Gradients leave a rank after each micro-batch, so that no whole gradient is ever held; `last`
     keeps one and sends it after the last micro-batch."""
     offload: bool = False
-    """Keep weights, gradients and optimizer state in host memory, and step there."""
+    """Keep weights, gradients and optimizer state in host memory, and step there. On a processor,
+    where they are there anyway, it changes nothing."""
 
     def layout(self, ranks: Ranks, device: torch.device) -> Layout:
         """Returns the layout of shards."""

@@ -52,7 +52,10 @@ class Shards(Layout):
         policy = MixedPrecisionPolicy()
         if precision == "bf16":
             policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
-        offload = CPUOffloadPolicy() if self.offload else OffloadPolicy()
+        offload = OffloadPolicy()
+        if self.offload:
+            # Pinned memory is for copies to a device; without one torch refuses to pin.
+            offload = CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
         for part in (*_layers(model), model):
             fully_shard(
                 part,

@@ -14,6 +14,7 @@ from unlearn_runner.data.encode import encode, stops
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.models.base import Prompting
+from unlearn_runner.parallel.ranks import ALONE, Ranks
 from unlearn_runner.progress import progress
 
 BATCH = 32  # part of the draw: another batch would see other random numbers
@@ -28,10 +29,13 @@ def sample(
     rows: Rows,
     setting: Alternates,
     seed: int,
+    ranks: Ranks = ALONE,
 ) -> list[list[str]]:
     """Returns `setting.number` answers per row, none empty.
 
-    A function of the seed and the model on one kind of device.
+    A function of the seed and the model on one kind of device. Every rank must call it: each draws
+    its share of a round's batches, whose random numbers are their own, and all look at them in the
+    same order, so the answers do not depend on how many ranks there are.
     """
     asked = [
         setting.instruction.replace("{question}", row.question).replace("{answer}", row.answer)
@@ -46,17 +50,18 @@ def sample(
             missing = [
                 i for i, texts in enumerate(found) for _ in range(setting.number - len(texts))
             ]
-            for start in range(0, len(missing), BATCH):
-                chosen = missing[start : start + BATCH]
+            drawn: dict[int, list[str]] = {}
+            for start in ranks.share(range(0, len(missing), BATCH)):
+                chosen = [prompts[i] for i in missing[start : start + BATCH]]
                 torch.manual_seed(seed * 1_000_003 + turn * 10_007 + start)
-                texts = _draw(
-                    model, tokenizer, [prompts[i] for i in chosen], setting, HOTTER**turn, ends
-                )
-                for i, text in zip(chosen, texts, strict=True):
-                    last = turn == ROUNDS - 1
-                    if last or (text and text not in (rows[i].answer, *found[i])):
-                        found[i].append(text or "...")
-                        tick(1)
+                drawn[start] = _draw(model, tokenizer, chosen, setting, HOTTER**turn, ends)
+            parts = {start: texts for part in ranks.collect(drawn) for start, texts in part.items()}
+            texts = [text for start in sorted(parts) for text in parts[start]]
+            for i, text in zip(missing, texts, strict=True):
+                last = turn == ROUNDS - 1
+                if last or (text and text not in (rows[i].answer, *found[i])):
+                    found[i].append(text or "...")
+                    tick(1)
     return found
 
 

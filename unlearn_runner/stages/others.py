@@ -32,7 +32,6 @@ class Sample(Stage):
     seed: int
 
     kind: ClassVar[str] = "alternates"
-    on_all_ranks: ClassVar[bool] = False
 
     def reads(self) -> str:
         """Names the rows and the model."""
@@ -47,9 +46,12 @@ class Sample(Stage):
         folder = work.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, "float32", session.device, session.attention).eval()
-        texts = sample(model, tokenizer, self.template, self.rows, self.setting, self.seed)
-        lines = [json.dumps(found, ensure_ascii=False) for found in texts]
-        (work.folder / ALTERNATES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        texts = sample(
+            model, tokenizer, self.template, self.rows, self.setting, self.seed, session.ranks
+        )
+        if session.ranks.main:
+            lines = [json.dumps(found, ensure_ascii=False) for found in texts]
+            (work.folder / ALTERNATES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return "completed"
 
 
