@@ -33,7 +33,8 @@ from unlearn_runner.records import METRICS, Record, append_line
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.stages.base import Work
-from unlearn_runner.training.engine import Engine, train
+from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.loop import train
 from unlearn_runner.training.recipe import Recipe
 
 GB = 1e9

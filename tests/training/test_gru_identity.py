@@ -29,8 +29,9 @@ from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.stages.base import Work
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Draws, Feed, StepRows, feed
-from unlearn_runner.training.engine import Engine, train
+from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.gradients import GradientSpace
+from unlearn_runner.training.loop import train
 from unlearn_runner.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -67,7 +67,8 @@ def fit(
     from unlearn_runner.models.forward import Models
     from unlearn_runner.models.load import for_training
     from unlearn_runner.training.batches import feed
-    from unlearn_runner.training.engine import Engine, train
+    from unlearn_runner.training.engine import Engine
+    from unlearn_runner.training.loop import train
 
     session: Session = work.open_session()
     model = for_training(model, recipe.gradient_checkpointing)

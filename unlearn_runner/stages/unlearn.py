@@ -61,7 +61,8 @@ class Unlearn(Stage):
         from unlearn_runner.models.load import for_training, load_tokenizer
         from unlearn_runner.stages import start
         from unlearn_runner.training.batches import feed
-        from unlearn_runner.training.engine import Engine, train
+        from unlearn_runner.training.engine import Engine
+        from unlearn_runner.training.loop import train
 
         session, recipe, adapter = work.open_session(), self.recipe, self.adapter
         folder, layout = work.path(self.start), session.layout

@@ -1,4 +1,4 @@
-"""The training step and the loop, for fine-tuning and unlearning alike.
+"""The training step, for fine-tuning and unlearning alike.
 
 Groups outside, micro-batches inside: `p.grad` is the only accumulator, each group of terms gets one
 pass, and the rectifier turns the groups' gradients into the one the optimizer steps with.
@@ -6,10 +6,8 @@ pass, and the rectifier turns the groups' gradients into the one the optimizer s
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 
@@ -19,16 +17,12 @@ from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
 from unlearn_runner.parallel.layout import Layout
-from unlearn_runner.progress import progress
 from unlearn_runner.rectifiers.base import Memory, Rectifier
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training import checkpoint, optim
-from unlearn_runner.training.batches import Feed, StepRows
+from unlearn_runner.training import optim
+from unlearn_runner.training.batches import StepRows
 from unlearn_runner.training.gradients import GradientSpace
 from unlearn_runner.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from unlearn_runner.stages.base import Work
 
 
 @dataclass
@@ -249,67 +243,3 @@ class Engine:
 def _losses(losses: dict[str, float]) -> dict[str, float]:
     """Returns losses under their names in telemetry."""
     return {f"loss/{name}": value for name, value in losses.items()}
-
-
-def train(
-    engine: Engine,
-    feed: Feed,
-    title: str,
-    work: Work,
-    along: Callable[[int], None] = lambda _: None,
-    examined: Collection[int] = (),
-) -> bool:
-    """Runs the loop to its end, continuing from a checkpoint where one is found.
-
-    Args:
-        engine: What changes.
-        feed: The rows of every step.
-        title: What telemetry and progress call it.
-        work: Where checkpoints and telemetry go.
-        along: Called with the number of steps done after every step, and once more for the step
-            that a checkpoint was found of; must not change the model, nor mind being repeated.
-        examined: The steps after which `along` looks at the model.
-
-    Returns:
-        Whether it reached the end; false when training diverged, of which the last line of
-        telemetry is the evidence. A checkpoint never holds a model that is lost.
-
-    Raises:
-        Interrupted: If a signal asked for it; a checkpoint has been left.
-    """
-    total = engine.recipe.num_steps(engine.num_rows)
-    every, ranks = engine.recipe.checkpoint_every, engine.layout.ranks
-    state = checkpoint.load(work.checkpoints, work.key, engine.device, ranks)
-    first = engine.restore(state) if state else 0
-    del state  # as large as the model and its optimizer together
-    with progress(title, total) as tick:
-        tick.resume(first)
-        if first:
-            along(first)
-        for done in range(first + 1, total + 1):
-            # Dropout, where a model has any, is drawn anew each step: the same step after a resume.
-            torch.manual_seed(feed.draws.noise(done, ranks.rank))
-            engine.models.trained.train()
-            started = time.perf_counter()
-            rows = feed.step(done - 1)
-            line: dict[str, Any] = {"stage": title, "step": done}
-            try:
-                facts = engine.step(rows)
-                rate = rows.num_tokens / (time.perf_counter() - started)
-                line |= {**facts, "tokens_per_s": round(rate, 1)}
-                asked = engine.asked or (ranks.world == 1 and bool(interrupt.requested()))
-                save = asked or (every and done % every == 0 and done < total)
-                if save or done == total or done in examined:
-                    engine.look(rows, line)
-            except Diverged as found:
-                work.log({**line, **found.line})
-                return False
-            work.log(line)
-            if save:
-                checkpoint.save(work.checkpoints, work.key, done, engine.state(done), ranks)
-            if asked:
-                interrupt.obey(ranks)
-            along(done)
-            note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
-            tick(note=note, heed=False)  # a rank must not leave before the others know
-    return True
