@@ -307,6 +307,7 @@ def test_torchrun_runs_the_same_job(fresh: Callable[[], Place], alone: Place) ->
     assert_close(place, alone)
 
 
+@pytest.mark.long
 def test_two_launchers_are_two_nodes(fresh: Callable[[], Place], alone: Place) -> None:
     place = fresh()
     port = free_port()

@@ -301,6 +301,7 @@ def test_a_second_run_takes_everything_from_the_store_without_torch(
     ]
 
 
+@pytest.mark.long
 def test_a_sweep_shares_what_its_jobs_have_in_common(place: Workplace, first: Ended) -> None:
     ended = place.process("ga", "method=ga", "rectifier=none", "name=ga")
     assert ended.code == 0, ended.err

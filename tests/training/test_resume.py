@@ -211,7 +211,7 @@ def test_killed_three_times_it_ends_at_the_same_bits(whole: Place, tmp_path: Pat
 @pytest.mark.parametrize(
     ("number", "kind"),
     [
-        (signal.SIGTERM, "finetune"),
+        pytest.param(signal.SIGTERM, "finetune", marks=pytest.mark.long),
         (signal.SIGUSR2, "unlearn"),
         pytest.param(signal.SIGINT, "finetune", marks=pytest.mark.long),
         pytest.param(signal.SIGINT, "unlearn", marks=pytest.mark.long),
