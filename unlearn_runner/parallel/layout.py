@@ -66,6 +66,9 @@ class Layout:
     def before_backward(self, model: Any, last: bool) -> None:
         """Told before each backward pass whether it is the last one of its group of terms."""
 
+    def let_go(self, model: Any) -> None:
+        """Frees what a forward pass has gathered, where no backward pass follows that would."""
+
     def held(self, gradient: Tensor) -> Tensor:
         """Returns what this rank holds of a parameter's gradient, as a plain tensor."""
         return gradient

@@ -81,6 +81,12 @@ class Shards(Layout):
         """Lets gradients leave after this pass, or not yet."""
         model.set_requires_gradient_sync(self.reduce_when == "each" or last)
 
+    def let_go(self, model: Any) -> None:
+        """Leaves each layer in pieces again."""
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
     def held(self, gradient: Tensor) -> Tensor:
         """Returns the local piece."""
         return gradient.to_local() if isinstance(gradient, DTensor) else gradient

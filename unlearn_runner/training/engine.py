@@ -147,6 +147,7 @@ class Engine:
             micro = rows.micro(term.split, self.recipe.micro_batch, self.pad, self.device, ranks)
             loss = term.loss(self.models, next(micro).batch) / rows.count(term.split, term.unit)
             losses[term.name] = loss.double()
+        self.layout.let_go(trained)
         values = ranks.sum(torch.stack(list(losses.values()))).tolist()
         numbers = _losses(dict(zip(losses, values, strict=True)))
         weights = self.lost()
