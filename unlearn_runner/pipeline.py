@@ -78,7 +78,7 @@ def execute(
         finished.append(done)
         _say(done, number, len(plan.stages))
     if session is not None:
-        session.ranks.tell(None)
+        session.ranks.announced(None)
     record.telemetry(
         line for s in plan.stages if not s.given for line in last_by_step(store.path(s) / METRICS)
     )
@@ -92,7 +92,7 @@ def follow(plan: Plan, store: Store, session: Session) -> None:
         ConfigError: If it says one that this rank did not plan.
     """
     stages = {stage.key: stage for stage in plan.stages}
-    while order := session.ranks.tell(cast(tuple[str, Path, Path] | None, None)):
+    while order := session.ranks.announced(cast(tuple[str, Path, Path] | None, None)):
         key, folder, checkpoints = order
         if key not in stages:
             raise ConfigError(
@@ -214,7 +214,7 @@ def _as_it_is(stage: Stage, store: Store, over: bool) -> Done:
 
 def _compute(stage: Stage, work: Work, session: Session | None) -> Outcome:
     if session is not None and stage.on_all_ranks:
-        session.ranks.tell((stage.key, work.folder, work.checkpoints))
+        session.ranks.announced((stage.key, work.folder, work.checkpoints))
     return stage.run(work)
 
 

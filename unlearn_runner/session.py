@@ -106,8 +106,9 @@ def open_session(parallel: Parallel) -> Session:
     accelerator = Accelerator(cpu=parallel.device == "cpu", kwargs_handlers=[waiting])
     ranks = ALONE
     if world > 1:
-        control = dist.new_group(backend="gloo", timeout=PATIENCE)
-        ranks = Ranks(dist.get_rank(), world, control)
+        control = dist.new_group(backend="gloo", timeout=waiting.timeout)
+        patient = dist.new_group(backend="gloo", timeout=PATIENCE)
+        ranks = Ranks(dist.get_rank(), world, control, patient)
     device = accelerator.device
     if device.type == "cpu":
         device = torch.device("cpu")  # accelerate numbers it, and torch.load then knows none such

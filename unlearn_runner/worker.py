@@ -34,7 +34,7 @@ def serve(job: Job) -> None:
 
     session = open_session(run.parallel)
     # Rank 0's word: another might look at the store later, and see more.
-    if session.ranks.tell(complete(stages, store)):
+    if session.ranks.announced(complete(stages, store)):
         session = None
     if speaks:
         perform(job, run, stages, session)

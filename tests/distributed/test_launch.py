@@ -263,11 +263,11 @@ def wait_until_gone(ranks: list[int]) -> None:
 
 
 @pytest.mark.long
-def test_a_hung_rank_ends_the_run(fresh: Callable[[], Place]) -> None:
+@pytest.mark.parametrize("step", [EVERY + 1, 2 * EVERY - 1], ids=["in a step", "while saving"])
+def test_a_hung_rank_ends_the_run(step: int, fresh: Callable[[], Place]) -> None:
     place = fresh()
-    # Long enough for a rank that merely gets little of the processor. Before a step without a
-    # checkpoint: while one is saved, ranks wait for each other without a limit.
-    process, pause = place.held(5, "parallel=ddp", "parallel.ranks=2", "parallel.timeout=20")
+    # Long enough for a rank that merely gets little of the processor.
+    process, pause = place.held(step, "parallel=ddp", "parallel.ranks=2", "parallel.timeout=20")
     os.kill(ranks_of(process.pid)[1], signal.SIGSTOP)
     pause.go()
     process.communicate(timeout=HANGS)

@@ -42,7 +42,7 @@ class Parallel(ABC):
     """Attention kernel; flash_attention_2 needs its package and precision=bf16. The kernels agree
     up to rounding."""
     timeout: Annotated[float, Gt(0)] = 1800.0
-    """Seconds that a rank waits for the others within a training step; then the run ends."""
+    """Seconds that a rank waits for the others within a stage; then the run ends."""
 
     def __post_init__(self) -> None:
         if self.master is not None and not re.fullmatch(r"[\w.:-]+:\d{1,5}", self.master):

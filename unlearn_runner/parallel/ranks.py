@@ -1,8 +1,9 @@
 """The processes of one run, as one of them sees them, and what they say to each other.
 
-Numbers of a training step travel in the default group, whose timeout tells a hung rank. All other
-words travel in the control group (gloo, on any machine), where waiting for hours is no fault: rank
-0 may be waiting for another run's artifact.
+Numbers of a training step travel in the default group, all other words of a stage in the control
+group (gloo, on any machine); the timeout of both tells a hung rank. What rank 0 announces between
+stages travels in a group of its own, where waiting for hours is no fault: it may be waiting for
+another run's artifact.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ class Ranks:
     rank: int = 0
     world: int = 1
     control: Any = None
-    """Process group of everything but training steps; none in a world of one."""
+    """Process group of everything in a stage but training steps; none in a world of one."""
+    patient: Any = None
+    """Process group of what rank 0 announces; none in a world of one."""
 
     @property
     def main(self) -> bool:
@@ -54,10 +57,17 @@ class Ranks:
 
     def tell(self, value: T) -> T:
         """Returns rank 0's value, on every rank."""
+        return self._said(value, self.control)
+
+    def announced(self, value: T) -> T:
+        """Returns rank 0's value, on every rank, however long it takes rank 0 to have one."""
+        return self._said(value, self.patient)
+
+    def _said(self, value: T, group: Any) -> T:
         if self.world == 1:
             return value
         box = [value]
-        dist.broadcast_object_list(box, src=0, group=self.control)
+        dist.broadcast_object_list(box, src=0, group=group)
         return box[0]
 
     def collect(self, value: T) -> list[T]:
