@@ -92,6 +92,16 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
+@pytest.fixture(scope="module")
+def own_threads() -> Iterator[None]:
+    """Puts back the number of threads that runs in this process have set."""
+    import torch
+
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The reference material beside the checkout: formulas' oracles, real evaluation logs."""

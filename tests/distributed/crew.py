@@ -11,10 +11,11 @@ import os
 import pickle
 import sys
 from collections import Counter
+from collections.abc import Callable
 from functools import partial
 from math import ceil
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -72,7 +73,6 @@ def feed_for(rows: dict[str, Any]) -> Feed:
 
 def engine_for(folder: Path, rows: Any, session: Session, case: str, precision: str) -> Engine:
     name, _, times = case.partition(" x")
-    method, rectifier = CASES[name]
     ranks = session.ranks
     micro = ceil(ceil(BATCH / ranks.world) / int(times)) if times else None
     model = session.trainable(folder / "model", precision, freeze)
@@ -80,8 +80,16 @@ def engine_for(folder: Path, rows: Any, session: Session, case: str, precision: 
     recipe = Recipe(
         lr=1e-4, batch_size=BATCH, steps=STEPS, micro_batch=micro, clip=0.7, precision=precision
     )
+    return assembled(rows, session, (model, held), name, recipe)
+
+
+def assembled(
+    rows: Any, session: Session, models: tuple[Any, Any], case: str, recipe: Recipe
+) -> Engine:
+    """Returns the engine of a case with these models: the trained one, and one to start from."""
+    method, rectifier = CASES[case]
     return Engine(
-        models=Models(model, held, partial(session.layout.autocast, precision)),
+        models=Models(*models, partial(session.layout.autocast, recipe.precision)),
         terms=method.terms(),
         recipe=recipe,
         num_rows=len(rows["forget"]),
@@ -223,9 +231,8 @@ def diverged(folder: Path, rows: Any, session: Session) -> list[Any]:
     return session.ranks.collect(lines)
 
 
-def everything(folder: Path, name: str, sources: list[Path]) -> dict[str, Any]:
+def everything(folder: Path, session: Session, sources: list[Path]) -> dict[str, Any]:
     rows = pickle.loads((folder / "rows.pkl").read_bytes())
-    session = open_session(ENGINES[name])
     found: dict[str, Any] = {"world": session.ranks.world}
     for case in LONG:
         engine = engine_for(folder, rows, session, case, "float64")
@@ -245,7 +252,7 @@ def everything(folder: Path, name: str, sources: list[Path]) -> dict[str, Any]:
         for source in (folder, *sources):
             key = f"continued {case} from {source.name}"
             found[key] = continued(folder, source, rows, session, case)
-    return found if session.ranks.main else {}
+    return found
 
 
 def gd_without(folder: Path, rows: Any, session: Session) -> Engine:
@@ -253,9 +260,15 @@ def gd_without(folder: Path, rows: Any, session: Session) -> Engine:
     return engine_for(folder, rows, session, "gd+none", "float32")
 
 
-if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    found = everything(place, sys.argv[2], [Path(p) for p in sys.argv[3:]])
-    if found:
-        torch.save(found, place / "found.pt")
+def take_part(find: Callable[[Path, Session], dict[str, Any]], engine: str = "ddp") -> NoReturn:
+    """Is one rank of a crew: rank 0 leaves what was found in the folder that `argv` begins with."""
+    folder, session = Path(sys.argv[1]), open_session(ENGINES[engine])
+    found = find(folder, session)
+    if session.ranks.main:
+        torch.save(found, folder / "found.pt")
     os._exit(0)
+
+
+if __name__ == "__main__":
+    name, *others = sys.argv[2:]
+    take_part(partial(everything, sources=[Path(p) for p in others]), name)

@@ -6,7 +6,6 @@ Rank 0 leaves `found.pt` in it.
 
 from __future__ import annotations
 
-import os
 import pickle
 import sys
 from dataclasses import replace
@@ -16,7 +15,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
-from crew import ENGINES, full
+from crew import ENGINES, full, take_part
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from objectives import EVERY_METHOD, Workbench
@@ -25,7 +24,7 @@ from unlearn_runner.methods.base import Method
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import load_model, load_tokenizer
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.session import Session, open_session
+from unlearn_runner.session import Session
 
 MICRO = 5  # 32 rows on two ranks: three of five and one of one on each
 
@@ -66,9 +65,4 @@ def everything(folder: Path, session: Session) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    opened = open_session(ENGINES["ddp"])
-    answer = everything(place, opened)
-    if opened.ranks.main:
-        torch.save(answer, place / "found.pt")
-    os._exit(0)
+    take_part(everything)

@@ -6,29 +6,25 @@ leaves `found.pt` in it.
 
 from __future__ import annotations
 
-import os
 import pickle
-import sys
 from collections.abc import Iterable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from crew import BATCH, CASES, ENGINES, engine_for, feed_for, walk
+from crew import BATCH, CASES, ENGINES, assembled, engine_for, feed_for, take_part, walk
 
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.methods.base import needs_start_model
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.base import Template
-from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training, load_tokenizer
 from unlearn_runner.parallel.fsdp2 import FSDP2
 from unlearn_runner.probes.alternates import sample
 from unlearn_runner.rectifiers.gru import MEAN
-from unlearn_runner.session import Session, open_session
+from unlearn_runner.session import Session
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
@@ -42,21 +38,13 @@ OFFLOAD = FSDP2(device="cpu", threads=1, offload=True)
 
 def adapted(folder: Path, rows: Any, session: Session, case: str) -> Engine:
     """Returns an engine that trains LoRA of an odd rank under gradient checkpointing."""
-    method, rectifier = CASES[case]
+    method, _ = CASES[case]
     adapter = LoRA(rank=3, alpha=6.0, dropout=0.0)
     model = session.trainable(folder / "model", "float64", lambda loaded: adapter.attach(loaded, 5))
     model = for_training(model, True)
     held = adapter.start(model) if needs_start_model(method.terms()) else None
     recipe = Recipe(lr=1e-3, batch_size=BATCH, steps=STEPS, micro_batch=3, precision="float64")
-    return Engine(
-        models=Models(model, held, partial(session.layout.autocast, "float64")),
-        terms=method.terms(),
-        recipe=recipe,
-        num_rows=len(rows["forget"]),
-        pad=rows["pad"],
-        rectifier=rectifier,
-        layout=session.layout,
-    )
+    return assembled(rows, session, (model, held), case, recipe)
 
 
 def trained(engine: Engine) -> torch.Tensor | None:
@@ -138,9 +126,4 @@ def everything(folder: Path, session: Session) -> dict[Any, Any]:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1])
-    opened = open_session(ENGINES["ddp"])
-    answer = everything(place, opened)
-    if opened.ranks.main:
-        torch.save(answer, place / "found.pt")
-    os._exit(0)
+    take_part(everything)

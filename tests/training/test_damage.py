@@ -101,14 +101,10 @@ def wait_until(condition: Callable[[], bool], within: float = HANGS) -> None:
 
 
 @pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    import torch
-
-    before = torch.get_num_threads()
+def good(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
     place = Place(tmp_path_factory.mktemp("good"))
     place.run()
-    yield place
-    torch.set_num_threads(before)
+    return place
 
 
 @pytest.fixture

@@ -56,14 +56,22 @@ class Parted:
 
     @cached_property
     def scored(self) -> dict[str, ByPart]:
-        """Scores of A and B by the key of the stage that scored all rows."""
-        return self._earlier()
+        """Scores of A and B by the key of the stage that scored all rows.
+
+        It begins with those of an earlier selection, if they are of the same parts and code.
+        """
+        try:
+            old = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        same = isinstance(old, dict) and old.get("code") == code()
+        return old.get("scored", {}) if same and old.get("split") == self.split else {}
 
     def score(self, points: Sequence[Point]) -> None:
         """Scores both parts of what completed, and of its targets, each model once."""
         todo: dict[str, tuple[Score, Store]] = {}
         for point in (p for p in points if p.status == "completed"):
-            for model in ("unlearned", "target"):
+            for model in MODELS:
                 stage = cast(Score, point.planned.stages.scores[model])
                 if stage.key not in self.scored:
                     todo[stage.key] = stage, point.planned.store
@@ -78,15 +86,6 @@ class Parted:
                     name: finite(compute(part(evidence, rows), reference, stage.metrics))
                     for name, rows in ((PART_A, self.parts.a), (PART_B, self.parts.b))
                 }
-
-    def _earlier(self) -> dict[str, ByPart]:
-        """Returns the scores of an earlier selection, if they are of the same parts and code."""
-        try:
-            old = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        same = isinstance(old, dict) and old.get("code") == code()
-        return old.get("scored", {}) if same and old.get("split") == self.split else {}
 
     def of(self, point: Point, model: str = "unlearned") -> ByPart | None:
         """Returns a point's scores of A and B, or its target's; none where evidence is missing."""
