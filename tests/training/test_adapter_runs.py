@@ -8,7 +8,6 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,11 +58,8 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Any]]:
+def first(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[Place, Any]:
     """KL under GRU, typed as a command: the process and its outputs."""
-    import torch
-
-    before = torch.get_num_threads()
     folder = tmp_path_factory.mktemp("first")
     done = subprocess.run(
         [
@@ -75,8 +71,7 @@ def first(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Place, Any
         text=True,
         timeout=240,
     )
-    yield Place(folder), done
-    torch.set_num_threads(before)
+    return Place(folder), done
 
 
 def test_the_command_ends_in_a_table_and_an_adapter_folder(first: tuple[Place, Any]) -> None:

@@ -10,7 +10,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -129,12 +128,8 @@ def composed(*overrides: str) -> Run:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Workplace]:
-    import torch
-
-    before = torch.get_num_threads()
-    yield Workplace(tmp_path_factory.mktemp("place"))
-    torch.set_num_threads(before)
+def place(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> Workplace:
+    return Workplace(tmp_path_factory.mktemp("place"))
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,6 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -69,12 +68,8 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    import torch
-
-    before = torch.get_num_threads()
-    yield Place(tmp_path_factory.mktemp("methods"))
-    torch.set_num_threads(before)
+def place(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> Place:
+    return Place(tmp_path_factory.mktemp("methods"))
 
 
 def weights(folder: Path) -> dict[str, Any]:
