@@ -27,10 +27,11 @@ test-long: install  ## the tests that take minutes
 test-slurm: install  ## sweeps on a real SLURM on this machine; needs root, installs its daemons
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm tests/cluster
 
-check: install  ## format, lint, types
+check: install  ## format, lint, types, floors
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
+	$(BIN)/lint-imports
 
 clean:  ## remove what make made, the store of artifacts included
 	rm -rf .venv outputs

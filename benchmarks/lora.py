@@ -23,12 +23,12 @@ from turns import in_turns
 from workload import Workload, prepare
 
 from unlearn_runner.models.adapters.lora import LoRA
-from unlearn_runner.models.scratch import Shape
-from unlearn_runner.progress import results_console
+from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
+from unlearn_runner.utils.console import results_console
 
 MB = 1e6
 ALLOWED, BUFFERS = 1.03, 2

@@ -25,10 +25,10 @@ from unlearn_runner.methods.npo import NPO
 from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.models.forward import Models
-from unlearn_runner.models.scratch import Shape
-from unlearn_runner.progress import results_console
+from unlearn_runner.models.shape import Shape
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
+from unlearn_runner.utils.console import results_console
 
 BASELINE = "GradDiff"
 METHODS: dict[str, Method] = {

@@ -5,9 +5,9 @@ python benchmarks/scaling.py
 
 from __future__ import annotations
 
-from unlearn_runner.estimate.memory import Setting, Work, peak
-from unlearn_runner.estimate.sizes import Sizes
-from unlearn_runner.estimate.speed import DEVICES, bytes_sent, step
+from unlearn_runner.commands.estimate.memory import Setting, Work, peak
+from unlearn_runner.commands.estimate.sizes import Sizes
+from unlearn_runner.commands.estimate.speed import DEVICES, bytes_sent, step
 
 MODELS = {
     "Phi-1.5": Sizes(2048, 8192, 24, 32, 32, 64, 51_200, tied=False, gated=False),

@@ -27,15 +27,17 @@ from rich.table import Table
 from turns import in_turns
 from workload import Workload, prepare
 
-from unlearn_runner.models.scratch import Shape
-from unlearn_runner.progress import console, results_console
-from unlearn_runner.records import METRICS, Record, append_line
+from unlearn_runner.models.shape import Shape
+from unlearn_runner.pipeline.stages.base import Work
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.stages.base import Work
+from unlearn_runner.tracking.folder import METRICS
+from unlearn_runner.tracking.record import Record
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.loop import train
 from unlearn_runner.training.recipe import Recipe
+from unlearn_runner.utils.console import console, results_console
+from unlearn_runner.utils.files import append_line
 
 GB = 1e9
 LOOPS = ("fine-tune", "GradDiff", "NPO")

@@ -6,9 +6,9 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from unlearn_runner.progress import console
 from unlearn_runner.training.batches import Feed
 from unlearn_runner.training.engine import Engine
+from unlearn_runner.utils.console import console
 
 
 @dataclass(frozen=True)

@@ -13,22 +13,22 @@ import torch
 
 from unlearn_runner.data.encode import Encoded, encode_rows, with_start
 from unlearn_runner.data.people import People
+from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Tofu
+from unlearn_runner.distributed.single import Single
+from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.methods.base import Method, Retain, Term
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.adapters.base import Adapter
 from unlearn_runner.models.adapters.none import Full
-from unlearn_runner.models.base import Template
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import new_llama, train_tokenizer
-from unlearn_runner.models.scratch import Shape
-from unlearn_runner.parallel.single import Single
-from unlearn_runner.probes.logprobs import probe
+from unlearn_runner.models.shape import Shape
+from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.session import Session, open_session
 from unlearn_runner.training.batches import Feed, feed
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe

@@ -21,10 +21,10 @@ from typing import Any, NoReturn
 
 from omegaconf import OmegaConf
 
+from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.data.sources import Tofu
 from unlearn_runner.errors import ConfigError, DataError, UserError, listed, nearest
-from unlearn_runner.help import CONF, groups
-from unlearn_runner.stages.given import HUB_ID, fetch
+from unlearn_runner.pipeline.stages.given import HUB_ID, fetch
 
 USAGE_ERROR = 2
 UNDER = "python scripts/fetch.py"

@@ -51,9 +51,9 @@ def tiny() -> Tiny:
 
     from unlearn_runner.data.encode import encode
     from unlearn_runner.data.people import People
-    from unlearn_runner.models.base import Template
+    from unlearn_runner.data.prompts import Template
     from unlearn_runner.models.load import new_llama, train_tokenizer
-    from unlearn_runner.models.scratch import Shape
+    from unlearn_runner.models.shape import Shape
 
     full = People(people=20, questions=3).read("full")
     # The last words of a question name the person; whole questions would only cost time.

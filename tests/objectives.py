@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from unlearn_runner.data.encode import Encoded, with_start
+from unlearn_runner.distributed.layout import Layout
+from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.methods.altpo import AltPO
-from unlearn_runner.methods.base import Method, Objective, Retain, needs_others
+from unlearn_runner.methods.base import Method, Objective, Retain, needs_alternatives
 from unlearn_runner.methods.ceu import CEU
 from unlearn_runner.methods.dpo import DPO
 from unlearn_runner.methods.ga import GA
@@ -27,13 +29,11 @@ from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.methods.wga import WGA
 from unlearn_runner.models.forward import Models
-from unlearn_runner.parallel.layout import Layout
-from unlearn_runner.probes.logprobs import probe
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.training.alternatives import Also, Others
 from unlearn_runner.training.batches import Feed, feed
 from unlearn_runner.training.engine import Engine
-from unlearn_runner.training.others import Also, Others
 from unlearn_runner.training.recipe import Recipe
 
 NONE = Retain("none")
@@ -101,9 +101,11 @@ class Workbench:
         """Returns a feed with all that the method's terms read."""
         walk = feed("forget", self.forget, batch_size, 3, self.tiny.retain)
         terms = method.terms()
-        forget = self.others(self.tiny.forget) if needs_others(terms, "forget") else None
+        forget = self.others(self.tiny.forget) if needs_alternatives(terms, "forget") else None
         retain = (
-            self.others(self.tiny.retain, scored=False) if needs_others(terms, "retain") else None
+            self.others(self.tiny.retain, scored=False)
+            if needs_alternatives(terms, "retain")
+            else None
         )
         return replace(walk, also=Also(forget, retain, method.skip))
 

@@ -1,4 +1,4 @@
-"""The entry point: compose, check, plan, run, report.
+"""The command `unlearn`: parse, compose, branch, report mistakes.
 
     python -m unlearn_runner.run method=npo rectifier=gru rectifier.gamma=0.9
     unlearn benchmark=tofu benchmark.data_dir=FOLDER plan_only=true
@@ -14,11 +14,17 @@ import signal
 import sys
 import time
 import traceback
+from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
+from unlearn_runner.config.groups import CONF, print_help
 from unlearn_runner.errors import SIGNALLED, USAGE_ERROR, UserError
-from unlearn_runner.help import CONF, print_help
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from unlearn_runner.config.root import Run
 
 
 def main() -> int:
@@ -29,29 +35,17 @@ def main() -> int:
         return 0
     sys.argv[0] = "unlearn"  # what usage messages call the program
     try:
-        if "RANK" in os.environ:  # started by torchrun or accelerate
-            from unlearn_runner.foreign import adopted
-
-            arguments = adopted(arguments)
-        from unlearn_runner.explain import checked, sweeps
-
-        sys.argv[1:] = checked(arguments, CONF)
-        prepare_process()
-        if sweeps(sys.argv[1:]):
-            from unlearn_runner.sweeps import sweep
-
-            return sweep.run(sys.argv[1:])
-        return _compose_and_run()
+        return _run(arguments)
     except UserError as error:
         _say(error)
         return USAGE_ERROR
     except KeyboardInterrupt as error:
-        from unlearn_runner.job import command
+        from unlearn_runner.utils.process import command
 
         _say(f"interrupted; to continue: {command()}")
         return SIGNALLED + getattr(error, "number", signal.SIGINT)
     except Exception as error:
-        from unlearn_runner.explain import explain
+        from unlearn_runner.config.messages import explain
 
         explained = explain(error, arguments, CONF)
         if explained is not None:
@@ -62,38 +56,46 @@ def main() -> int:
 
 
 def console() -> None:
-    """The `unlearn` command."""
+    """Runs the `unlearn` command and exits with its code."""
     sys.exit(main())
 
 
 def _say(words: object) -> None:
-    """Says it once, however many ranks would."""
+    """Prints an error once, however many ranks would."""
     if os.environ.get("RANK", "0") == "0":
         print(words, file=sys.stderr, flush=True)
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(3)  # torchrun ends all ranks with the first that leaves: rank 0 is to speak
 
 
-def prepare_process() -> None:
-    """Sets what must stand in the environment before Hydra and torch are loaded."""
-    # Hydra swallows the cause of an error and exits by itself unless this is set.
-    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
-    # Before torch: OpenMP threads that spin while they wait stall each other, several times over,
-    # as soon as another job shares a core.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+def _run(arguments: list[str]) -> int:
+    """Checks a command line, and runs one job or a sweep."""
+    if "RANK" in os.environ:  # started by torchrun or accelerate
+        from unlearn_runner.config.external import adopted
+
+        arguments = adopted(arguments)
+    from unlearn_runner.config.messages import checked, sweeps
+    from unlearn_runner.utils.process import prepare_process
+
+    sys.argv[1:] = checked(arguments, CONF)
+    prepare_process()
+    if sweeps(sys.argv[1:]):
+        from unlearn_runner.sweeps import sweep
+
+        return sweep.run(sys.argv[1:])
+    return _compose_and_run()
 
 
 def _compose_and_run() -> int:
     import hydra
+
+    from unlearn_runner.config.messages import explain
 
     mistakes: list[UserError] = []
     codes = [0]
 
     @hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")
     def job(config: Any) -> None:
-        from unlearn_runner.experiment import run_composed
-        from unlearn_runner.explain import explain
-
         # Kept from Hydra, which would print them its own way and, in a sweep, stop at the first.
         try:
             codes.append(run_composed(config))
@@ -115,6 +117,63 @@ def _compose_and_run() -> int:
     for mistake in mistakes:
         _say(mistake)
     return USAGE_ERROR if mistakes else max(codes)
+
+
+def run_composed(composed: DictConfig) -> int:
+    """Validates, plans and runs one composed configuration; returns the exit code.
+
+    Raises:
+        UserError: For anything wrong with the configuration or the data; nothing is written then.
+    """
+    from hydra.core.hydra_config import HydraConfig
+    from omegaconf import OmegaConf
+
+    from unlearn_runner.config.root import refuse_selection
+    from unlearn_runner.distributed.external import world
+    from unlearn_runner.pipeline.job import plan_config
+
+    hydra = HydraConfig.get()
+    resolved = OmegaConf.to_container(composed, resolve=True, throw_on_missing=True)
+    config = cast(dict[str, Any], resolved)
+    job = plan_config(config, _name, hydra.runtime.choices)
+    refuse_selection(job.run)
+    overrides = list(hydra.overrides.task)
+    if job.run.plan_only:
+        from unlearn_runner.config.origins import print_settings
+        from unlearn_runner.pipeline.tables import print_plan
+
+        print_plan(job)
+        places = [Path(source.path) for source in hydra.runtime.config_sources]
+        print_settings(overrides, job.config, places)
+        return 0
+    if job.run.estimate:
+        from unlearn_runner.commands.estimate.command import estimate
+
+        estimate(job.run, job.plan)
+        return 0
+    if job.run.cluster.elsewhere and not world():
+        from unlearn_runner.sweeps.sweep import run_one
+
+        return run_one(job, overrides)
+    from unlearn_runner.pipeline.runner import start_job
+
+    return start_job(job)
+
+
+def _name(run: Run) -> str:
+    """Returns the run folder's name below the outputs folder."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from unlearn_runner.config import names
+
+    hydra = HydraConfig.get()
+    derived = names.derive(list(hydra.overrides.task), hydra.runtime.choices)
+    if hydra.mode == RunMode.MULTIRUN:
+        # A swept value names the job; what all jobs share names the sweep.
+        sweep = names.checked(run.name) if run.name else "sweep"
+        return f"sweeps/{sweep}/{derived}"
+    return f"runs/{names.checked(run.name) if run.name else derived}"
 
 
 if __name__ == "__main__":

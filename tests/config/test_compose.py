@@ -16,18 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from mistakes import MODELS
 from omegaconf import OmegaConf
 
-from unlearn_runner import naming
-from unlearn_runner.config import Run, validate
+from unlearn_runner.config import names
+from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.messages import checked
+from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.experiment import refuse_other_configuration
-from unlearn_runner.explain import checked
-from unlearn_runner.help import CONF, groups
-from unlearn_runner.job import Job
-from unlearn_runner.plan import Plan, plan
+from unlearn_runner.pipeline.job import ComposedJob, plan_job, refuse_other_configuration
+from unlearn_runner.pipeline.plan import Plan
 
 OPTIONS = [(group, name) for group, names in groups().items() for name in names]
 COMPONENTS = ("model", "benchmark", "method", "rectifier", "adapter", "parallel", "tracker")
@@ -86,7 +86,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 @functools.cache
 def planned(*overrides: str) -> Plan:
     """The plan of a command."""
-    return plan(validate(composed(*overrides)))
+    return plan_run(validate(composed(*overrides)))
 
 
 def command(folder: Path, *arguments: str, **env: str) -> Any:
@@ -218,7 +218,7 @@ def test_null_takes_back_what_was_chosen_before(group: str) -> None:
 
 LOOK = """
 import json, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 from pathlib import Path
 from test_compose import OPTIONS, completed, needs_tofu, planned
 tofu, folder = sys.argv[2], Path(sys.argv[3])
@@ -250,7 +250,7 @@ def test_composing_building_and_planning_load_neither_torch_nor_transformers(
 
 OFFLINE = """
 import json, socket, sys
-sys.path.insert(0, sys.argv[1])
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 from pathlib import Path
 from test_compose import PRETRAINED, planned
 
@@ -411,8 +411,8 @@ INERT = (
 def test_an_inert_setting_changes_no_key_no_name_and_no_identity(override: str) -> None:
     assert composed(override) != composed()
     assert [s.key for s in planned(override).stages] == [s.key for s in planned().stages]
-    assert naming.derive([override], CHOICES) == naming.derive([], CHOICES)
-    assert naming.identity(composed(override)) == naming.identity(composed())
+    assert names.derive([override], CHOICES) == names.derive([], CHOICES)
+    assert names.identity(composed(override)) == names.identity(composed())
 
 
 TARGETS = ["target", "evaluate target", "score target"]
@@ -446,7 +446,7 @@ def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(override
     # The score of a model also reads the reference's evidence.
     indirect = set(SCORED) if "evaluate reference" in DETERMINING[override] else set()
     assert changed == set(DETERMINING[override]) | indirect
-    assert naming.identity(composed(override)) != naming.identity(composed())
+    assert names.identity(composed(override)) != names.identity(composed())
 
 
 # --- names
@@ -472,55 +472,56 @@ NAMES = {
 
 @pytest.mark.parametrize("overrides", NAMES, ids=" ".join)
 def test_a_name_is_derived_from_the_overrides(overrides: tuple[str, ...]) -> None:
-    assert naming.derive(overrides, CHOICES) == NAMES[overrides]
+    assert names.derive(overrides, CHOICES) == NAMES[overrides]
 
 
 def test_a_name_has_the_adapter_when_there_is_one() -> None:
     with_lora = {**CHOICES, "adapter": "lora"}
-    assert naming.derive(["adapter=lora", "seed=1"], with_lora) == "pocket-gd-gru-lora,seed=1"
-    assert naming.derive(["adapter.rank=4"], with_lora) == "pocket-gd-gru-lora,adapter.rank=4"
+    assert names.derive(["adapter=lora", "seed=1"], with_lora) == "pocket-gd-gru-lora,seed=1"
+    assert names.derive(["adapter.rank=4"], with_lora) == "pocket-gd-gru-lora,adapter.rank=4"
 
 
 def test_the_order_of_overrides_does_not_change_the_name() -> None:
     overrides = ["train.lr=1e-5", "seed=1", "debug=tiny"]
-    assert naming.derive(overrides, CHOICES) == naming.derive(overrides[::-1], CHOICES)
+    assert names.derive(overrides, CHOICES) == names.derive(overrides[::-1], CHOICES)
 
 
 def test_a_long_name_is_cut_and_stays_distinct() -> None:
     def name(last: int) -> str:
         overrides = [f"benchmark.view.retain.limit={'1' * 200}{last}"]
-        return naming.derive(overrides, CHOICES)
+        return names.derive(overrides, CHOICES)
 
-    assert len(name(1)) == naming.LONGEST
+    assert len(name(1)) == names.LONGEST
     assert name(1) != name(2)
     assert name(1) == name(1)
-    assert naming.checked(name(1)) == name(1)
+    assert names.checked(name(1)) == name(1)
 
 
 @pytest.mark.parametrize("name", ["a", "a-b_c", "lr=1e-5,x", "v1.2", "7"])
 def test_a_name_that_can_be_a_folder_is_taken_as_it_is(name: str) -> None:
-    assert naming.checked(name) == name
+    assert names.checked(name) == name
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "-m", "a b", "a\n", "/etc", "~"])
 def test_a_name_that_cannot_be_a_folder_is_refused_with_one_that_can(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        naming.checked(name)
+        names.checked(name)
     offered = caught.value.fix.removeprefix("name=")
-    assert naming.checked(offered) == offered
+    assert names.checked(offered) == offered
 
 
 def test_an_identity_is_flat_and_without_what_is_inert() -> None:
     config = {"seed": 1, "name": "x", "train": {"lr": 2, "micro_batch": 3}, "parallel": {"a": 4}}
-    assert naming.identity(config) == {"seed": 1, "train.lr": 2}
+    assert names.identity(config) == {"seed": 1, "train.lr": 2}
 
 
 # --- the guard of a run folder
 
 
 def guard(folder: Path, *overrides: str, overwrite: bool = False) -> None:
-    job = Job(composed(*overrides), folder.parent, folder.name, folder, [], {})
-    refuse_other_configuration(job, overwrite)
+    config = composed(*overrides, f"overwrite={str(overwrite).lower()}")
+    job = ComposedJob(config, folder.parent, folder.name, folder, [], {})
+    refuse_other_configuration(plan_job(job))
 
 
 def test_a_run_folder_takes_its_own_configuration_again_and_no_other(tmp_path: Path) -> None:

@@ -159,7 +159,7 @@ def test_a_mistake_is_explained_in_two_lines_and_nothing_is_written(
 def models(data: Path) -> Path:
     """Real models of a few numbers, each damaged in its own way."""
     from unlearn_runner.models.load import new_llama, save, train_tokenizer
-    from unlearn_runner.models.scratch import Shape
+    from unlearn_runner.models.shape import Shape
 
     tokenizer = train_tokenizer(["Question: What? Answer: This."], 300)
     shape = Shape(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2)

@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlearn_runner.help import CONF, groups
-from unlearn_runner.origins import COMMAND_LINE, origins
+from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.origins import COMMAND_LINE, origins
 
 RANKS = ("method", "benchmark", "experiment", COMMAND_LINE)
 """From the weakest to the strongest."""

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from test_compose import composed
 
-from unlearn_runner.config import validate
-from unlearn_runner.help import groups
+from unlearn_runner.config.groups import groups
+from unlearn_runner.config.root import validate
 from unlearn_runner.methods.base import Retain
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.methods.rmu import RMU

@@ -17,8 +17,17 @@ from subprocess import CompletedProcess
 from tempfile import TemporaryDirectory
 from typing import Any
 
-LOADED = ("unlearn_runner.run", "unlearn_runner.experiment", "unlearn_runner.explain", "hydra")
-LOADED += ("unlearn_runner.origins", "unlearn_runner.sweeps.sweep", "unlearn_runner.benchmarks.qa")
+LOADED = (
+    "unlearn_runner.run",
+    "unlearn_runner.pipeline.job",
+    "unlearn_runner.config.messages",
+    "hydra",
+)
+LOADED += (
+    "unlearn_runner.config.origins",
+    "unlearn_runner.sweeps.sweep",
+    "unlearn_runner.evaluation.benchmarks.qa",
+)
 
 _server = get_context("forkserver")
 _server.set_forkserver_preload([*LOADED])

@@ -15,8 +15,8 @@ def place(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
+    from unlearn_runner.evaluation.probes.logprobs import probe
     from unlearn_runner.models.load import load_model, save
-    from unlearn_runner.probes.logprobs import probe
 
     folder = tmp_path_factory.mktemp("ranks")
     threads = torch.get_num_threads()

@@ -19,26 +19,26 @@ from typing import Any, NoReturn
 
 import torch
 
-from unlearn_runner.benchmarks.base import Generation
 from unlearn_runner.data.encode import with_start
-from unlearn_runner.divergence import Diverged
+from unlearn_runner.distributed.base import Parallel
+from unlearn_runner.distributed.ddp import DDP
+from unlearn_runner.distributed.fsdp2 import FSDP2
+from unlearn_runner.distributed.single import Single
+from unlearn_runner.evaluation.benchmarks.base import Generation
+from unlearn_runner.evaluation.probes.generations import generate
+from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import load_tokenizer
-from unlearn_runner.parallel.base import Parallel
-from unlearn_runner.parallel.ddp import DDP
-from unlearn_runner.parallel.fsdp2 import FSDP2
-from unlearn_runner.parallel.single import Single
-from unlearn_runner.probes.generations import generate
-from unlearn_runner.probes.logprobs import probe
+from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.session import Session, open_session
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 

@@ -23,8 +23,8 @@ from objectives import EVERY_METHOD, Workbench
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import load_model, load_tokenizer
+from unlearn_runner.pipeline.session import Session
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.session import Session
 
 MICRO = 5  # 32 rows on two ranks: three of five and one of one on each
 

@@ -15,16 +15,16 @@ from typing import Any
 import torch
 from crew import BATCH, CASES, ENGINES, assembled, engine_for, feed_for, take_part, walk
 
+from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import QA, Rows
+from unlearn_runner.distributed.fsdp2 import FSDP2
+from unlearn_runner.evaluation.probes.alternates import sample
 from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.methods.base import needs_start_model
 from unlearn_runner.models.adapters.lora import LoRA
-from unlearn_runner.models.base import Template
 from unlearn_runner.models.load import for_training, load_tokenizer
-from unlearn_runner.parallel.fsdp2 import FSDP2
-from unlearn_runner.probes.alternates import sample
+from unlearn_runner.pipeline.session import Session
 from unlearn_runner.rectifiers.gru import MEAN
-from unlearn_runner.session import Session
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe

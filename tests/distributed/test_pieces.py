@@ -17,8 +17,8 @@ import torch
 from crew import ENGINES, engine_for
 
 from unlearn_runner.models.load import load_model
+from unlearn_runner.pipeline.session import open_session
 from unlearn_runner.rectifiers.gru import MEAN
-from unlearn_runner.session import open_session
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -158,7 +158,7 @@ def test_a_checkpoint_of_any_number_of_ranks_is_continued_by_any_other(
     "source", ["ddp 2", "fsdp2 2", pytest.param("fsdp2-last 3", marks=pytest.mark.long)]
 )
 def test_one_process_continues_what_many_have_left(crews: Found, source: str) -> None:
-    from unlearn_runner.session import open_session
+    from unlearn_runner.pipeline.session import open_session
 
     assert crews[source]
     folder = crews.folders[source]

@@ -12,19 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlearn_runner import interrupt
 from unlearn_runner.commands.store import main as store_command
-from unlearn_runner.experiment import validate
-from unlearn_runner.help import CONF
-from unlearn_runner.inventory import look
-from unlearn_runner.pipeline import WEIGHTS, Done, execute
-from unlearn_runner.plan import plan
-from unlearn_runner.records import Record
-from unlearn_runner.results import flat, scores
-from unlearn_runner.store import Store
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import validate
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.results import flat, scores
+from unlearn_runner.store.inventory import look
+from unlearn_runner.store.store import WEIGHTS, Store
+from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils import signals
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "train.lr=1e-2")
 
@@ -39,9 +39,9 @@ class Place:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[*TINY, "adapter=lora", *overrides])
         run = validate(OmegaConf.to_container(config, resolve=True))  # type: ignore
-        stages = plan(run)
-        with interrupt.heeded():
-            done = execute(stages, self.store, record(self.folder / "run"), run.parallel)
+        stages = plan_run(run)
+        with signals.heeded():
+            done = Executor(self.store, record(self.folder / "run"), run.parallel).run(stages)
         self.scores = flat(scores(stages, self.store, done))
         return {item.stage.label: item for item in done}
 
@@ -168,7 +168,7 @@ def test_interrupted_and_continued_it_ends_at_the_same_bits(
     other = Place(tmp_path)
     for kind in ("pretrain", "finetune", "start"):
         shutil.copytree(place.store.root / kind, other.store.root / kind)
-    with pytest.raises(interrupt.Interrupted):
+    with pytest.raises(signals.Interrupted):
         other.run(*how, record=Stopping)
     (checkpoint,) = other.store.root.glob("unlearn/.*.partial/checkpoints/*.pt")
     import torch

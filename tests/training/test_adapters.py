@@ -18,7 +18,9 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unlearn_runner.data.encode import Encoded, collate, with_start
+from unlearn_runner.distributed.state import restore_trainable, trainable_state
 from unlearn_runner.errors import ConfigError, DataError
+from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.methods.base import Method, Retain, needs_start_model
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
@@ -28,8 +30,6 @@ from unlearn_runner.models.adapters.none import Full
 from unlearn_runner.models.adapters.targets import chosen, linear_modules
 from unlearn_runner.models.forward import Models, scored_logits
 from unlearn_runner.models.load import for_training, load_frozen, load_model, save
-from unlearn_runner.models.trainable import restore_trainable, trainable_state
-from unlearn_runner.probes.logprobs import probe
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import Plain
@@ -507,5 +507,5 @@ def test_settings_that_would_be_lost_are_refused(
     adapter: LoRA, recipe: Any, dtype: str, says: str
 ) -> None:
     with pytest.raises(ConfigError, match=says):
-        adapter.check(Recipe(**recipe), dtype)
-    replace(adapter, base_dtype="float32", merge=True).check(Recipe(**recipe), dtype)
+        adapter.check(Recipe(**recipe).precision, dtype)
+    replace(adapter, base_dtype="float32", merge=True).check(Recipe(**recipe).precision, dtype)

@@ -15,23 +15,23 @@ from typing import Any
 import pytest
 import torch
 from families import FAMILIES, Family
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlearn_runner.benchmarks.base import Generation
-from unlearn_runner.config import Run
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import Run, validate
 from unlearn_runner.data.encode import collate, encode, stops
 from unlearn_runner.data.people import People
-from unlearn_runner.experiment import validate
-from unlearn_runner.help import CONF
+from unlearn_runner.evaluation.benchmarks.base import Generation
+from unlearn_runner.evaluation.probes.generations import generate
 from unlearn_runner.models.forward import scored_logits
 from unlearn_runner.models.load import load_model, load_tokenizer
-from unlearn_runner.pipeline import Done, execute
-from unlearn_runner.plan import Plan, plan
-from unlearn_runner.probes.generations import generate
-from unlearn_runner.records import Record
-from unlearn_runner.results import flat, scores
-from unlearn_runner.store import Store
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.pipeline.results import flat, scores
+from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.record import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -97,8 +97,8 @@ def made(
 
 
 def execute_here(run: Run, folder: Path) -> tuple[Plan, list[Done], Store]:
-    stages, store = plan(run), Store(folder / "store")
-    return stages, execute(stages, store, Record(folder / "run"), run.parallel), store
+    stages, store = plan_run(run), Store(folder / "store")
+    return stages, Executor(store, Record(folder / "run"), run.parallel).run(stages), store
 
 
 def test_a_family_is_fine_tuned_unlearned_evaluated_and_scored(made: Made, tmp_path: Path) -> None:

@@ -15,24 +15,24 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pausing import HANGS
 
-from unlearn_runner import store as store_module
-from unlearn_runner.config import Run, validate
-from unlearn_runner.disk import DiskError
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import DataError
-from unlearn_runner.help import CONF
-from unlearn_runner.pipeline import Done, execute
-from unlearn_runner.plan import Plan, plan
-from unlearn_runner.records import Record
-from unlearn_runner.store import Store
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.store import store as store_module
+from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils.disk import DiskError
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
 RUN = (sys.executable, "-m", "unlearn_runner.run", *TINY)
@@ -69,12 +69,13 @@ class Place:
     def run(self, *overrides: str, record: Record | None = None, only: str = "") -> list[Done]:
         """Brings a run about; `only` ends the plan at the stage of that label."""
         run = composed(*overrides)
-        stages = plan(run)
+        stages = plan_run(run)
         if only:
             end = [s.label for s in stages.stages].index(only) + 1
-            stages = Plan(stages.stages[:end], {}, wanted=stages.stages[end - 1 : end])
+            first, last = stages.stages[:end], stages.stages[end - 1 : end]
+            stages = replace(stages, stages=first, scores={}, wanted=last)
         store = Store(self.folder / "store", run.verify)
-        return execute(stages, store, record or Record(self.folder / "run"), run.parallel)
+        return Executor(store, record or Record(self.folder / "run"), run.parallel).run(stages)
 
     def entry(self, done: Done) -> Path:
         return self.folder / "store" / done.stage.kind / done.stage.key
@@ -194,7 +195,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(copy: Place) 
     with pytest.raises(KeyboardInterrupt):
         copy.run(*mine, record=Dying(copy.folder / "run"))
     (place,) = copy.folder.glob("store/unlearn/.*.partial")
-    (key,) = (stage.key for stage in plan(composed(*other)).stages if stage.kind == "unlearn")
+    (key,) = (stage.key for stage in plan_run(composed(*other)).stages if stage.kind == "unlearn")
     there = place.with_name(f".{key}.partial")
     shutil.copytree(place, there)
     with pytest.raises(DataError, match="is the checkpoint of another configuration") as refused:

@@ -10,26 +10,27 @@ import math
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlearn_runner import naming
-from unlearn_runner.benchmarks.base import View
-from unlearn_runner.config import Run, validate
+from unlearn_runner.config import names
+from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.root import Run, validate
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.help import CONF, groups
-from unlearn_runner.pipeline import Done, execute
-from unlearn_runner.plan import Plan, plan
-from unlearn_runner.records import Record
-from unlearn_runner.results import divergence, flat, scores
-from unlearn_runner.store import Store
+from unlearn_runner.evaluation.benchmarks.base import View
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.pipeline.results import divergence, flat, scores
+from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.record import Record
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
 
@@ -113,8 +114,8 @@ class Workplace:
     def here(self, name: str, *overrides: str) -> tuple[Plan, list[Done], Path]:
         """Runs a command in this process."""
         run = composed(*overrides)
-        stages, folder = plan(run), self.outputs / "runs" / name
-        return stages, execute(stages, self.store, Record(folder), run.parallel), folder
+        stages, folder = plan_run(run), self.outputs / "runs" / name
+        return stages, Executor(self.store, Record(folder), run.parallel).run(stages), folder
 
     def manifest(self, stage: dict[str, Any]) -> dict[str, Any]:
         path = self.store.root / stage["kind"] / stage["key"] / "manifest.json"
@@ -215,7 +216,7 @@ def test_the_configuration_can_be_read_back(first: Ended) -> None:
     written: Any = OmegaConf.to_container(OmegaConf.load(first.folder / "config.yaml"))
     run, expected = validate(written), composed(f"output_dir={first.folder.parent.parent}")
     assert run == expected
-    keys = [stage.key for stage in plan(run).stages]
+    keys = [stage.key for stage in plan_run(run).stages]
     assert keys == [stage["key"] for stage in first.json("results.json")["stages"]]
 
 
@@ -394,7 +395,7 @@ def test_the_micro_batch_changes_no_key_and_hardly_a_number(
     place: Workplace, first: Ended, tmp_path: Path
 ) -> None:
     run = composed("train.micro_batch=5")
-    stages = plan(run)
+    stages = plan_run(run)
     assert [stage.key for stage in stages.stages] == [s["key"] for s in first.stages().values()]
     # Another store, so that unlearning is computed again from the same target.
     store = Store(tmp_path / "store")
@@ -404,7 +405,9 @@ def test_the_micro_batch_changes_no_key_and_hardly_a_number(
         folder = Path(entry["kind"]) / entry["key"]
         (store.root / folder).symlink_to(place.store.root / folder)
     models = tuple(s for s in stages.stages if s.kind not in ("evaluate", "score"))
-    done = execute(Plan(models, {}, wanted=models), store, Record(tmp_path / "run"), run.parallel)
+    done = Executor(store, Record(tmp_path / "run"), run.parallel).run(
+        replace(stages, stages=models, scores={}, wanted=models)
+    )
     assert [item.cached for item in done] == [True, True, True, False]
     mine, theirs = (weights(s.path(done[-1].stage)) for s in (store, place.store))
     for name, value in theirs.items():
@@ -547,7 +550,7 @@ def test_a_target_that_diverges_is_the_end_of_the_run(place: Workplace, first: E
     assert set(found["not_finite"]) >= {"loss/train"}
     made = {item.stage.label for item in done if place.store.manifest(item.stage) is not None}
     assert made == {"base", "target"}
-    again = execute(stages, place.store, Record(place.outputs / "again"), composed().parallel)
+    again = Executor(place.store, Record(place.outputs / "again"), composed().parallel).run(stages)
     assert [item.cached for item in again[:2]] == [True, True]
     assert divergence(again) == found
 
@@ -576,10 +579,11 @@ def test_weights_that_are_lost_in_the_last_step_are_divergence_too(
     place: Workplace, first: Ended
 ) -> None:
     run = composed("train.lr=1e29", "train.weight_decay=1e11", "train.steps=1")
-    stages = tuple(stage for stage in plan(run).stages if stage.label in TRAINING)
-    training = Plan(stages, {}, wanted=stages)
+    whole = plan_run(run)
+    stages = tuple(stage for stage in whole.stages if stage.label in TRAINING)
+    training = replace(whole, stages=stages, scores={}, wanted=stages)
     record = Record(place.outputs / "runs" / "last-step")
-    done = execute(training, place.store, record, run.parallel)
+    done = Executor(place.store, record, run.parallel).run(training)
     outcomes = {item.stage.label: item.outcome for item in done}
     assert outcomes == dict.fromkeys(TRAINING, "completed") | {"unlearn": "diverged"}
     told = divergence(done)["weights"]
@@ -601,7 +605,7 @@ def test_a_taken_name_is_refused_and_left_as_it_was(place: Workplace, first: End
 
 def test_the_name_is_the_same_for_the_same_command(first: Ended) -> None:
     choices = {"benchmark": "pocket", "method": "gd", "rectifier": "gru"}
-    assert first.folder.name == naming.derive([*TINY, "output_dir=/x"], choices)
+    assert first.folder.name == names.derive([*TINY, "output_dir=/x"], choices)
 
 
 # --- real data

@@ -14,16 +14,16 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from unlearn_runner.commands.estimate.memory import Setting, Work, peak
+from unlearn_runner.commands.estimate.sizes import Sizes
 from unlearn_runner.data.encode import Encoded
-from unlearn_runner.estimate.memory import Setting, Work, peak
-from unlearn_runner.estimate.sizes import Sizes
+from unlearn_runner.distributed.layout import Layout
 from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.dpo import DPO
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
-from unlearn_runner.parallel.layout import Layout
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain

@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlearn_runner.experiment import validate
-from unlearn_runner.help import CONF, groups
-from unlearn_runner.pipeline import Done, execute
-from unlearn_runner.plan import plan
-from unlearn_runner.records import Record
-from unlearn_runner.store import Store
+from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.root import validate
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.record import Record
 
 METHODS = [name for name in groups()["method"] if "/" not in name]
 """Not the published settings of the same methods."""
@@ -51,16 +51,13 @@ class Place:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[*TINY, *overrides])
         run = validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
-        whole = plan(run)
+        whole = plan_run(run)
         (unlearn,) = (stage for stage in whole.stages if stage.kind == "unlearn")
         needed = whole.stages[: whole.stages.index(unlearn) + 1]
         stages = tuple(stage for stage in needed if stage.label != "reference")
         folder = self.folder / "runs" / name
-        done = execute(
-            replace(whole, stages=stages, wanted=(unlearn,)),
-            self.store,
-            Record(folder),
-            run.parallel,
+        done = Executor(self.store, Record(folder), run.parallel).run(
+            replace(whole, stages=stages, wanted=(unlearn,))
         )
         text = (folder / "metrics.jsonl").read_text(encoding="utf-8")
         lines = [json.loads(line) for line in text.splitlines()]
@@ -201,9 +198,9 @@ def test_tru_rectifies_every_part_against_the_rest(shared: Path) -> None:
     import torch
 
     from unlearn_runner.data.rows import QA, Rows
-    from unlearn_runner.methods.oneshot import Context
+    from unlearn_runner.methods.one_shot import Context
     from unlearn_runner.methods.tru import TRU
-    from unlearn_runner.training.gradients import GradientSpace
+    from unlearn_runner.models.gradients import GradientSpace
 
     case = json.loads((shared / "specs/oracles/gru_geffect.json").read_text())["tru_reconstruction"]
     vectors = [s[key] for key in ("T_k", "T_rest") for s in case["splits"]]
@@ -215,14 +212,14 @@ def test_tru_rectifies_every_part_against_the_rest(shared: Path) -> None:
     expected = torch.tensor(case["delta_theta"], dtype=torch.float64)
     torch.testing.assert_close(change, expected, rtol=1e-9, atol=1e-12)
     rows = Rows("f", tuple(QA(f"q{i}", "a") for i in range(10)))
-    parts = method.parts(rows)
+    parts = method.finetunes(rows)
     assert [len(part) for part in parts] == [3, 3, 4, 7, 7, 6]
     for own, rest in zip(parts[:3], parts[3:], strict=True):
         assert sorted(q.question for q in (*own, *rest)) == [q.question for q in rows]
 
 
 def test_alternates_are_made_once_and_are_not_the_answers(place: Place) -> None:
-    from unlearn_runner.stages.others import read_alternates
+    from unlearn_runner.pipeline.stages.alternatives import read_alternates
 
     more = MORE["altpo"]
     first, _, _ = place.unlearn("altpo-first", "method=altpo", *more)

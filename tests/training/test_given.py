@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import json
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from unlearn_runner.commands.score import main as score_command
-from unlearn_runner.config import Run
-from unlearn_runner.experiment import validate
-from unlearn_runner.help import CONF
-from unlearn_runner.pipeline import Done, execute
-from unlearn_runner.plan import Plan, plan
-from unlearn_runner.records import Record
-from unlearn_runner.results import flat, given, scores
-from unlearn_runner.store import Store
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import Run, validate
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.pipeline.results import flat, given, scores
+from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.record import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -53,8 +53,8 @@ class Ended:
 
 def ran(folder: Path, *overrides: str) -> Ended:
     run = composed(*overrides)
-    stages, store = plan(run), Store(folder / "store")
-    return Ended(stages, execute(stages, store, Record(folder / "run"), run.parallel), store)
+    stages, store = plan_run(run), Store(folder / "store")
+    return Ended(stages, Executor(store, Record(folder / "run"), run.parallel).run(stages), store)
 
 
 @pytest.fixture(scope="module")
@@ -127,7 +127,7 @@ def test_a_model_is_its_content_and_not_its_place(
     taken: Ended, elsewhere: Path, tmp_path: Path
 ) -> None:
     def keys(*overrides: str) -> dict[str, str]:
-        return {stage.label: stage.key for stage in plan(composed(*overrides)).stages}
+        return {stage.label: stage.key for stage in plan_run(composed(*overrides)).stages}
 
     before = keys(*paths(elsewhere))
     shutil.copytree(elsewhere, tmp_path / "moved")
@@ -246,11 +246,12 @@ def test_a_log_takes_the_references_place(
 def test_the_target_depends_on_its_own_seed_alone(made: Ended, tmp_path: Path) -> None:
     def models(*overrides: str) -> dict[str, bytes]:
         run = composed(*overrides)
-        (end,) = (stage for stage in plan(run).stages if stage.kind == "unlearn")
-        stages = tuple(s for s in plan(run).stages if s.kind in ("pretrain", "finetune", "start"))
+        whole = plan_run(run)
+        (end,) = (stage for stage in whole.stages if stage.kind == "unlearn")
+        stages = tuple(s for s in whole.stages if s.kind in ("pretrain", "finetune", "start"))
         store = Store(tmp_path / "store")  # nothing of another run's is in it
-        short = Plan((*stages, end), {}, wanted=(end,))
-        execute(short, store, Record(tmp_path / "run"), run.parallel)
+        short = replace(whole, stages=(*stages, end), scores={}, wanted=(end,))
+        Executor(store, Record(tmp_path / "run"), run.parallel).run(short)
         return {
             stage.label: (store.path(stage) / "model.safetensors").read_bytes()
             for stage in short.stages

@@ -14,25 +14,25 @@ import torch
 from torch import nn
 from torch.nn.utils import parameters_to_vector
 
-from unlearn_runner.divergence import Diverged, evidence
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Objective, Retain, Term
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.models.forward import Models
+from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.models.load import load_model, new_llama, save
-from unlearn_runner.models.scratch import Shape
-from unlearn_runner.records import finite
+from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN, OBJECTIVE
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.stages.base import Work
+from unlearn_runner.tracking.divergence import evidence
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Draws, Feed, StepRows, feed
+from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
-from unlearn_runner.training.gradients import GradientSpace
-from unlearn_runner.training.loop import train
+from unlearn_runner.training.loop import TrainingLog, train
 from unlearn_runner.training.recipe import Recipe
+from unlearn_runner.utils.files import finite
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -178,11 +178,8 @@ def test_the_state_holds_everything_later_steps_depend_on(tiny: Any, tmp_path: P
     assert other["retain_norm"] != expected[5]["retain_norm"]
 
 
-def work_in(folder: Path, log: Any, key: str = "key") -> Work:
-    def unused(*_: Any) -> Any:
-        raise AssertionError("training reads no stage and opens no session")
-
-    return Work(folder, folder, key, unused, unused, log)
+def log_in(folder: Path, write: Any, key: str = "key") -> TrainingLog:
+    return TrainingLog(folder, key, write)
 
 
 class Kill(Exception):
@@ -219,10 +216,10 @@ class Case:
                 raise Kill
 
         if killed_at is None:
-            assert train(engine, walk, "stage", work_in(folder, log)) is True
+            assert train(engine, walk, "stage", log_in(folder, log)) is True
         else:
             with pytest.raises(Kill):
-                train(engine, walk, "stage", work_in(folder, log))
+                train(engine, walk, "stage", log_in(folder, log))
         return weights(engine), steps
 
 
@@ -305,7 +302,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(
     case.run(tmp_path, killed_at=7)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(DataError, match="another configuration"):
-        train(case.engine(), case.feed(), "stage", work_in(tmp_path, print, "other"))
+        train(case.engine(), case.feed(), "stage", log_in(tmp_path, print, "other"))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -314,7 +311,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(case: Case, tmp_path: P
     other = new_llama(Shape(32, 50, 1, 2, True, 128), case.tiny.tokenizer, seed=0)
     engine = replace(case.engine(), models=Models(other, None, nullcontext))
     with pytest.raises(DataError, match="does not fit the model"):
-        train(engine, case.feed(), "stage", work_in(tmp_path, print))
+        train(engine, case.feed(), "stage", log_in(tmp_path, print))
 
 
 def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
@@ -364,7 +361,7 @@ def test_training_that_diverges_says_so_and_stops(
 ) -> None:
     engine, lines = engine_for(tiny, GA(Retain()), rectifier), list[dict[str, Any]]()
     breaks(engine)
-    assert train(engine, unlearning_feed(tiny), "unlearn", work_in(tmp_path, lines.append)) is False
+    assert train(engine, unlearning_feed(tiny), "unlearn", log_in(tmp_path, lines.append)) is False
     assert len(lines) == finite_steps + 1
     assert not any("diverged" in line for line in lines[:-1])
     last = lines[-1]
@@ -408,7 +405,7 @@ def test_what_is_finite_and_yet_of_no_use_is_noticed_at_the_end_and_not_saved(
     for at, factor, lost_weights in ((2, 1e15, False), (4, 1e15, False), (4, 1e45, True)):
         lines, folder = list[dict[str, Any]](), tmp_path / f"{at}-{factor}"
         folder.mkdir()
-        work = work_in(folder, lines.append)
+        work = log_in(folder, lines.append)
         assert train(scaled_after(at, factor), unlearning_feed(tiny), "unlearn", work) is False
         assert [line["step"] for line in lines] == list(range(1, at + 1))
         last = lines[-1]
@@ -441,7 +438,7 @@ def test_a_step_that_is_not_finite_leaves_the_weights_as_they_were(tiny: Any) ->
 def test_a_learning_rate_without_measure_diverges(tiny: Any, tmp_path: Path) -> None:
     lines = list[dict[str, Any]]()
     engine = engine_for(tiny, GA(), Plain(), lr=1e20)
-    assert train(engine, unlearning_feed(tiny), "unlearn", work_in(tmp_path, lines.append)) is False
+    assert train(engine, unlearning_feed(tiny), "unlearn", log_in(tmp_path, lines.append)) is False
     assert lines[-1]["diverged"] is True
 
 

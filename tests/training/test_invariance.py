@@ -20,12 +20,12 @@ from torch.nn.functional import pad as widen
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 
 from unlearn_runner.data.encode import Batch, collate, with_start
+from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import load_model, save
-from unlearn_runner.probes.logprobs import probe
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain

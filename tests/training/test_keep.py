@@ -18,15 +18,14 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from pausing import HANGS
 
-from unlearn_runner import perform as performing
 from unlearn_runner.commands.store import main as store_command
-from unlearn_runner.config import Evaluation
-from unlearn_runner.experiment import planned
-from unlearn_runner.help import CONF
-from unlearn_runner.perform import perform
-from unlearn_runner.pipeline import WEIGHTS
-from unlearn_runner.stages.base import Stage
-from unlearn_runner.store import Store
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import Evaluation
+from unlearn_runner.pipeline import job as planned_job
+from unlearn_runner.pipeline.job import plan_config
+from unlearn_runner.pipeline.runner import run_job
+from unlearn_runner.pipeline.stages.base import Stage
+from unlearn_runner.store.store import WEIGHTS, Store
 from unlearn_runner.training.recipe import Recipe
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "method=ga", "rectifier=none")
@@ -46,10 +45,10 @@ class Place:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             how = [*TINY, f"output_dir={self.folder}", *overrides]
             config: Any = OmegaConf.to_container(compose("config", overrides=how), resolve=True)
-        found = planned(config, lambda run: f"runs/{run.name or 'run'}", {})
-        perform(found.job, found.run, found.stages, brief=True)
-        self.stages = {stage.label: stage for stage in found.stages.stages}
-        self.results = json.loads((found.job.folder / "results.json").read_text())
+        found = plan_config(config, lambda run: f"runs/{run.name or 'run'}", {})
+        run_job(found, brief=True)
+        self.stages = {stage.label: stage for stage in found.plan.stages}
+        self.results = json.loads((found.folder / "results.json").read_text())
         return {stage["name"]: stage for stage in self.results["stages"]}
 
     def killed(self, place: str, kind: str, count: int, *overrides: str) -> None:
@@ -76,7 +75,7 @@ class Place:
                 super().publish(stage, *how)
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(performing, "Store", Dying)
+            patch.setattr(planned_job, "Store", Dying)
             with pytest.raises(KeyboardInterrupt):
                 self.run(*overrides)
 
@@ -136,7 +135,7 @@ def test_what_a_run_has_come_to_keep_is_not_dropped_any_more(place: Place) -> No
             super().drop(stage, pattern)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(performing, "Store", Between)
+        patch.setattr(planned_job, "Store", Between)
         place.run("seed=3", "keep=scores")
     assert taken
     assert place.weights() == ["model.safetensors"]
@@ -217,8 +216,8 @@ def evidence(folder: Path) -> dict[str, bytes]:
 def test_what_is_kept_along_the_way_is_what_was_scored(along: Place, tmp_path: Path) -> None:
     import torch
 
-    from unlearn_runner.metrics.evidence import Evidence
-    from unlearn_runner.stages.score import compute
+    from unlearn_runner.evaluation.metrics.base import compute
+    from unlearn_runner.evaluation.metrics.evidence import Evidence
 
     scored: Any = along.stages["score along"]
     kept = along.store.path(along.stages["unlearn"])

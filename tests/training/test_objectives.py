@@ -30,9 +30,9 @@ from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
+from unlearn_runner.pipeline.stages.unlearn import only_trained
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.stages.unlearn import only_trained
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Draws, StepRows
 from unlearn_runner.training.engine import Engine

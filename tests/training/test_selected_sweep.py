@@ -244,9 +244,9 @@ def test_a_report_marks_what_was_selected(swept: Swept, tmp_path: Path) -> None:
 
 def test_a_search_goes_on_from_its_folders(swept: Swept) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed (the extra `search`)")
+    from unlearn_runner.config.select import Select
+    from unlearn_runner.config.sweep import Range, Search
     from unlearn_runner.sweeps.propose import Trial, propose
-    from unlearn_runner.sweeps.search import Range, Search
-    from unlearn_runner.sweeps.select import Select
 
     folder = swept.outputs / "sweeps" / "found"
 

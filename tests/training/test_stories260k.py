@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from stories import convert, encode, pieces
 
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import validate
 from unlearn_runner.data.encode import Encoded
-from unlearn_runner.experiment import validate
-from unlearn_runner.help import CONF
+from unlearn_runner.evaluation.probes.generations import Generation, generate
 from unlearn_runner.models.load import load_model, load_tokenizer
-from unlearn_runner.pipeline import execute
-from unlearn_runner.plan import plan
-from unlearn_runner.probes.generations import Generation, generate
-from unlearn_runner.records import Record
-from unlearn_runner.results import flat, scores
-from unlearn_runner.store import Store
+from unlearn_runner.pipeline.execute import Executor
+from unlearn_runner.pipeline.results import flat, scores
+from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.record import Record
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -86,8 +86,8 @@ def ran(tmp_path: Path, *overrides: str) -> tuple[dict[str, float | None], list[
     with initialize_config_dir(str(CONF), version_base="1.3"):
         config = compose("config", overrides=[*SMALL, *overrides])
     run = validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
-    stages, store = plan(run), Store(tmp_path / "store")
-    done = execute(stages, store, Record(tmp_path / "run"), run.parallel)
+    stages, store = plan_run(run), Store(tmp_path / "store")
+    done = Executor(store, Record(tmp_path / "run"), run.parallel).run(stages)
     assert {item.outcome for item in done} == {"completed"}
     return flat(scores(stages, store, done)), [x.stage.label for x in done if not x.cached]
 

@@ -21,11 +21,12 @@ import pytest
 from mirrors import events, expected_events, holding, items, records, telemetry
 
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.records import Record
+from unlearn_runner.report.build import run_figures as figures
 from unlearn_runner.tracking.base import Files, Mirrored, Sink, Tracker, require, table
-from unlearn_runner.tracking.private import HIDDEN, redacted
+from unlearn_runner.tracking.record import Record
 from unlearn_runner.tracking.safe import Safe
-from unlearn_runner.tracking.wandb import Wandb, figures
+from unlearn_runner.tracking.wandb import Wandb
+from unlearn_runner.utils.redact import HIDDEN, redacted
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
 HANGS = 120.0

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 import pytest
 from omegaconf import OmegaConf
 
-from unlearn_runner.help import CONF
+from unlearn_runner.config.groups import CONF
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 TOFU: Any = OmegaConf.to_container(OmegaConf.load(CONF / "benchmark" / "tofu.yaml"))["source"]  # type: ignore
@@ -155,7 +155,7 @@ def test_what_was_fetched_is_planned_and_found_without_a_network(
 def test_a_run_fetches_what_is_not_there(hub: tuple[Hub, str], tmp_path: Path) -> None:
     """Up to the base: that the rest runs from a folder is shown elsewhere."""
     code = (
-        "from unlearn_runner.stages.given import given\n"
+        "from unlearn_runner.pipeline.stages.given import given\n"
         "stage = given('base', 'model.path', 'nobody/tiny', None)\n"
         "assert stage.outside() is None\n"
         "print(stage.run(None), stage.outside())\n"

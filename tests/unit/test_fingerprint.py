@@ -9,8 +9,8 @@ from textwrap import dedent
 
 import pytest
 
-from unlearn_runner import fingerprint
-from unlearn_runner.fingerprint import code_hash, modules, reached
+from unlearn_runner.store import fingerprint
+from unlearn_runner.store.fingerprint import code_hash, modules, reached
 
 Write = Callable[[str, str], None]
 _clock = count(1)

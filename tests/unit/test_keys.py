@@ -42,10 +42,11 @@ home = Path.cwd()
 assert Path(unlearn_runner.__file__).is_relative_to(home), unlearn_runner.__file__
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from unlearn_runner import fingerprint
+from unlearn_runner.store import fingerprint
 from unlearn_runner.data import people
-from unlearn_runner.config import validate
-from unlearn_runner.plan import plan
+from unlearn_runner.config.root import validate
+from unlearn_runner.pipeline.inputs import read_inputs
+from unlearn_runner.pipeline.plan import plan
 assert Path(fingerprint.__file__).is_relative_to(home)
 combos, cases = json.loads(Path(sys.argv[1]).read_text())
 people.generate = functools.cache(people.generate)  # the same rows again and again
@@ -59,7 +60,8 @@ def keys(chosen, overrides):
         if arguments not in composed:
             config = compose("config", list(arguments))
             composed[arguments] = OmegaConf.to_container(config, resolve=True)
-        stages = plan(validate(composed[arguments])).stages
+        run = validate(composed[arguments])
+        stages = plan(run, read_inputs(run)).stages
         found[combo] = {stage.label: stage.key for stage in stages}
     return found
 
@@ -214,34 +216,38 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         every,
         ALL,
     ),
-    "the optimizer": (("training/optim.py", "eps=recipe.eps", "eps=1 * recipe.eps"), every, ALL),
+    "the optimizer": (
+        ("training/optimizer.py", "eps=recipe.eps", "eps=1 * recipe.eps"),
+        every,
+        ALL,
+    ),
     "how rows are encoded": (
         ("data/encode.py", "label_at - 1", "label_at - 1 + 0"),
         every,
         ALL,
     ),
     "how fine-tuning runs": (
-        ("stages/finetune.py", "work.path(self.base)\n", 'work.path(self.base) / "."\n'),
+        ("pipeline/stages/finetune.py", "work.path(self.base)\n", 'work.path(self.base) / "."\n'),
         every,
         AFTER_BASE,
     ),
     "how the start numbers are computed": (
-        ("stages/start.py", "asked, probed)", "list(asked), probed)"),
+        ("pipeline/stages/start_logprobs.py", "asked, probed)", "list(asked), probed)"),
         npo,
         NUMBERS | UNLEARNED,
     ),
     "generation": (
-        ("probes/generations.py", "@torch.no_grad()\ndef generate", "def generate"),
+        ("evaluation/probes/generations.py", "@torch.no_grad()\ndef generate", "def generate"),
         every,
         EVALUATED | SCORES,
     ),
     "a metric": (
-        ("metrics/probability.py", "return np.exp(-loss)", "return np.exp(-1 * loss)"),
+        ("evaluation/metrics/probability.py", "return np.exp(-loss)", "return np.exp(-1 * loss)"),
         every,
         SCORES,
     ),
     "how evidence is read": (
-        ("metrics/evidence.py", "answers[0] for answers", "answers[0] * 1 for answers"),
+        ("evaluation/metrics/evidence.py", "answers[0] for answers", "answers[0] * 1 for answers"),
         every,
         SCORES,
     ),
@@ -251,8 +257,8 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         none,
         NOTHING,
     ),
-    "progress and messages": (("progress.py", "= 20.0", "= 10.0"), none, NOTHING),
-    "the store": (("store.py", "4 << 20", "8 << 20"), none, NOTHING),
+    "progress and messages": (("utils/progress.py", "= 20.0", "= 10.0"), none, NOTHING),
+    "the store": (("store/store.py", "4 << 20", "8 << 20"), none, NOTHING),
     "a comment in a loss": (
         (
             PREFERENCE,

@@ -20,12 +20,12 @@ import pytest
 from unlearn_runner.commands.score import main
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.errors import DataError
-from unlearn_runner.logs.match import from_rows, from_texts, match
-from unlearn_runner.logs.read import digest, open_log
-from unlearn_runner.logs.reference import reference
-from unlearn_runner.metrics.base import Judged
-from unlearn_runner.metrics.evidence import Texts
-from unlearn_runner.metrics.forget_quality import ForgetQuality
+from unlearn_runner.evaluation.logs.match import from_rows, from_texts, match
+from unlearn_runner.evaluation.logs.read import digest, open_log
+from unlearn_runner.evaluation.logs.reference import reference
+from unlearn_runner.evaluation.metrics.base import Judged
+from unlearn_runner.evaluation.metrics.evidence import Texts
+from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
 
 Json = dict[str, Any]
 ROWS = 5

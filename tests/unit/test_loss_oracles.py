@@ -21,12 +21,7 @@ from torch.nn.functional import cross_entropy
 
 from unlearn_runner.data.encode import collate
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import (
-    Method,
-    Retain,
-    needs_start_logprobs,
-    needs_start_model,
-)
+from unlearn_runner.methods.base import Method, Retain, needs_start_model
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import KL, NLL, Loss
 from unlearn_runner.methods.npo import NPO
@@ -273,5 +268,5 @@ def test_losses_compare_by_value() -> None:
 def test_what_a_method_needs_of_the_start_model(
     method: Method, logprobs: bool, model: bool
 ) -> None:
-    assert needs_start_logprobs(method.terms()) is logprobs
+    assert method.prerequisites().start_logprobs is logprobs
     assert needs_start_model(method.terms()) is model

@@ -24,15 +24,24 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from unlearn_runner.logs.read import open_log
-from unlearn_runner.metrics.base import Judged, Metric
-from unlearn_runner.metrics.evidence import Evidence
-from unlearn_runner.metrics.forget_quality import ForgetQuality, forget_quality
-from unlearn_runner.metrics.probability import Probability, option_probability, probability
-from unlearn_runner.metrics.rouge import RougeL, rouge_l_recall
-from unlearn_runner.metrics.truth_ratio import TruthRatio, forgetting, knowing, truth_ratio
-from unlearn_runner.metrics.utility import ModelUtility, model_utility
-from unlearn_runner.training import optim
+from unlearn_runner.evaluation.logs.read import open_log
+from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.evidence import Evidence
+from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality, forget_quality
+from unlearn_runner.evaluation.metrics.probability import (
+    Probability,
+    option_probability,
+    probability,
+)
+from unlearn_runner.evaluation.metrics.rouge import RougeL, rouge_l_recall
+from unlearn_runner.evaluation.metrics.truth_ratio import (
+    TruthRatio,
+    forgetting,
+    knowing,
+    truth_ratio,
+)
+from unlearn_runner.evaluation.metrics.utility import ModelUtility, model_utility
+from unlearn_runner.training import optimizer
 from unlearn_runner.training.recipe import Recipe
 
 RTOL = 1e-9  # meta.tolerance of the oracles
@@ -184,13 +193,13 @@ def test_number_of_steps_can_be_given() -> None:
 def _rates(recipe: Recipe, rows: int) -> list[float]:
     """The learning rate of every update."""
     weight = torch.nn.Parameter(torch.ones(1))
-    optimizer = optim.optimizer([weight], recipe)
-    schedule = optim.schedule(optimizer, recipe, rows)
+    optim = optimizer.optimizer([weight], recipe)
+    schedule = optimizer.schedule(optim, recipe, rows)
     rates = []
     for _ in range(recipe.num_steps(rows)):
         weight.grad = torch.ones(1)
-        rates.append(optimizer.param_groups[0]["lr"])
-        optimizer.step()
+        rates.append(optim.param_groups[0]["lr"])
+        optim.step()
         schedule.step()
     return rates
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from unlearn_runner.data.encode import Batch, Encoded, collate
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Method, Retain, needs_others, needs_start_of_others
+from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ceu import CEU
 from unlearn_runner.methods.dpo import DPO
 from unlearn_runner.methods.ga import GA
@@ -217,10 +217,10 @@ def test_answer_preservation(example: Example) -> None:
 def test_what_a_method_needs_of_other_answers(
     method: Method, forget: bool, retain: bool, start: bool
 ) -> None:
-    terms = method.terms()
-    assert needs_others(terms, "forget") is forget
-    assert needs_others(terms, "retain") is retain
-    assert needs_start_of_others(terms) is start
+    needed = method.prerequisites()
+    assert ("forget" in needed.alternatives) is forget
+    assert ("retain" in needed.alternatives) is retain
+    assert needed.alternative_logprobs is start
 
 
 # --- whole distributions, by the formulas in numpy

@@ -7,10 +7,10 @@ import sys
 
 import pytest
 
+from unlearn_runner.config.select import Select
+from unlearn_runner.config.sweep import Range, Search
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.sweeps.propose import Setting, Trial, check, propose
-from unlearn_runner.sweeps.search import Range, Search
-from unlearn_runner.sweeps.select import Select
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed (the extra `search`)")
 

@@ -29,13 +29,13 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import KL, NLL
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.forward import Models
+from unlearn_runner.models.gradients import Gradient, GradientSpace
 from unlearn_runner.rectifiers.base import Memory, Rectified
 from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training import optim
+from unlearn_runner.training import optimizer
 from unlearn_runner.training.batches import StepRows
 from unlearn_runner.training.engine import Engine
-from unlearn_runner.training.gradients import Gradient, GradientSpace
 from unlearn_runner.training.recipe import Recipe
 
 Vector = Sequence[float]
@@ -306,10 +306,10 @@ def test_adamw_steps_with_the_rectified_gradient(oracles: dict[str, Any]) -> Non
     space = _space(3)
     with torch.no_grad():
         space.parameters[0].copy_(torch.tensor(case["p0"]))
-    optimizer = optim.optimizer(space.parameters, Recipe(lr=case["lr"]))
+    optim = optimizer.optimizer(space.parameters, Recipe(lr=case["lr"]))
     done = _rectify(GRU(), _gradient(conflict["g_u"]), _gradient(conflict["g_r"]))
     space.put(done.gradient)
-    optimizer.step()
+    optim.step()
     stepped = space.parameters[0].tolist()
     _close(stepped, case["p1"])
     delta = np.subtract(stepped, case["p0"])

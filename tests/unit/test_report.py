@@ -21,7 +21,8 @@ import pytest
 from scipy import stats
 
 from unlearn_runner.commands.report import main
-from unlearn_runner.report import answers, compare, curves, heat, judge, svg, tables, telemetry
+from unlearn_runner.evaluation.metrics import scores
+from unlearn_runner.report import answers, compare, curves, heat, svg, tables, telemetry
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.find import runs
 from unlearn_runner.report.read import RunFolder
@@ -119,11 +120,11 @@ def test_seeds_are_grouped_with_mean_and_interval(sweep: Path, made: Path) -> No
 @pytest.mark.parametrize("count", [2, 3, 10])
 def test_an_interval_is_student_s(count: int) -> None:
     values = np.random.default_rng(count).normal(3, 2, count).tolist()
-    mean, half = judge.interval(values)
+    mean, half = scores.interval(values)
     low, high = stats.t.interval(0.95, count - 1, np.mean(values), stats.sem(values))
     assert half is not None
     assert (mean - half, mean + half) == pytest.approx((low, high), rel=1e-9)
-    assert judge.interval([2.5]) == (2.5, None)
+    assert scores.interval([2.5]) == (2.5, None)
 
 
 def test_the_front_is_what_nothing_dominates() -> None:

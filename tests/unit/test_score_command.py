@@ -21,10 +21,10 @@ from typing import Any
 import pytest
 
 from unlearn_runner.commands.score import main
-from unlearn_runner.logs.base import FORGET
-from unlearn_runner.logs.read import open_log
-from unlearn_runner.metrics.forget_quality import forget_quality
-from unlearn_runner.metrics.truth_ratio import view_ratio
+from unlearn_runner.evaluation.logs.base import FORGET
+from unlearn_runner.evaluation.logs.read import open_log
+from unlearn_runner.evaluation.metrics.forget_quality import forget_quality
+from unlearn_runner.evaluation.metrics.truth_ratio import view_ratio
 
 Say = Callable[..., list[dict[str, Any]]]
 VIEWS = {"retain": "retain", "ra": "real_authors", "wf": "world_facts", "forget": "forget"}

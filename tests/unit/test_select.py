@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_runner.benchmarks.qa import QABenchmark, Request
+from unlearn_runner.config.select import Select, Worth
 from unlearn_runner.data.sources import Tofu
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.metrics.evidence import Evidence, Texts, Values, ViewEvidence
-from unlearn_runner.metrics.parts import divide, part
-from unlearn_runner.plan import Data
+from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Texts, Values, ViewEvidence
+from unlearn_runner.evaluation.metrics.parts import divide, part
+from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.sweeps.division import units
-from unlearn_runner.sweeps.select import Select, Worth
 
 
 @pytest.mark.parametrize(("share", "seed"), product((0.05, 0.3, 0.5, 0.8), range(5)))
@@ -54,7 +54,7 @@ def test_what_is_one_unit_cannot_be_divided() -> None:
 def test_tofu_is_divided_by_author(shared: Path) -> None:
     source = Tofu(data_dir=str(shared / "data" / "tofu"))
     requests = {"forget10": Request("retain90", "holdout10", "forget10_perturbed")}
-    from unlearn_runner.benchmarks.base import View
+    from unlearn_runner.evaluation.benchmarks.base import View
 
     views = {
         "forget": View("request", "forget"),
@@ -62,7 +62,7 @@ def test_tofu_is_divided_by_author(shared: Path) -> None:
         "world_facts": View("world_facts_perturbed"),
     }
     tofu = QABenchmark("1", source, "forget10", requests, views, {}, rows_per_person=20)
-    data = Data(tofu.splits(), tofu.views())
+    data = Rowsets(tofu.splits(), tofu.views())
     found = units(data, tofu.rows_together)
     assert found["forget"] == [180 + i // 20 for i in range(400)]
     assert found["retain"] == [i // 20 for i in range(400)]

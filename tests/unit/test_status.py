@@ -14,12 +14,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from unlearn_runner import progress, records
 from unlearn_runner.commands.status import main
-from unlearn_runner.progress import Tick
-from unlearn_runner.records import Record
 from unlearn_runner.report.live import duration, line
 from unlearn_runner.report.read import read
+from unlearn_runner.tracking import record as records
+from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils import progress
+from unlearn_runner.utils.progress import Tick
 
 
 @pytest.fixture(autouse=True)

@@ -15,11 +15,16 @@ from typing import Any, ClassVar
 
 import pytest
 
-from unlearn_runner import store as store_module
-from unlearn_runner.pipeline import bring_about
-from unlearn_runner.records import METRICS, Record, append_line, last_by_step
-from unlearn_runner.stages.base import INERT, Outcome, Stage, Work
-from unlearn_runner.store import MANIFEST, Building, Store
+from unlearn_runner.distributed.single import Single
+from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.store import store as store_module
+from unlearn_runner.store.artifact import Outcome
+from unlearn_runner.store.keys import INERT
+from unlearn_runner.store.store import MANIFEST, Building, Store
+from unlearn_runner.tracking.folder import METRICS, last_by_step
+from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils.files import append_line
 
 HANGS = 120.0
 """Seconds after which a test would rather fail than wait."""
@@ -46,14 +51,15 @@ class Slow(Stage):
         return "completed"
 
 
-def no_session() -> Any:
-    raise AssertionError("this stage needs no device")
+def ensure(stage: Stage, store: Store, record: Record) -> Done:
+    """Has a stage's artifact made or found; the stage needs no device."""
+    return Executor(store, record, Single()).ensure_artifact(stage)
 
 
 def bring(root: Path, who: str, seconds: float = 0.0) -> bool:
     """Brings the stage about; whether it was found rather than computed."""
     stage = Slow("slow", counter=root / "counter", seconds=seconds)
-    done = bring_about(stage, Store(root / "store"), Record(root / who), no_session)
+    done = ensure(stage, Store(root / "store"), Record(root / who))
     assert done.outcome == "completed"
     return done.cached
 
@@ -310,9 +316,9 @@ def test_a_stage_that_fails_publishes_nothing_and_frees_its_lock(
 
     stage = Slow("slow")
     failing = Failing("slow")
-    failing.__dict__["key"] = stage.key  # a cached property: the same artifact
+    failing.__dict__["_key"] = stage.key  # a cached property: the same artifact
     with pytest.raises(RuntimeError, match="no memory"):
-        bring_about(failing, store, Record(tmp_path / "run"), no_session)
+        ensure(failing, store, Record(tmp_path / "run"))
     assert not store.path(stage).exists()
     assert bring(tmp_path, "again") is False
     assert (store.path(stage) / "text").read_text() == "hello"
@@ -332,7 +338,7 @@ def test_two_processes_that_want_the_same_compute_it_once(tmp_path: Path) -> Non
 def test_another_artifact_does_not_wait(store: Store, stage: Slow, tmp_path: Path) -> None:
     other = Slow("slow", text="other", counter=tmp_path / "counter")
     with store.locked(stage):
-        done = bring_about(other, store, Record(tmp_path / "run"), no_session)
+        done = ensure(other, store, Record(tmp_path / "run"))
     assert done.outcome == "completed"
 
 
@@ -379,7 +385,7 @@ def test_a_killed_owner_is_taken_over_where_there_is_no_flock(tmp_path: Path) ->
 def test_a_waiting_process_says_for_what_and_for_whom_again_and_again(
     store: Store, stage: Slow, tmp_path: Path
 ) -> None:
-    quick = "import unlearn_runner.locks as locks; locks.SAY_EVERY_S = 0.2"
+    quick = "import unlearn_runner.utils.locks as locks; locks.SAY_EVERY_S = 0.2"
     with store.locked(stage):
         waiting = start(tmp_path, "waiting", 0.0, f"{quick}\n{TOGETHER}")
         assert waiting.stdout is not None

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import NoReturn
 
 from unlearn_runner.commands.shell import Parser, answered
-from unlearn_runner.disk import refusal, size
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
 from unlearn_runner.report.find import runs
+from unlearn_runner.utils.disk import refusal
+from unlearn_runner.utils.text import size
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -17,16 +17,16 @@ from typing import Any, NoReturn
 
 from unlearn_runner import __version__
 from unlearn_runner.commands.shell import Parser, answered
-from unlearn_runner.logs.base import FORGET, VIEWS, Log
-from unlearn_runner.logs.read import open_log
-from unlearn_runner.logs.reference import against
-from unlearn_runner.metrics.base import Metric
-from unlearn_runner.metrics.evidence import Evidence, ViewEvidence
-from unlearn_runner.metrics.forget_quality import ForgetQuality
-from unlearn_runner.metrics.probability import Probability
-from unlearn_runner.metrics.rouge import RougeL
-from unlearn_runner.metrics.truth_ratio import Mean, TruthRatio
-from unlearn_runner.metrics.utility import ModelUtility
+from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
+from unlearn_runner.evaluation.logs.read import open_log
+from unlearn_runner.evaluation.logs.reference import against
+from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
+from unlearn_runner.evaluation.metrics.probability import Probability
+from unlearn_runner.evaluation.metrics.rouge import RougeL
+from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
+from unlearn_runner.evaluation.metrics.utility import ModelUtility
 
 PARTS = ("probability", "rouge_l", "truth_ratio")
 WHOLE = ("model_utility", "forget_quality", "forget_quality_ks")
@@ -78,8 +78,8 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
     Raises:
         DataError: A log is malformed, or `retain` is of another forget split.
     """
-    from unlearn_runner.records import finite
-    from unlearn_runner.stages.score import compute
+    from unlearn_runner.evaluation.metrics.base import compute
+    from unlearn_runner.utils.files import finite
 
     model = log.evidence()
     reference, match = None, None
@@ -121,8 +121,9 @@ def print_table(found: list[dict[str, Any]]) -> None:
     """Prints a column per log, and below it what the numbers were computed from."""
     from rich.table import Table
 
-    from unlearn_runner.progress import results_console
-    from unlearn_runner.results import LOWER, shown
+    from unlearn_runner.evaluation.metrics.scores import LOWER
+    from unlearn_runner.utils.console import results_console
+    from unlearn_runner.utils.text import shown
 
     names = _short([content["log"] for content in found])
     table = Table()

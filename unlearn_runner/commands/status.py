@@ -19,8 +19,8 @@ from rich.live import Live
 
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import DataError
-from unlearn_runner.progress import results_console
 from unlearn_runner.report.live import show
+from unlearn_runner.utils.console import results_console
 
 BORDERS = 6  # lines of the screen that are no rows
 

@@ -20,11 +20,12 @@ from pathlib import Path
 from rich.table import Table
 
 from unlearn_runner.commands.shell import Parser, answered
-from unlearn_runner.disk import size
+from unlearn_runner.config.groups import CONF
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
-from unlearn_runner.help import CONF
-from unlearn_runner.inventory import Entry, Uses, entries, look, remove, uses
-from unlearn_runner.progress import progress, results_console
+from unlearn_runner.store.inventory import Entry, Uses, entries, look, remove, uses
+from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.progress import progress
+from unlearn_runner.utils.text import size
 
 DAMAGED = 1
 SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import DataError
-from unlearn_runner.models.base import Prompting
 
 
 @dataclass(frozen=True)

@@ -2,27 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
-
-
-@dataclass(frozen=True)
-class Alternates:
-    """How other answers are sampled from the start model."""
-
-    number: Annotated[int, Ge(1)] = 5
-    """Per question."""
-    temperature: Annotated[float, Gt(0)] = 1.0
-    """Of sampling. An alternate that repeats the answer is drawn again, hotter."""
-    instruction: str = "{question}"
-    """What the model is asked, with {question} and {answer} filled in. A model that follows
-    instructions can be asked for an answer with other facts; a plain one is just asked again."""
-    max_new_tokens: Annotated[int, Ge(1)] = 100
+from unlearn_runner.methods.alternates import Alternates
+from unlearn_runner.methods.base import Objective, Prerequisites, Term
 
 
 @dataclass(frozen=True)
@@ -46,3 +33,7 @@ class AltPO(Objective):
         loss = losses.DPO(self.beta, self.doubled)
         forget = Term("forget", "forget", loss, self.weight, unit="row")
         return forget, *self.retain.terms(self.unit)
+
+    def prerequisites(self) -> Prerequisites:
+        """Returns what its terms need, with alternates in the place of refusals."""
+        return replace(super().prerequisites(), alternates=self.alternates)

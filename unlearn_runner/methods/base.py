@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
 
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.methods.alternates import Alternates
 from unlearn_runner.methods.losses.base import Loss, Unit, retain_loss
 
 Reduction = Literal["token", "sequence_sum"]
@@ -15,6 +17,8 @@ Split = Literal["forget", "retain", "train", "refusal", "mixed", "tail"]
 """What a loss is over: forget rows; retain rows; a fine-tune's rows; the forget questions with
 refusals for answers; those and the retain rows together; forget rows without the first tokens of
 their answers."""
+AnsweredSplit = Literal["forget", "retain"]
+"""Splits whose questions may be given other answers."""
 
 
 @dataclass(frozen=True)
@@ -74,13 +78,36 @@ def no_retain() -> Retain:
 
 
 @dataclass(frozen=True)
+class Prerequisites:
+    """What must be there before a method can begin, beside its rows and the start model."""
+
+    start_logprobs: bool = False
+    """Log-probabilities of the forget answers under the start model."""
+    alternatives: tuple[AnsweredSplit, ...] = ()
+    """Splits whose questions are given other answers."""
+    alternates: Alternates | None = None
+    """How other answers to forget questions are sampled; none: they are refusals."""
+    alternative_logprobs: bool = False
+    """Log-probabilities of the other answers under the start model."""
+
+    @property
+    def refusals(self) -> bool:
+        """Whether any other answer is a refusal."""
+        return "retain" in self.alternatives or (
+            "forget" in self.alternatives and self.alternates is None
+        )
+
+
+@dataclass(frozen=True)
 class Method(ABC):
     """Base class of methods, of those with settings of their own only.
 
-    Where a term reads other answers to forget questions they are refusals, unless the method has a
-    field `alternates` (see `methods.altpo`). Most methods are an `Objective`; what changes the
-    weights in one go is a `methods.oneshot.OneShot`.
+    Most methods are an `Objective`; what changes the weights in one go is a
+    `methods.one_shot.OneShot`.
     """
+
+    one_shot: ClassVar[bool] = False
+    """Whether it changes the weights in one go: no loop, so no rectifier and no adapter."""
 
     @property
     def skip(self) -> int:
@@ -90,6 +117,22 @@ class Method(ABC):
     @abstractmethod
     def terms(self) -> tuple[Term, ...]:
         """Returns the terms the loop minimises."""
+
+    def prerequisites(self) -> Prerequisites:
+        """Returns what must be computed or read before the method can begin."""
+        terms = self.terms()
+        splits: tuple[AnsweredSplit, ...] = ("forget", "retain")
+        return Prerequisites(
+            start_logprobs=any(term.loss.needs_start_logprobs for term in terms),
+            alternatives=tuple(s for s in splits if needs_alternatives(terms, s)),
+            alternative_logprobs=any(
+                term.loss.needs_start_logprobs and term.loss.needs_other for term in terms
+            ),
+        )
+
+    def finetunes(self, forget: Rows) -> tuple[Rows, ...]:
+        """Returns the sets of rows on each of which the start model is fine-tuned beforehand."""
+        return ()
 
     def trains(self, name: str) -> bool:
         """Returns whether a parameter is to be trained; all are unless a method says otherwise."""
@@ -130,22 +173,12 @@ class Objective(Method):
         return "token" if self.reduction == "token" else "row"
 
 
-def needs_start_logprobs(terms: tuple[Term, ...]) -> bool:
-    """Returns whether any term reads the start model's log-probabilities of the forget rows."""
-    return any(term.loss.needs_start_logprobs for term in terms)
-
-
 def needs_start_model(terms: tuple[Term, ...]) -> bool:
     """Returns whether any term needs the start model itself."""
     return any(term.loss.needs_start_model for term in terms)
 
 
-def needs_others(terms: tuple[Term, ...], split: Literal["forget", "retain"]) -> bool:
+def needs_alternatives(terms: tuple[Term, ...], split: AnsweredSplit) -> bool:
     """Returns whether any term reads other answers to the questions of a split."""
     instead = split == "forget" and any(term.split in ("refusal", "mixed") for term in terms)
     return instead or any(term.split == split and term.loss.needs_other for term in terms)
-
-
-def needs_start_of_others(terms: tuple[Term, ...]) -> bool:
-    """Returns whether any term reads the start log-probabilities of other answers, too."""
-    return any(term.loss.needs_start_logprobs and term.loss.needs_other for term in terms)

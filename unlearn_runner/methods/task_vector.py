@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Gt
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.methods.oneshot import Context, OneShot
+from unlearn_runner.methods.one_shot import Context, OneShot
 
 if TYPE_CHECKING:
-    from unlearn_runner.training.gradients import Gradient
+    from unlearn_runner.models.gradients import Gradient
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class TaskVector(OneShot):
     alpha: Annotated[float, Gt(0)] = 1.0
     """How far back, in lengths of the way there; found on validation data in the paper."""
 
-    def parts(self, forget: Rows) -> tuple[Rows, ...]:
+    def finetunes(self, forget: Rows) -> tuple[Rows, ...]:
         """Returns the forget rows."""
         return (forget,)
 

@@ -9,10 +9,10 @@ from annotated_types import Ge, Gt
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.methods.oneshot import Context, OneShot
+from unlearn_runner.methods.one_shot import Context, OneShot
 
 if TYPE_CHECKING:
-    from unlearn_runner.training.gradients import Gradient
+    from unlearn_runner.models.gradients import Gradient
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class TRU(OneShot):
     splits: Annotated[int, Ge(2)] = 4
     """Parts; each costs two fine-tunes, of the part and of the rest."""
 
-    def parts(self, forget: Rows) -> tuple[Rows, ...]:
+    def finetunes(self, forget: Rows) -> tuple[Rows, ...]:
         """Returns the parts (the last takes the remainder), then the rest of each.
 
         Raises:

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from unlearn_runner.errors import DataError, listed
 from unlearn_runner.models.quiet import quietly
-from unlearn_runner.models.scratch import Shape
+from unlearn_runner.models.shape import Shape
 
 END, PAD = "<|end|>", "<|pad|>"
 DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}

@@ -1,4 +1,4 @@
-"""Warnings that nobody who reads them can act on."""
+"""Warnings that nobody who reads them can act on, hidden."""
 
 from __future__ import annotations
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.methods.base import Term
 
 if TYPE_CHECKING:
-    from unlearn_runner.training.gradients import Gradient, GradientSpace
+    from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 Memory = dict[str, Any]
 """Gradients a rectifier carries from step to step, by name; saved with the optimizer's state."""
@@ -38,6 +38,9 @@ class Rectified:
 @dataclass(frozen=True)
 class Rectifier(ABC):
     """Base class of rectifiers: frozen settings; state lives in the memory it is handed."""
+
+    acts: ClassVar[bool] = True
+    """Whether it may change a gradient; what is said of rectifying holds for it then."""
 
     @property
     def bounds_norm(self) -> bool:

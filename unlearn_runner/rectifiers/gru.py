@@ -22,7 +22,7 @@ from unlearn_runner.methods.losses import RetainLoss, retain_loss
 from unlearn_runner.rectifiers.base import Group, Memory, Rectified, Rectifier
 
 if TYPE_CHECKING:
-    from unlearn_runner.training.gradients import Gradient, GradientSpace
+    from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 OBJECTIVE, RISK, MEAN = "objective", "risk", "mean"
 

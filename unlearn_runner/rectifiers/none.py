@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.rectifiers.base import Group, Memory, Rectified, Rectifier
 
 if TYPE_CHECKING:
-    from unlearn_runner.training.gradients import Gradient, GradientSpace
+    from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 
 @dataclass(frozen=True)
 class Plain(Rectifier):
     """The gradient of the method's objective as it is: one backward pass per term, one buffer."""
+
+    acts: ClassVar[bool] = False
 
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns one group of all terms."""

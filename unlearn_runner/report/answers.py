@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.metrics.evidence import Parquet, Texts
+from unlearn_runner.evaluation.metrics.evidence import Parquet, Texts
 from unlearn_runner.report.read import RunFolder
 
 MODELS = {

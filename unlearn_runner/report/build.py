@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_runner import __version__
+from unlearn_runner.evaluation.metrics.scores import COLLAPSED
 from unlearn_runner.report import (
     answers,
     cost,
@@ -24,12 +25,11 @@ from unlearn_runner.report import (
     tables,
     tradeoff,
 )
-from unlearn_runner.report.compare import GROUPS, Comparison, number
-from unlearn_runner.report.judge import COLLAPSED
+from unlearn_runner.report.compare import GROUPS, Axes, Comparison, number
 from unlearn_runner.report.overview import overview, troubles, warnings
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.read import RunFolder, read
 from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
-from unlearn_runner.results import shown
+from unlearn_runner.utils.text import shown
 
 MARKS = 6
 """Runs whose curves stand out, each with a dash pattern and a color of its own."""
@@ -231,3 +231,9 @@ def write(files: Mapping[str, str], folder: Path) -> None:
 def title(folders: Sequence[Path]) -> str:
     """Returns what a report of these folders is called."""
     return ", ".join(folder.resolve().name for folder in folders)
+
+
+def run_figures(folder: Path) -> dict[str, str]:
+    """Returns a run's curves and its trade-off against the other models: SVG by file name."""
+    runs = [read(folder)]
+    return figures(Comparison(runs, Axes.among(Comparison(runs).metrics)))

@@ -10,20 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed, lower
 from unlearn_runner.report.chosen import Chosen, selections
-from unlearn_runner.report.judge import collapsed
 from unlearn_runner.report.read import RunFolder
-from unlearn_runner.results import LOWER
 
 UTILITY, FORGET = "model_utility", "forget.probability"
-SEEDS = ("seed", "target.seed")
 GROUPS = ("method", "rectifier")
 Value = Any
-
-
-def lower(metric: str) -> bool:
-    """Returns whether less of a metric is better."""
-    return metric in LOWER
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_runner.report.read import Ran, RunFolder
-from unlearn_runner.store import MANIFEST
+from unlearn_runner.store.store import MANIFEST
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
 """The stages that are a run's own; the rest is shared by all runs of one target."""

@@ -8,7 +8,7 @@ from html import escape
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.telemetry import Chart, Curve
-from unlearn_runner.results import shown
+from unlearn_runner.utils.text import shown
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 376, 30, 204

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearn_runner.errors import UserError
-from unlearn_runner.records import RESULTS, STATUS
 from unlearn_runner.report.read import RunFolder, read
+from unlearn_runner.tracking.folder import RESULTS, STATUS
 
 FILES = (STATUS, RESULTS)
 """A folder with one of them is a run's; a config.yaml other folders have, too."""

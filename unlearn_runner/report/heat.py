@@ -7,10 +7,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from unlearn_runner.report.compare import SEEDS, Comparison, choices, lower, number
+from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
+from unlearn_runner.report.compare import Comparison, choices, number
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.tradeoff import SMALLEST
-from unlearn_runner.results import shown
+from unlearn_runner.utils.text import shown
 
 FIRST = ("rectifier.gamma", "rectifier.tau")
 """GRU's two settings: what papers show, where they were swept."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from unlearn_runner.divergence import last_finite
-from unlearn_runner.report.compare import SEEDS, Comparison, choices, number
-from unlearn_runner.report.judge import COLLAPSED
+from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
+from unlearn_runner.report.compare import Comparison, choices, number
 from unlearn_runner.report.read import RunFolder
+from unlearn_runner.tracking.divergence import last_finite
 
 
 def overview(compared: Comparison) -> list[str]:

@@ -16,10 +16,10 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from unlearn_runner.divergence import cause
+from unlearn_runner.config.names import identity
 from unlearn_runner.errors import DataError
-from unlearn_runner.naming import identity
-from unlearn_runner.records import ENDED, METRICS, RESULTS, STATUS
+from unlearn_runner.tracking.divergence import cause
+from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS
 
 CONFIG = "config.yaml"
 OTHERS = ("target.", "reference.")

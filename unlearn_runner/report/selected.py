@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from unlearn_runner.evaluation.metrics.scores import lower, ordered
 from unlearn_runner.report.chosen import HEADS, Chosen
-from unlearn_runner.report.compare import Comparison, lower
+from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.tables import Cell, Column, Table, text
-from unlearn_runner.results import ordered, shown
+from unlearn_runner.utils.text import shown
 
 
 def sentences(compared: Comparison) -> list[str]:

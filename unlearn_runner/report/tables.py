@@ -9,12 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from unlearn_runner.report.compare import GROUPS, Comparison, lower, number
+from unlearn_runner.evaluation.metrics.scores import interval, lower
+from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.cost import own_seconds
-from unlearn_runner.report.judge import interval
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.telemetry import rectified_share
-from unlearn_runner.results import shown
+from unlearn_runner.utils.text import shown
 
 Kind = Literal["text", "number"]
 

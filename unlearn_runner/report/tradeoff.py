@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
+from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
 from unlearn_runner.report import svg
-from unlearn_runner.report.compare import SEEDS, Comparison, choices, lower, number
+from unlearn_runner.report.compare import Comparison, choices, number
 from unlearn_runner.report.labels import Box, around, label
 from unlearn_runner.report.read import RunFolder
-from unlearn_runner.results import shown
+from unlearn_runner.utils.text import shown
 
 WIDTH, HEIGHT = 620, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 604, 34, 384

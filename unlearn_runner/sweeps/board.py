@@ -10,13 +10,13 @@ from typing import Any
 from rich.table import Table
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
-from unlearn_runner.interrupt import SIGNALS
-from unlearn_runner.progress import console, results_console
-from unlearn_runner.records import RESULTS, STATUS, Record
-from unlearn_runner.report.compare import SEEDS
-from unlearn_runner.report.judge import collapsed, interval
-from unlearn_runner.results import shown
+from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed, interval
 from unlearn_runner.sweeps.points import DONE, Point
+from unlearn_runner.tracking.folder import RESULTS, STATUS
+from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils.console import console, results_console
+from unlearn_runner.utils.signals import SIGNALS
+from unlearn_runner.utils.text import shown
 
 MOST = 8
 """Scores in the table; results.json has them all."""
@@ -43,36 +43,36 @@ class Board:
         self._began: dict[int, float] = {}
         self._code = 0
 
-    def begin(self, point: Point) -> None:
+    def begin(self, job: Point) -> None:
         """Says that a job begins."""
-        self._began[id(point)] = time.monotonic()
-        self._say(point, "begins")
+        self._began[id(job)] = time.monotonic()
+        self._say(job, "begins")
 
-    def end(self, point: Point, code: int = 0, cause: Exception | str | None = None) -> None:
+    def end(self, job: Point, code: int = 0, cause: Exception | str | None = None) -> None:
         """Takes how a job ended, and says it.
 
         Args:
-            point: The job.
+            job: The job.
             code: Exit code of what ran it.
             cause: What went wrong, where its folder does not say so.
         """
-        found = point.written(STATUS)
+        found = job.written(STATUS)
         status = found.get("status")
         if code == 0 and status in DONE:
-            point.status = str(status)
-            diverged = point.written(RESULTS).get("divergence", {})
-            point.cause = ": ".join(str(diverged[k]) for k in ("stage", "cause") if k in diverged)
+            job.status = str(status)
+            diverged = job.written(RESULTS).get("divergence", {})
+            job.cause = ": ".join(str(diverged[k]) for k in ("stage", "cause") if k in diverged)
         elif code - SIGNALLED in SIGNALS:
-            point.status = "interrupted"
+            job.status = "interrupted"
         else:
-            point.status, point.cause = "failed", _cause(cause, found)
-            if status in ("running", "waiting") and point.folder.is_dir():
-                Record(point.folder).status("failed", error=point.cause)
+            job.status, job.cause = "failed", _cause(cause, found)
+            if status in ("running", "waiting") and job.folder.is_dir():
+                Record(job.folder).status("failed", error=job.cause)
             # A bug weighs more than a mistake.
             self._code = FAILURE if code != USAGE_ERROR or self._code == FAILURE else USAGE_ERROR
             self.stopped = self.stopped or self.fail_fast
-        spent = time.monotonic() - self._began.get(id(point), time.monotonic())
-        self._say(point, f"{point.status}  {spent:.1f}s  {point.cause}".rstrip())
+        spent = time.monotonic() - self._began.get(id(job), time.monotonic())
+        self._say(job, f"{job.status}  {spent:.1f}s  {job.cause}".rstrip())
 
     def refuse(self, point: Point) -> None:
         """Takes a job that cannot be, for a mistake in its settings."""

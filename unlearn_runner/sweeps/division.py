@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Hashable, Sequence
 from typing import cast
 
+from unlearn_runner.config.select import Select
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.metrics.parts import divide
-from unlearn_runner.plan import Data
-from unlearn_runner.stages.score import Score
+from unlearn_runner.evaluation.metrics.parts import divide
+from unlearn_runner.pipeline.inputs import Rowsets
+from unlearn_runner.pipeline.stages.score import Score
 from unlearn_runner.sweeps.parted import Parted
 from unlearn_runner.sweeps.points import Point
-from unlearn_runner.sweeps.select import Select
 from unlearn_runner.sweeps.selection import Selection
 
 
@@ -26,7 +26,7 @@ def prepared(asked: Select, points: Sequence[Point]) -> Selection | None:
         return None
     _check_alike(points)
     benchmark, data = planned[0].run.benchmark, _data(points)
-    _check_scores(asked, cast(Score, planned[0].stages.scores["unlearned"]))
+    _check_scores(asked, cast(Score, planned[0].plan.scores["unlearned"]))
     together = benchmark.rows_together if asked.by == "person" else 1
     try:
         parts = divide(units(data, together), asked.share, asked.seed)
@@ -40,11 +40,11 @@ def prepared(asked: Select, points: Sequence[Point]) -> Selection | None:
             f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
         ) from None
     rows = {name: of for name, (_, of) in data.views.items()}
-    folder = planned[0].job.folder.parent
+    folder = planned[0].folder.parent
     return Selection(asked, points, Parted(asked, together, parts, rows, folder))
 
 
-def units(data: Data, together: int) -> dict[str, list[Hashable]]:
+def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
     """Returns by view which unit each row belongs to.
 
     Args:
@@ -62,19 +62,17 @@ def units(data: Data, together: int) -> dict[str, list[Hashable]]:
     return found
 
 
-def _data(points: Sequence[Point]) -> Data:
-    found = next(p.planned.stages.data for p in points if p.job is not None)
-    assert found is not None
-    return found
+def _data(points: Sequence[Point]) -> Rowsets:
+    return next(p.planned.plan.inputs.rowsets for p in points if p.job is not None)
 
 
 def _check_alike(points: Sequence[Point]) -> None:
     """Refuses points of different benchmarks: their scores are of different questions."""
 
     def facts(point: Point) -> str:
-        stage = cast(Score, point.planned.stages.scores["unlearned"])
-        data = point.planned.stages.data
-        digests = [] if data is None else [rows.digest for _, rows in data.views.values()]
+        stage = cast(Score, point.planned.plan.scores["unlearned"])
+        views = point.planned.plan.inputs.rowsets.views
+        digests = [rows.digest for _, rows in views.values()]
         return repr((digests, stage.views, stage.metrics, stage.version))
 
     if len({facts(point) for point in points if point.job is not None}) > 1:

@@ -23,8 +23,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.help import CONF, groups
 
 
 @dataclass(frozen=True)

@@ -9,17 +9,19 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.fingerprint import code_hash
-from unlearn_runner.metrics.evidence import Evidence
-from unlearn_runner.metrics.parts import Parts, part
-from unlearn_runner.progress import console
-from unlearn_runner.records import finite
+from unlearn_runner.evaluation.logs.reference import RetainLog
+from unlearn_runner.evaluation.metrics.base import compute
+from unlearn_runner.evaluation.metrics.evidence import Evidence
+from unlearn_runner.evaluation.metrics.parts import Parts, part
+from unlearn_runner.pipeline.stages.score import Score, Source
 from unlearn_runner.report.chosen import FILE, PART_A, PART_B
-from unlearn_runner.stages.score import RetainLog, Score, Source, compute
-from unlearn_runner.store import Store
+from unlearn_runner.store.fingerprint import code_hash
+from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.points import Point
-from unlearn_runner.sweeps.select import Select
+from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import finite
 
 MODELS = ("unlearned", "target")
 ByPart = dict[str, dict[str, float | None]]
@@ -72,7 +74,7 @@ class Parted:
         todo: dict[str, tuple[Score, Store]] = {}
         for point in (p for p in points if p.status == "completed"):
             for model in MODELS:
-                stage = cast(Score, point.planned.stages.scores[model])
+                stage = cast(Score, point.planned.plan.scores[model])
                 if stage.key not in self.scored:
                     todo[stage.key] = stage, point.planned.store
         if todo:
@@ -89,18 +91,18 @@ class Parted:
 
     def of(self, point: Point, model: str = "unlearned") -> ByPart | None:
         """Returns a point's scores of A and B, or its target's; none where evidence is missing."""
-        return self.scored.get(point.planned.stages.scores[model].key)
+        return self.scored.get(point.planned.plan.scores[model].key)
 
     def of_all(self, points: Sequence[Point]) -> dict[str, ByPart]:
         """Returns the scores that these points have, and their targets."""
-        planned = [point.planned.stages.scores for point in points if point.job is not None]
+        planned = [point.planned.plan.scores for point in points if point.job is not None]
         keys = dict.fromkeys(stages[model].key for stages in planned for model in MODELS)
         return {key: self.scored[key] for key in keys if key in self.scored}
 
 
 def code() -> str:
     """Returns the hash of the code that takes a part; that of the scores is in their keys."""
-    return code_hash(["unlearn_runner.metrics.parts:part"])
+    return code_hash(["unlearn_runner.evaluation.metrics.parts:part"])
 
 
 def _evidence(source: Source, stage: Score, store: Store) -> Evidence | None:

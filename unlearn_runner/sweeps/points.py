@@ -12,16 +12,17 @@ from typing import Any
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearn_runner import naming
-from unlearn_runner.config import Run
+from unlearn_runner.config import names
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.messages import explain
+from unlearn_runner.config.root import Run
+from unlearn_runner.distributed.base import Parallel
+from unlearn_runner.distributed.clusters.spec import JobSpec
 from unlearn_runner.errors import UserError
-from unlearn_runner.experiment import Planned, planned
-from unlearn_runner.explain import explain
-from unlearn_runner.help import CONF
-from unlearn_runner.plan import Data
-from unlearn_runner.records import RESULTS, STATUS
-from unlearn_runner.sweeps.child import Order
+from unlearn_runner.pipeline.inputs import Rowsets
+from unlearn_runner.pipeline.job import PlannedJob, plan_config
 from unlearn_runner.sweeps.grid import Grid
+from unlearn_runner.tracking.folder import RESULTS, STATUS
 
 SWEEPS = "sweeps"
 DONE = ("completed", "diverged")
@@ -35,7 +36,7 @@ class Point:
     """Its overrides along the axes: what tells it from the others."""
     overrides: list[str]
     """All its overrides."""
-    job: Planned | None = None
+    job: PlannedJob | None = None
     mistake: UserError | None = None
     """Why there is no job."""
     status: str = "waiting"
@@ -45,7 +46,7 @@ class Point:
     """Of a user's own options."""
 
     @property
-    def planned(self) -> Planned:
+    def planned(self) -> PlannedJob:
         """The job, where there is one."""
         assert self.job is not None
         return self.job
@@ -58,7 +59,12 @@ class Point:
     @property
     def folder(self) -> Path:
         """Its run folder."""
-        return self.planned.job.folder
+        return self.planned.folder
+
+    @property
+    def parallel(self) -> Parallel:
+        """How it uses a machine."""
+        return self.planned.run.parallel
 
     @property
     def values(self) -> dict[str, str]:
@@ -66,10 +72,16 @@ class Point:
         pairs = (axis.partition("=") for axis in self.axes)
         return {key: value for key, _, value in pairs}
 
-    def order(self) -> Order:
+    def spec(self) -> JobSpec:
         """Returns the job in the words of another process."""
-        job = self.planned.job
-        return Order(self.overrides, job.name, str(job.outputs), job.arguments, self.folders)
+        job = self.planned.composed
+        return JobSpec(self.overrides, job.name, str(job.outputs), job.arguments, self.folders)
+
+    def run(self) -> int:
+        """Runs it in this process, or in ranks that are its children; returns the exit code."""
+        from unlearn_runner.pipeline.runner import start_job
+
+        return start_job(self.planned, brief=True)
 
     def written(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the run folder; empty where there is none."""
@@ -81,7 +93,7 @@ class Point:
 
     @cached_property
     def _keys(self) -> list[str]:
-        return [stage.key for stage in self.planned.stages.stages]
+        return [stage.key for stage in self.planned.plan.stages]
 
     def look(self) -> str:
         """Returns how it ended as far as it is still true; `waiting` where there is work to do.
@@ -94,14 +106,14 @@ class Point:
         stages = {entry["key"]: entry for entry in results.get("stages", [])}
         if status in DONE and results.get("status") == status and list(stages) == self._keys:
             store = self.planned.store
-            left = (s for s in self.planned.stages.wanted if stages[s.key]["outcome"] is not None)
+            left = (s for s in self.planned.plan.wanted if stages[s.key]["outcome"] is not None)
             found = [store.manifest(stage) for stage in left]
             if all(manifest is not None and not manifest.get("dropped") for manifest in found):
                 self.status = status
         return self.status
 
 
-def planned_points(grid: Grid, more: list[str], read: dict[str, Data]) -> list[Point]:
+def planned_points(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[Point]:
     """Plans every point of an opened grid; a mistake in one is kept with it.
 
     Args:
@@ -117,19 +129,18 @@ def planned_points(grid: Grid, more: list[str], read: dict[str, Data]) -> list[P
     return list(found.values())
 
 
-def _point(grid: Grid, axes: list[str], read: dict[str, Data]) -> Point:
+def _point(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> Point:
     point = Point(axes, [*grid.fixed, *axes], folders=list(grid.folders))
     try:
         composed = grid.compose(axes)
 
-        def named(run: Run) -> str:
-            derived = naming.derive(composed.overrides, composed.choices)
+        def name_run(run: Run) -> str:
+            derived = names.derive(composed.overrides, composed.choices)
             return f"{SWEEPS}/{sweep_name(run)}/{derived}"
 
         rows = json.dumps(composed.config["benchmark"], sort_keys=True, default=str)
-        point.job = planned(composed.config, named, composed.choices, read.get(rows))
-        if point.job.stages.data is not None:
-            read[rows] = point.job.stages.data
+        point.job = plan_config(composed.config, name_run, composed.choices, read.get(rows))
+        read[rows] = point.job.plan.inputs.rowsets
     except UserError as error:
         point.mistake = error
     except (HydraException, OmegaConfBaseException) as error:
@@ -139,7 +150,7 @@ def _point(grid: Grid, axes: list[str], read: dict[str, Data]) -> Point:
 
 def sweep_name(run: Run) -> str:
     """Returns the name of the sweep's folder."""
-    return naming.checked(run.name or run.sweep.name or "sweep")
+    return names.checked(run.name or run.sweep.name or "sweep")
 
 
 def same_mistake(found: Sequence[Point]) -> UserError | None:

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
+from unlearn_runner.config.sweep import Choice, Range, Search
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.sweeps.search import Choice, Range, Search
 
 Setting = dict[str, Choice]
 DIGITS = 4

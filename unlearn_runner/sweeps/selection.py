@@ -15,16 +15,15 @@ from typing import Any
 
 from rich.table import Table
 
-from unlearn_runner.progress import results_console
-from unlearn_runner.records import RESULTS, finite
+from unlearn_runner.config.select import Scores, Select, Worth
+from unlearn_runner.evaluation.metrics.scores import SEEDS, interval, lower, ordered
 from unlearn_runner.report.chosen import ALL, FILE, HEADS, PART_A, PART_B
-from unlearn_runner.report.compare import SEEDS, lower
-from unlearn_runner.report.judge import interval
-from unlearn_runner.results import ordered, shown
-from unlearn_runner.store import write_json
 from unlearn_runner.sweeps.parted import Parted, code
 from unlearn_runner.sweeps.points import DONE, Point
-from unlearn_runner.sweeps.select import Scores, Select, Worth
+from unlearn_runner.tracking.folder import RESULTS
+from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.files import finite, write_json
+from unlearn_runner.utils.text import shown
 
 
 @dataclass
@@ -176,7 +175,7 @@ class Selection:
     def _facts(self, point: Point) -> dict[str, Any]:
         if point.job is None:
             return {"axes": point.values, "status": point.status}
-        scores = point.planned.stages.scores
+        scores = point.planned.plan.scores
         keys = {model: scores[model].key for model in ("unlearned", "target")}
         return {"axes": point.values, "status": point.status, **keys, ALL: _all_rows(point)}
 

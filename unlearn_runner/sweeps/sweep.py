@@ -13,22 +13,23 @@ from pathlib import Path
 
 from rich.table import Table
 
-from unlearn_runner import explain, interrupt
-from unlearn_runner.config import Run
+from unlearn_runner.config import messages
+from unlearn_runner.config.root import Run
+from unlearn_runner.config.sweep import Search
 from unlearn_runner.errors import UserError
-from unlearn_runner.experiment import Planned, refuse_other_configuration
-from unlearn_runner.locks import hold
-from unlearn_runner.plan import Data
-from unlearn_runner.progress import console, results_console
-from unlearn_runner.records import Record
+from unlearn_runner.pipeline.inputs import Rowsets
+from unlearn_runner.pipeline.job import PlannedJob, refuse_other_configuration
 from unlearn_runner.sweeps import propose
 from unlearn_runner.sweeps.board import Board
 from unlearn_runner.sweeps.division import prepared
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.points import Point, planned_points, same_mistake
-from unlearn_runner.sweeps.search import Search
 from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.sweeps.trials import Course, follow
+from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils import signals
+from unlearn_runner.utils.console import console, results_console
+from unlearn_runner.utils.locks import hold
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -38,10 +39,10 @@ def run(arguments: Sequence[str]) -> int:
         UserError: For a mistake that all points share; nothing is written then.
         Interrupted: If a signal ended it.
     """
-    flags, overrides = explain.split(arguments)
-    folders = [str(folder.absolute()) for folder in explain.further(flags, overrides)]
+    flags, overrides = messages.split(arguments)
+    folders = [str(folder.absolute()) for folder in messages.further(flags, overrides)]
     started = time.monotonic()
-    read: dict[str, Data] = {}
+    read: dict[str, Rowsets] = {}
     with Grid(overrides, folders).opened() as grid:
         found = planned_points(grid, [], read)
     if (mistake := same_mistake(found)) is not None:
@@ -101,7 +102,7 @@ def _search(course: Course, settings: Run, seeds: int) -> int:
                 board.refuse(point)
         if (todo := _unfinished(points)) and not board.stopped:
             _go(todo, board, folder)
-        interrupt.check()
+        signals.check()
 
     return _to_the_end(lambda: follow(course, board, go), board, folder, course.selection)
 
@@ -111,10 +112,10 @@ def _to_the_end(
 ) -> int:
     """Runs jobs, and says how they ended; returns the exit code."""
     title = f"sweep {folder.name}"
-    with interrupt.heeded():
+    with signals.heeded():
         try:
             work()
-            interrupt.check()
+            signals.check()
         except KeyboardInterrupt:
             board.summary(title)
             raise
@@ -132,7 +133,7 @@ def _go(todo: list[Point], board: Board, folder: Path) -> None:
         todo = _unfinished(todo)  # another command may have done it while this one waited
         for point in list(todo):
             try:
-                refuse_other_configuration(point.planned.job, point.planned.run.overwrite)
+                refuse_other_configuration(point.planned)
             except UserError as error:
                 point.mistake = error
                 board.refuse(point)
@@ -148,7 +149,7 @@ def _unfinished(found: Sequence[Point]) -> list[Point]:
     return [point for point in found if point.job is not None and point.look() == "waiting"]
 
 
-def run_one(found: Planned, overrides: list[str]) -> int:
+def run_one(found: PlannedJob, overrides: list[str]) -> int:
     """Runs a single job at a cluster; returns the exit code.
 
     Args:
@@ -158,7 +159,7 @@ def run_one(found: Planned, overrides: list[str]) -> int:
     found.run.cluster.check()
     point = Point([], overrides, found)
     board = Board([point])
-    with interrupt.heeded():
+    with signals.heeded():
         if point.look() == "waiting":
             Record(point.folder).status("waiting")
             found.run.cluster.run([point], board)
@@ -171,7 +172,7 @@ def print_plan(found: Sequence[Point]) -> None:
     stages: dict[str, tuple[str, str, bool, int]] = {}
     for point in (p for p in found if p.job is not None):
         store = point.planned.store
-        for stage in point.planned.stages.stages:
+        for stage in point.planned.plan.stages:
             label, address, cached, count = stages.get(
                 stage.key,
                 (stage.label, f"{stage.kind}/{stage.key}", bool(store.manifest(stage)), 0),

@@ -10,17 +10,16 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from unlearn_runner.config.sweep import Range, Search
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.plan import Data
-from unlearn_runner.records import finite
-from unlearn_runner.report.compare import SEEDS
-from unlearn_runner.store import write_json
+from unlearn_runner.evaluation.metrics.scores import SEEDS
+from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.sweeps.board import Board
 from unlearn_runner.sweeps.grid import Grid, text
 from unlearn_runner.sweeps.points import Point, planned_points, same_mistake
 from unlearn_runner.sweeps.propose import Setting, Trial, propose
-from unlearn_runner.sweeps.search import Range, Search
 from unlearn_runner.sweeps.selection import Selection
+from unlearn_runner.utils.files import finite, write_json
 
 FILE = "search.json"
 WORST = 2.0
@@ -44,7 +43,7 @@ class Course:
     grid: Grid
     search: Search
     selection: Selection
-    data: dict[str, Data]
+    data: dict[str, Rowsets]
     tried: list[Trial] = field(default_factory=list)
     _seen: dict[str, Point] = field(default_factory=dict)
 

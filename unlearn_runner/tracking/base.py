@@ -10,6 +10,9 @@ from typing import Any, ClassVar
 
 from unlearn_runner.errors import ConfigError
 
+Figures = Callable[[Path], dict[str, str]]
+"""Returns SVG by file name, drawn from a run folder."""
+
 
 @dataclass(frozen=True)
 class Mirrored:
@@ -22,7 +25,9 @@ class Mirrored:
     config: Mapping[str, Any]
     """The resolved configuration, secrets removed."""
     warn: Callable[[str], None] = field(repr=False)
-    """Says that the mirror is less than was asked for, where it is not lost altogether."""
+    """Says that the mirror is less than was wanted, where it is not lost altogether."""
+    figures: Figures = field(default=lambda _: {}, repr=False)
+    """Draws what the run folder holds."""
 
     @property
     def name(self) -> str:

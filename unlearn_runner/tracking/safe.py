@@ -12,9 +12,9 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from unlearn_runner.progress import console
-from unlearn_runner.tracking.base import Mirrored, Sink, Tracker
-from unlearn_runner.tracking.private import redacted
+from unlearn_runner.tracking.base import Figures, Mirrored, Sink, Tracker
+from unlearn_runner.utils.console import console
+from unlearn_runner.utils.redact import redacted
 
 Task = Callable[[Sink], None]
 LONGEST = 300
@@ -25,12 +25,17 @@ class Safe:
     """A mirror that never raises and never blocks. Its first failure is said, once, and kept."""
 
     def __init__(
-        self, tracker: Tracker, folder: Path, config: Mapping[str, Any], identity: str
+        self,
+        tracker: Tracker,
+        folder: Path,
+        config: Mapping[str, Any],
+        identity: str,
+        figures: Figures = lambda _: {},
     ) -> None:
         self.name, self.identity = type(tracker).__name__.lower(), identity
         self.error: str | None = None
         self._tracker = tracker
-        self._run = Mirrored(folder, identity, redacted(config), self._say)
+        self._run = Mirrored(folder, identity, redacted(config), self._say, figures)
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._opened, self._closed = threading.Event(), threading.Event()
         self._over, self._saying = False, threading.Lock()

@@ -17,7 +17,7 @@ from typing import Any, Literal
 
 from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
 from unlearn_runner.tracking.login import logged_in, obstacle
-from unlearn_runner.tracking.private import redacted
+from unlearn_runner.utils.redact import redacted
 
 PROJECT = "unlearn-runner"
 LONGEST = 128  # characters of a name
@@ -184,7 +184,7 @@ class WandbSink(Sink):
 
     def _figures(self) -> dict[str, str]:
         try:
-            return figures(self.mirrored.folder)
+            return self.mirrored.figures(self.mirrored.folder)
         except Exception as error:  # a picture less is no reason to lose what is still to come
             self.mirrored.warn(f"no figures: {type(error).__name__}: {error}")
             return {}
@@ -199,16 +199,6 @@ class WandbSink(Sink):
             for folder in _folders(self.mirrored, "offline-run"):
                 if folder != here:
                     shutil.rmtree(folder, ignore_errors=True)
-
-
-def figures(folder: Path) -> dict[str, str]:
-    """Returns a run's curves and its trade-off against target and reference: SVG by file name."""
-    from unlearn_runner.report.build import figures as drawn
-    from unlearn_runner.report.compare import Axes, Comparison
-    from unlearn_runner.report.read import read
-
-    runs = [read(folder)]
-    return drawn(Comparison(runs, Axes.among(Comparison(runs).metrics)))
 
 
 def _folders(run: Mirrored, kind: str) -> Iterator[Path]:

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
+from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.methods.losses import Unit
-from unlearn_runner.parallel.ranks import ALONE, Ranks
 
 ORDER, PARTNER, NOISE = 1, 2, 3  # separate streams of draws
 OTHER = {"forget": 4, "retain": 5}
@@ -131,7 +131,7 @@ class Feed:
     partners: Sequence[Encoded]
     draws: Draws
     also: Callable[[Draws, list[tuple[int, int]], Splits], None] | None = None
-    """Adds splits that a method asks for, given the step's visits; see `training.others`."""
+    """Adds splits that a method asks for, given the step's visits; see `training.alternatives`."""
 
     def step(self, step: int) -> StepRows:
         """Returns the rows of an optimizer step."""

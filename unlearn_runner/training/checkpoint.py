@@ -18,10 +18,10 @@ from typing import Any, BinaryIO
 
 import torch
 
+from unlearn_runner.distributed.layout import SHARD, Parts
+from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.errors import DataError, UserError
-from unlearn_runner.parallel.layout import SHARD, Parts
-from unlearn_runner.parallel.ranks import ALONE, Ranks
-from unlearn_runner.progress import console
+from unlearn_runner.utils.console import console
 
 KEPT = 2
 

@@ -11,18 +11,18 @@ from typing import Any
 
 import torch
 
-from unlearn_runner import divergence, interrupt
-from unlearn_runner.divergence import Diverged
+from unlearn_runner.distributed.layout import Layout
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
-from unlearn_runner.parallel.layout import Layout
+from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.rectifiers.base import Memory, Rectifier
 from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training import optim
+from unlearn_runner.training import divergence, optimizer
 from unlearn_runner.training.batches import StepRows
-from unlearn_runner.training.gradients import GradientSpace
+from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.recipe import Recipe
+from unlearn_runner.utils import signals
 
 
 @dataclass
@@ -52,12 +52,12 @@ class Engine:
     def __post_init__(self) -> None:
         self.space = GradientSpace(self.models.trained.parameters(), self.layout)
         self.groups = self.rectifier.groups(self.terms)
-        self.optimizer = optim.optimizer(self.space.parameters, self.recipe)
-        self.schedule = optim.schedule(self.optimizer, self.recipe, self.num_rows)
+        self.optimizer = optimizer.optimizer(self.space.parameters, self.recipe)
+        self.schedule = optimizer.schedule(self.optimizer, self.recipe, self.num_rows)
         self.memory: Memory = {}
         self.moved: dict[str, float] = {}
         self.device = self.layout.device
-        self.asked = False
+        self.stop_requested = False
         """Whether any rank was asked to end before the last step's numbers were summed."""
 
     def gradients(self, rows: StepRows) -> tuple[dict[str, Any], dict[str, float]]:
@@ -88,9 +88,9 @@ class Engine:
     def _summed(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
         """Sums the ranks' losses, and asks in the same message whether any of them is to end."""
         numbers = [loss.double() for loss in losses.values()]
-        numbers.append(numbers[0].new_tensor(bool(interrupt.requested())))
-        *values, asked = self.layout.ranks.sum(torch.stack(numbers)).tolist()
-        self.asked = bool(asked)
+        numbers.append(numbers[0].new_tensor(bool(signals.requested())))
+        *values, stop = self.layout.ranks.sum(torch.stack(numbers)).tolist()
+        self.stop_requested = bool(stop)
         return dict(zip(losses, values, strict=True))
 
     def step(self, rows: StepRows) -> dict[str, Any]:

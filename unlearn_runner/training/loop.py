@@ -2,28 +2,46 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, NoReturn
+
+from unlearn_runner.utils.signals import Interrupted, requested
+
+if TYPE_CHECKING:
+    from unlearn_runner.distributed.ranks import Ranks
+
 import time
 from collections.abc import Callable, Collection
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
-from unlearn_runner import interrupt
-from unlearn_runner.divergence import Diverged
-from unlearn_runner.progress import progress
-from unlearn_runner.training import checkpoint
+from unlearn_runner.training import checkpoint, loop
 from unlearn_runner.training.batches import Feed
+from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
+from unlearn_runner.utils import signals
+from unlearn_runner.utils.progress import progress
 
-if TYPE_CHECKING:
-    from unlearn_runner.stages.base import Work
+
+@dataclass(frozen=True)
+class TrainingLog:
+    """Where a loop leaves what it may be continued from, and what it says of each step."""
+
+    checkpoints: Path
+    """Folder of the checkpoints."""
+    key: str
+    """Of the stage that trains: what its checkpoints are marked with."""
+    write: Callable[[dict[str, Any]], None]
+    """Writes one line of telemetry."""
 
 
 def train(
     engine: Engine,
     feed: Feed,
     title: str,
-    work: Work,
+    log: TrainingLog,
     along: Callable[[int], None] = lambda _: None,
     examined: Collection[int] = (),
 ) -> bool:
@@ -33,7 +51,7 @@ def train(
         engine: What changes.
         feed: The rows of every step.
         title: What telemetry and progress call it.
-        work: Where checkpoints and telemetry go.
+        log: Where checkpoints and telemetry go.
         along: Called with the number of steps done after every step, and once more for the step
             that a checkpoint was found of; must not change the model, nor mind being repeated.
         examined: The steps after which `along` looks at the model.
@@ -47,7 +65,7 @@ def train(
     """
     total = engine.recipe.num_steps(engine.num_rows)
     every, ranks = engine.recipe.checkpoint_every, engine.layout.ranks
-    state = checkpoint.load(work.checkpoints, work.key, engine.device, ranks)
+    state = checkpoint.load(log.checkpoints, log.key, engine.device, ranks)
     first = engine.restore(state) if state else 0
     del state  # as large as the model and its optimizer together
     with progress(title, total) as tick:
@@ -65,19 +83,28 @@ def train(
                 facts = engine.step(rows)
                 rate = rows.num_tokens / (time.perf_counter() - started)
                 line |= {**facts, "tokens_per_s": round(rate, 1)}
-                asked = engine.asked or (ranks.world == 1 and bool(interrupt.requested()))
-                save = asked or (every and done % every == 0 and done < total)
+                stop = engine.stop_requested or (ranks.world == 1 and bool(signals.requested()))
+                save = stop or (every and done % every == 0 and done < total)
                 if save or done == total or done in examined:
                     engine.look(rows, line)
             except Diverged as found:
-                work.log({**line, **found.line})
+                log.write({**line, **found.line})
                 return False
-            work.log(line)
+            log.write(line)
             if save:
-                checkpoint.save(work.checkpoints, work.key, done, engine.state(done), ranks)
-            if asked:
-                interrupt.obey(ranks)
+                checkpoint.save(log.checkpoints, log.key, done, engine.state(done), ranks)
+            if stop:
+                loop.obey(ranks)
             along(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, heed=False)  # a rank must not leave before the others know
     return True
+
+
+def obey(ranks: Ranks) -> NoReturn:
+    """Ends here: some rank was asked to, and all agree on the signal.
+
+    Raises:
+        Interrupted: Always.
+    """
+    raise Interrupted(ranks.largest(requested() or 0))

@@ -5,16 +5,30 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
-
-from unlearn_runner.training.recipe import Recipe
+from typing import Any, ClassVar, Literal, Protocol
 
 Storage = Literal["float32", "bf16"]
+
+
+class Sizes(Protocol):
+    """The sizes of a model, as far as an adapter's depend on them."""
+
+    @property
+    def parameters(self) -> int:
+        """All weights."""
+        ...
+
+    def adapted(self, rank: int, attention: bool, mlp: bool) -> int:
+        """Returns the weights of low-rank adapters of a rank beside the linear maps of a kind."""
+        ...
 
 
 @dataclass(frozen=True)
 class Adapter(ABC):
     """Base class of adapters: frozen settings; what is trained lives in the model."""
+
+    adapts: ClassVar[bool] = True
+    """Whether anything is added to the model; without, all its weights are trained."""
 
     @property
     def storage(self) -> Storage:
@@ -31,8 +45,21 @@ class Adapter(ABC):
         """Whether only what is trained is to be gathered from ranks that hold pieces."""
         return False
 
-    def check(self, recipe: Recipe, save_dtype: str) -> None:
-        """Looks at settings of other groups.
+    @property
+    def drops_out(self) -> bool:
+        """Whether training draws any dropout, which keeps further activations."""
+        return False
+
+    def trained_parameters(self, sizes: Sizes) -> int:
+        """Returns how many numbers are trained, for estimates before a model is loaded."""
+        return sizes.parameters
+
+    def check(self, precision: str, save_dtype: str) -> None:
+        """Refuses settings of other groups that do not go with the adapter's.
+
+        Args:
+            precision: `train.precision`.
+            save_dtype: Number format of the unlearned model on disk.
 
         Raises:
             ConfigError: If they do not go with the adapter's.

@@ -13,10 +13,9 @@ from typing import Annotated, Any
 from annotated_types import Ge, Gt, Lt
 
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.models.adapters.base import Adapter, Base, Storage
+from unlearn_runner.models.adapters.base import Adapter, Base, Sizes, Storage
 from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modules
 from unlearn_runner.models.quiet import quietly
-from unlearn_runner.training.recipe import Recipe
 
 NAME = "default"
 """peft's name of an only adapter; it stands in no file."""
@@ -83,9 +82,18 @@ class LoRA(Adapter):
         """Only when merged."""
         return self.merge
 
-    def check(self, recipe: Recipe, save_dtype: str) -> None:
+    @property
+    def drops_out(self) -> bool:
+        """As `dropout` says."""
+        return self.dropout > 0
+
+    def trained_parameters(self, sizes: Sizes) -> int:
+        """Returns the size of A and B beside all targets, whatever `regex` and `layers` leave."""
+        return sizes.adapted(self.rank, self.targets != "mlp", self.targets != "attention")
+
+    def check(self, precision: str, save_dtype: str) -> None:
         """Refuses what would have no effect, or undo another setting."""
-        if self.base_dtype == "bf16" and recipe.precision == "float64":
+        if self.base_dtype == "bf16" and precision == "float64":
             raise ConfigError(
                 "adapter.base_dtype=bf16 does not go with train.precision=float64",
                 "adapter.base_dtype=float32 (then the frozen weights are float64, too)",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from unlearn_runner.models.adapters.base import Adapter, Base
 
@@ -12,6 +12,8 @@ from unlearn_runner.models.adapters.base import Adapter, Base
 @dataclass(frozen=True)
 class Full(Adapter):
     """The whole model is trained, and the result is an ordinary model."""
+
+    adapts: ClassVar[bool] = False
 
     def attach(self, model: Any, seed: int) -> Any:
         """Returns the model as it is."""

@@ -1,0 +1,57 @@
+"""What `unlearn --help` says: read from `conf/` itself, so it cannot be out of date."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONF = Path(__file__).resolve().parents[2] / "conf"
+OPTIONAL = ("experiment", "debug")
+"""Groups that a run can do without."""
+
+TEXT = """\
+unlearn - fine-tune, unlearn with a gradient rectifier, evaluate
+
+  unlearn [GROUP=OPTION ...] [KEY=VALUE ...]
+
+groups
+{groups}
+
+often used
+  name=NAME            run folder outputs/runs/NAME (derived from the overrides otherwise)
+  seed=N               seed of unlearning; target.seed=N of the fine-tunes
+  plan_only=true       print the stages and stop
+  train.lr=X train.epochs=X train.batch_size=N train.micro_batch=N
+  method.beta=X rectifier.gamma=X rectifier.tau=X
+  benchmark.forget=forget05 benchmark.data_dir=FOLDER
+  output_dir=FOLDER    where runs and the store of artifacts live
+  --cfg job            print the whole composed configuration
+  --config-dir FOLDER  further options of your own: FOLDER/method/mine.yaml is method=mine
+  -m                   run every combination of comma-separated values
+
+examples
+  unlearn                                       the embedded default, about two minutes on a laptop
+  unlearn method=ga rectifier=none              gradient ascent, unrectified
+  unlearn -m method=ga,gd,npo rectifier=none,gru
+  unlearn benchmark=tofu benchmark.data_dir=FOLDER model=scratch method=gd rectifier=gru
+"""
+
+
+FOLLOWING = ("smallest",)
+"""Folders of `conf/` that other choices choose from."""
+
+
+def groups(*folders: Path) -> dict[str, list[str]]:
+    """Returns the options of every configuration group: of `conf/`, or of the given folders."""
+    found: dict[str, list[str]] = {}
+    for conf in folders or (CONF,):
+        for folder in sorted(p for p in conf.iterdir() if p.is_dir() and p.name not in FOLLOWING):
+            files = (p.relative_to(folder).with_suffix("") for p in folder.rglob("*.yaml"))
+            names = {*found.get(folder.name, ()), *(file.as_posix() for file in files)}
+            found[folder.name] = sorted(names)
+    return found
+
+
+def print_help() -> None:
+    """Prints usage, groups and examples."""
+    listing = "\n".join(f"  {name:<12} {' '.join(found)}" for name, found in groups().items())
+    print(TEXT.format(groups=listing), end="")

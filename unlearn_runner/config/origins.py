@@ -1,0 +1,133 @@
+"""Who set a value: which file of `conf/`, or the command line, and what it was before.
+
+Hydra merges files in the order of its defaults list; this reads the same list and the same files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
+from hydra._internal.utils import create_config_search_path
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from rich.table import Table
+
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.utils.console import results_console
+
+COMMAND_LINE = "command line"
+SHOWN = ("method", "rectifier", "adapter", "train", "target", "reference", "evaluate")
+"""Groups of settings that are listed whole."""
+ALSO = ("benchmark.forget", "benchmark.compat", "benchmark.generate", "seed", "keep", "save_dtype")
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One value that a file, or the command line, gave a key."""
+
+    value: Any
+    by: str
+
+
+def origins(overrides: list[str], further: Sequence[Path] = ()) -> dict[str, list[Setting]]:
+    """Returns for every dotted key the values it was given in order; the last one holds.
+
+    Args:
+        overrides: The command line's, as Hydra was given them.
+        further: Folders of a user's own options.
+    """
+    places = create_config_search_path(str(CONF))
+    for folder in further:
+        places.append("further", str(folder))
+    loader = ConfigLoaderImpl(places)
+    listed = loader.compute_defaults_list("config", list(overrides), RunMode.RUN)
+    found: dict[str, list[Setting]] = {}
+    for default in listed.defaults:
+        path = default.config_path or ""
+        if path.split("/")[0] == "hydra":
+            continue
+        loaded = loader.repository.load_config(path)
+        if loaded is None:
+            continue
+        plain = OmegaConf.to_container(loaded.config)
+        assert isinstance(plain, dict)
+        plain.pop("defaults", None)
+        package = default.package or ""
+        by = "config.yaml" if path == "config" else path
+        for key, value in _leaves(plain, package):
+            _give(found, key, Setting(value, by))
+    for override in listed.config_overrides:
+        if override.key_or_group.split(".")[0] != "hydra" and not override.is_delete():
+            for key, value in _leaves(override.value(), override.key_or_group):
+                _give(found, key, Setting(value, COMMAND_LINE))
+    return found
+
+
+def _give(found: dict[str, list[Setting]], key: str, setting: Setting) -> None:
+    found.setdefault(key, []).append(setting)
+
+
+def _leaves(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+    if isinstance(content, Mapping) and content:
+        for key, value in content.items():
+            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, content
+
+
+def table(overrides: list[str], config: Mapping[str, Any], further: Sequence[Path]) -> Table:
+    """Returns the settings of a run, each with who set it and what that replaced.
+
+    Args:
+        overrides: The command line's.
+        config: The composed configuration; a key that another choice replaced is not in it.
+        further: Folders of a user's own options.
+    """
+    there = dict(_leaves(config, ""))
+    shown = Table(title="settings", title_justify="left", title_style="bold")
+    for column in ("setting", "value", "set by"):
+        shown.add_column(column, no_wrap=column == "setting")
+    shown.add_column("instead of")
+    found = origins(overrides, further)
+    place = 0
+    for key in sorted((k for k in there if _listed(k)), key=_place):
+        if key not in found or key.endswith("._target_"):
+            continue
+        if _place(key) != place:
+            shown.add_section()
+        place = _place(key)
+        *before, last = found[key]
+        replaced = [f"{_text(s.value)} of {s.by}" for s in before if s.value != last.value]
+        shown.add_row(key, _text(there[key]), last.by, ", ".join(replaced[::-1]))
+    return shown
+
+
+def _listed(key: str) -> bool:
+    return key.split(".")[0] in SHOWN or key in ALSO or key.startswith("benchmark.generate.")
+
+
+def _place(key: str) -> int:
+    group = key.split(".")[0]
+    return SHOWN.index(group) if group in SHOWN else len(SHOWN) + (group != "benchmark")
+
+
+def _text(value: Any) -> str:
+    return (
+        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
+
+
+def print_settings(overrides: list[str], config: Mapping[str, Any], places: Sequence[Path]) -> None:
+    """Prints the settings, who set each, and what that replaced.
+
+    Args:
+        overrides: The command line's.
+        config: The resolved configuration, without secrets.
+        places: Folders that options were looked for in.
+    """
+    further = [place for place in places if place.is_dir() and place != CONF]
+    results_console().print(table(overrides, config, further))

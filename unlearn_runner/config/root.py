@@ -1,0 +1,189 @@
+"""The typed root of a run's configuration: what `conf/config.yaml` must hold, and nothing else.
+
+`Run` is built once in a plain process, frozen, and handed down; no later code reads a raw mapping.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from annotated_types import Ge
+
+from unlearn_runner.config import resolvers
+from unlearn_runner.config.build import TRUSTED, build
+from unlearn_runner.config.model import Model
+from unlearn_runner.config.sweep import Sweep
+from unlearn_runner.distributed.base import Parallel
+from unlearn_runner.distributed.clusters.base import Cluster
+from unlearn_runner.distributed.clusters.here import Here
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.evaluation.benchmarks.base import Benchmark
+from unlearn_runner.methods.base import Method
+from unlearn_runner.models.adapters.base import Adapter
+from unlearn_runner.models.adapters.none import Full
+from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.tracking.base import Tracker
+from unlearn_runner.training.recipe import Recipe
+
+resolvers.register()  # every way to a configuration comes by here
+
+EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
+
+
+@dataclass(frozen=True)
+class Target:
+    """The model that knows the forget set, and its retain-only sibling: one recipe for both."""
+
+    train: Recipe
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of pre-training and fine-tuning, apart from `seed` so that several unlearning seeds
+    share one fine-tune."""
+    path: str | None = None
+    """A model fine-tuned elsewhere, a folder or a hub id; then none is fine-tuned here."""
+    revision: str | None = None
+    """Commit, tag or branch when `path` is a hub id."""
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The retain-only model that forget quality compares with; trained here when all is null."""
+
+    path: str | None = None
+    """A retain-only model trained elsewhere, a folder or a hub id."""
+    revision: str | None = None
+    """Commit, tag or branch when `path` is a hub id."""
+    log: str | None = None
+    """An evaluation log of a retain-only model instead of the model: open-unlearning's
+    TOFU_EVAL.json, the TOFU repository's aggregated log, or the folder of an evaluation of ours."""
+
+    def __post_init__(self) -> None:
+        if self.path is not None and self.log is not None:
+            raise ConfigError(
+                "reference.path and reference.log both name the reference", "reference.log=null"
+            )
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How evaluation runs; what it measures is the benchmark's."""
+
+    batch_size: Annotated[int, Ge(1)] = 64
+    """Sequences per forward pass and per generation batch. Changes speed, not scores."""
+    precision: Literal["float32", "bf16"] = "float32"
+    """Arithmetic of evaluation; bf16 also stores the weights so, half the memory."""
+    every: Annotated[int, Ge(1)] | str | None = None
+    """Scores along the way: a number of optimizer steps, or epochs as in 1epoch or 0.5epochs;
+    null only scores the end. The unlearned model is the same, but is computed again."""
+
+    def __post_init__(self) -> None:
+        match = EPOCHS.fullmatch(self.every) if isinstance(self.every, str) else None
+        if isinstance(self.every, str) and (match is None or float(match[1]) <= 0):
+            raise ConfigError(
+                f"evaluate.every={self.every} is not allowed; allowed: a whole number of steps, or "
+                "epochs",
+                "evaluate.every=50 or evaluate.every=1epoch",
+            )
+
+    def steps(self, recipe: Recipe, rows: int) -> tuple[int, ...]:
+        """Returns the optimizer steps, before the last, after which the model is scored."""
+        if self.every is None:
+            return ()
+        each = float(self.every) if isinstance(self.every, int) else 0.0
+        if isinstance(self.every, str) and (match := EPOCHS.fullmatch(self.every)):
+            each = float(match[1]) * rows / recipe.batch_size
+        total = recipe.num_steps(rows)
+        marks = (math.floor(i * each + 1e-9) for i in range(1, math.ceil(total / each) + 1))
+        return tuple(dict.fromkeys(step for step in marks if 0 < step < total))
+
+
+@dataclass(frozen=True)
+class Run:
+    """One experiment: fine-tune, unlearn, evaluate."""
+
+    model: Model
+    benchmark: Benchmark
+    method: Method
+    rectifier: Rectifier
+    train: Recipe
+    target: Target
+    evaluate: Evaluation
+    parallel: Parallel
+    tracker: Tracker
+    adapter: Adapter = field(default_factory=Full)
+    sweep: Sweep = field(default_factory=Sweep)
+    cluster: Cluster = field(default_factory=Here)
+    reference: Reference = field(default_factory=Reference)
+    name: str | None = None
+    """Name of the run folder; derived from the overrides when null."""
+    seed: Annotated[int, Ge(0)] = 0
+    """Seed of unlearning: order of the forget rows, retain partners, any draws of a method."""
+    keep: Literal["scores", "model", "checkpoints"] = "model"
+    """What an unlearned model leaves behind: evidence and scores alone; its weights, too; or also
+    the weights at every `evaluate.every`."""
+    save_dtype: Literal["float32", "bf16", "float16"] = "float32"
+    """Number format of the unlearned model's weights on disk; what is evaluated is what is kept.
+    Models of `evaluate.every` are kept as they are scored, in float32."""
+    output_dir: str | None = None
+    """Where runs, sweeps and the store live; `outputs/` beside `conf/` when null."""
+    store: str | None = None
+    """Where artifacts live; `<output_dir>/store` when null."""
+    overwrite: bool = False
+    """Allow a run folder of the same name to be replaced by another configuration."""
+    verify: bool = False
+    """Compare every byte of every artifact taken from the store with what was written, not only of
+    those that are loaded. A damaged one is computed again."""
+    plan_only: bool = False
+    """Print the stages, their keys and what they read, and stop."""
+    estimate: bool | Literal["A100-40GB", "A100-80GB", "H100-80GB", "H200-141GB"] = False
+    """Print what unlearning needs on this machine, or on ranks of a named device, and stop."""
+    trusted: tuple[str, ...] = ()
+    """Further packages that `_target_` may name classes from."""
+
+    def __post_init__(self) -> None:
+        if self.method.one_shot and self.rectifier.acts:
+            raise ConfigError(
+                f"rectifier: method {type(self.method).__name__} changes the weights in one go and "
+                "has no gradients to rectify",
+                "rectifier=none",
+            )
+        if self.method.one_shot and self.adapter.adapts:
+            raise ConfigError(
+                f"adapter: method {type(self.method).__name__} changes all weights in one go and "
+                "trains no adapter",
+                "adapter=none",
+            )
+        self.adapter.check(self.train.precision, self.save_dtype)
+        if self.keep == "checkpoints" and self.evaluate.every is None:
+            raise ConfigError(
+                "keep=checkpoints keeps the models at every evaluate.every, which is null",
+                "evaluate.every=1epoch, or keep=model",
+            )
+
+
+def validate(config: dict[str, Any]) -> Run:
+    """Returns the typed run that a plain configuration describes."""
+    trusted = config.get("trusted") or []
+    if not isinstance(trusted, list):
+        raise ConfigError(
+            f"trusted={trusted} must be a list of package names", "trusted=[my_package]"
+        )
+    if isinstance(config.get("name"), (int, float)):
+        config["name"] = str(config["name"])  # name=2024 is a name, too
+    return build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
+
+
+def refuse_selection(run: Run) -> None:
+    """Refuses to select where there is nothing to select from.
+
+    Raises:
+        ConfigError: If one run is to select.
+    """
+    if run.sweep.select.criterion is not None:
+        raise ConfigError(
+            f"sweep.select.criterion={run.sweep.select.criterion}: this is one run, or a sweep of "
+            "Hydra's own; a selection is made among the points of the runner's sweeps",
+            "unlearn -m with values between commas, or sweep.select.criterion=null",
+        )

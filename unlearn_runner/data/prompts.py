@@ -1,0 +1,56 @@
+"""What a model is before it is loaded: where its base comes from and how it is prompted."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Rendered:
+    """One question and its answer as the text a model sees."""
+
+    text: str
+    """Prompt, answer, and whatever a chat template writes behind the answer."""
+    prompt_end: int
+    """Characters of `text` that are prompt; what follows is scored."""
+    answer_end: int
+    """Characters of `text` up to the end of the answer."""
+    special_tokens: bool
+    """Whether the tokenizer is to add its own (a beginning of sequence); chat templates write
+    theirs into the text."""
+
+
+@dataclass(frozen=True)
+class Prompting(ABC):
+    """How questions and answers become text; a component of the `model` group."""
+
+    @abstractmethod
+    def render(self, tokenizer: Any, question: str, answer: str) -> Rendered:
+        """Returns the text of one row."""
+
+
+@dataclass(frozen=True)
+class Template(Prompting):
+    """Plain text around question and answer.
+
+    The space between them belongs to the answer: byte-level tokenizers put a word's leading space
+    into the word's token, and a prompt that ends in a space would be tokenised differently alone
+    and in front of an answer.
+    """
+
+    prompt: str = "Question: {question}\nAnswer:"
+    answer: str = " {answer}"
+
+    def render(self, tokenizer: Any, question: str, answer: str) -> Rendered:
+        """Returns prompt and answer, the tokenizer's own special tokens to be added."""
+        prompt, continuation = self.texts(question, answer)
+        whole = prompt + continuation
+        return Rendered(whole, len(prompt), len(whole), special_tokens=True)
+
+    def texts(self, question: str, answer: str) -> tuple[str, str]:
+        """Returns prompt and continuation."""
+        # Not str.format: a question may contain braces.
+        prompt = self.prompt.replace("{question}", question)
+        return prompt, self.answer.replace("{answer}", answer)

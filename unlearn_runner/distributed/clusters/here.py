@@ -1,0 +1,51 @@
+"""The embedded launcher: one job after another in this process, which stays warm."""
+
+from __future__ import annotations
+
+import gc
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
+from unlearn_runner.errors import UserError
+from unlearn_runner.utils import signals
+
+
+@dataclass(frozen=True)
+class Here(Cluster):
+    """This process. Libraries are loaded once; models are freed after each job."""
+
+    @property
+    def elsewhere(self) -> bool:
+        """A single job runs here."""
+        return False
+
+    def run(self, jobs: Sequence[Job], monitor: Monitor) -> None:
+        """Runs the jobs in order."""
+        for job in jobs:
+            signals.check()
+            if monitor.stopped:
+                return
+            monitor.begin(job)
+            cause: Exception | None = None
+            code = 0
+            try:
+                code = job.run()
+            except UserError as error:
+                cause, code = error, 2
+            except Exception as error:  # its traceback is in the run folder
+                cause, code = error, 1
+            monitor.end(job, code, cause)
+            cause = None
+            free()
+
+
+def free() -> None:
+    """Gives back what a job held: its models, and what a device keeps for them."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

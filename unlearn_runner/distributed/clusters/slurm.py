@@ -1,0 +1,243 @@
+"""SLURM: a sweep is a job array, submitted and put back into the queue by submitit.
+
+The command that submitted waits for the jobs and prints their table; it may be ended at any time,
+and the same command finds the jobs again, queued, running or over. Run folders are the truth.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any
+
+from annotated_types import Ge
+
+from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
+from unlearn_runner.distributed.clusters.spec import LOG, last_words
+from unlearn_runner.errors import ConfigError, UserError
+from unlearn_runner.utils import signals
+from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import write_json
+
+POLL_S = 1.0
+PATIENCE = 20
+"""Questions that a controller may leave without an answer: some ten minutes."""
+SWEEPS, FOLDER, JOBS = "sweeps", ".slurm", "jobs.json"
+TOOLS = ("sbatch", "srun", "squeue", "scontrol")
+
+
+@dataclass(frozen=True)
+class Slurm(Cluster):
+    """One array task per job and node; a job's ranks are its children, as everywhere."""
+
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    time_min: Annotated[int, Ge(1)] = 240
+    """Time limit in minutes. A job that reaches it is put back and continues from its step."""
+    at_once: Annotated[int, Ge(1)] = 16
+    """Tasks of the array that may run at a time."""
+    nodes: Annotated[int, Ge(1)] = 1
+    """Of each job."""
+    gpus: Annotated[int, Ge(1)] | None = None
+    """Of each node."""
+    cpus: Annotated[int, Ge(1)] | None = None
+    """Of each node."""
+    mem_gb: Annotated[float, Ge(0)] | None = None
+    """Of each node."""
+    signal_s: Annotated[int, Ge(1)] = 90
+    """Seconds before the limit at which SLURM warns, by SIGUSR2."""
+    requeues: Annotated[int, Ge(0)] = 20
+    """How often a job may reach its limit; a preemption does not count, if jobs are longer than
+    ten minutes (submitit tells the two apart by the time that was spent)."""
+    setup: tuple[str, ...] = ()
+    """Lines of the batch script before the job: modules, an environment."""
+    python: str | None = None
+    """Of the nodes; null is the interpreter that runs here."""
+    options: dict[str, Any] = field(default_factory=dict)
+    """Further options of sbatch by name."""
+
+    def __post_init__(self) -> None:
+        if self.signal_s >= 60 * self.time_min:
+            raise ConfigError(
+                f"cluster.signal_s={self.signal_s} is no less than the limit of "
+                f"{self.time_min} min: a job would be warned before it begins",
+                f"cluster.signal_s={30 * self.time_min}",
+            )
+
+    def check(self) -> None:
+        """Refuses a machine without SLURM's commands, or without submitit."""
+        if find_spec("submitit") is None:
+            raise ConfigError(
+                "cluster=slurm needs the package submitit, which is not installed",
+                "pip install submitit, or cluster=local",
+            )
+        missing = [tool for tool in TOOLS if shutil.which(tool) is None]
+        if missing:
+            raise ConfigError(
+                f"cluster=slurm: {', '.join(missing)} not found; this is no machine of a SLURM "
+                "cluster",
+                "run it on a login node, or cluster=local",
+            )
+
+    def run(self, jobs: Sequence[Job], monitor: Monitor) -> None:
+        """Submits the jobs that SLURM does not have yet, and waits for all."""
+        place = jobs[0].folder
+        folder = place.parent / FOLDER
+        if folder.parent.parent.name != SWEEPS:
+            folder /= place.name  # single runs share no command
+        folder.mkdir(parents=True, exist_ok=True)
+        known = _read(folder / JOBS)
+        active = states(set(known.values()))
+        there = {j.name: known[j.name] for j in jobs if known.get(j.name) in active}
+        new = [job for job in jobs if job.name not in there]
+        if new:
+            ids = self._submit(new, folder)
+            there |= dict(zip((j.name for j in new), ids, strict=True))
+            write_json(folder / JOBS, known | there)
+        console.print(
+            f"slurm: {len(new)} submitted, {len(jobs) - len(new)} in the queue from before "
+            f"(squeue -j {','.join(sorted({i.partition('_')[0] for i in there.values()}))})",
+            markup=False,
+        )
+        _wait({j.name: (j, there[j.name]) for j in jobs}, monitor, folder)
+
+    def _submit(self, jobs: Sequence[Job], folder: Path) -> list[str]:
+        from submitit import SlurmExecutor
+        from submitit.core.utils import FailedJobError, FailedSubmissionError
+
+        from unlearn_runner.distributed.clusters.task import Task
+
+        executor = SlurmExecutor(folder, max_num_timeout=self.requeues, python=self.python)
+        wanted = {
+            "job_name": f"unlearn-{jobs[0].folder.parent.name}",
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "time": self.time_min,
+            "nodes": self.nodes,
+            "ntasks_per_node": 1,
+            "gpus_per_node": self.gpus,
+            "cpus_per_task": self.cpus,
+            "mem": None if self.mem_gb is None else f"{int(self.mem_gb * 1024)}M",
+            "signal_delay_s": self.signal_s,
+            "array_parallelism": self.at_once,
+            "setup": list(self.setup) or None,
+            "additional_parameters": {"requeue": True, **self.options},
+        }
+        executor.update_parameters(**{key: v for key, v in wanted.items() if v is not None})
+        try:
+            with executor.batch():
+                submitted = [executor.submit(Task(job.spec().text())) for job in jobs]
+        except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
+            said = " ".join(str(error).split())
+            raise UserError(
+                f"SLURM refused the jobs: {said[-300:]}", "cluster.partition, cluster.account, ..."
+            ) from None
+        return [job.job_id for job in submitted]
+
+
+def _wait(left: dict[str, tuple[Job, str]], monitor: Monitor, folder: Path) -> None:
+    """Waits for jobs to leave the queue, and tells the monitor of each."""
+    seen: dict[str, str] = {}
+    absent: dict[str, int] = {}
+    while left:
+        if signals.requested():
+            ids = ",".join(sorted({i.partition("_")[0] for _, i in left.values()}))
+            console.print(
+                f"slurm has {len(left)} jobs that go on by themselves; scancel {ids} ends them",
+                markup=False,
+            )
+            signals.check()
+        if monitor.stopped:
+            subprocess.run(
+                ["scancel", *(number for _, number in left.values())], capture_output=True
+            )
+        active = states({number for _, number in left.values()})
+        for name, (job, number) in list(left.items()):
+            state = active.get(number)
+            if state is not None:
+                absent.pop(name, None)
+                if state == "RUNNING" and seen.get(name) != state:
+                    monitor.begin(job)
+                seen[name] = state
+                continue
+            # A job on its way back into the queue may be missing for a moment.
+            absent[name] = absent.get(name, 0) + 1
+            if absent[name] >= 2:
+                del left[name]
+                _end(job, number, monitor, folder)
+        time.sleep(POLL_S)
+
+
+def _end(job: Job, number: str, monitor: Monitor, folder: Path) -> None:
+    status = job.written("status.json").get("status")
+    if status in ("completed", "diverged"):
+        monitor.end(job, 0)
+        return
+    state = last_state(number)
+    if monitor.stopped or state.startswith("CANCELLED") or status == "interrupted":
+        monitor.end(job, 128 + signals.SIGNALS[1])
+        return
+    cause = (
+        f"SLURM job {number} ended as {state}" if state not in ("", "COMPLETED", "FAILED") else ""
+    )
+    logs = [job.folder / LOG, *sorted(folder.glob(f"{number}_*_log.err"))]
+    said = next((words for log in logs if (words := last_words(log))), "")
+    code = 2 if status != "running" and said and state == "COMPLETED" else 1
+    monitor.end(job, code, ": ".join(filter(None, (cause, said))) or None)
+
+
+def states(jobs: set[str]) -> dict[str, str]:
+    """Returns the states of those jobs that SLURM still has to do, by id.
+
+    Raises:
+        UserError: If SLURM does not answer, several times.
+    """
+    if not jobs:
+        return {}
+    whole = ",".join(sorted({job.partition("_")[0] for job in jobs}))
+    query = ["squeue", "--noheader", "--array", "--jobs", whole, "--format", "%i|%T"]
+    done = subprocess.run(query, capture_output=True, text=True)
+    attempt = 0
+    while done.returncode and "Invalid job id" not in done.stderr:
+        if (attempt := attempt + 1) > PATIENCE:
+            raise UserError(f"squeue does not answer: {done.stderr.strip()}", "the same command")
+        time.sleep(min(30.0, 2.0**attempt))
+        signals.check()
+        done = subprocess.run(query, capture_output=True, text=True)
+    found = {}
+    for line in done.stdout.splitlines():
+        shown, _, state = line.strip().partition("|")
+        found[shown] = state
+    return found
+
+
+def last_state(job: str) -> str:
+    """Returns how SLURM says that a job ended, as far as it remembers."""
+    done = subprocess.run(
+        ["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True
+    )
+    found = re.search(r"\bJobState=(\w+)", done.stdout)
+    if found is None:
+        done = subprocess.run(
+            ["sacct", "--noheader", "--allocations", "--format", "State", "--jobs", job],
+            capture_output=True,
+            text=True,
+        )
+        found = re.search(r"(\w+)", done.stdout) if done.returncode == 0 else None
+    return found[1] if found else ""
+
+
+def _read(path: Path) -> dict[str, str]:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}

@@ -1,0 +1,59 @@
+"""The GPUs that this process may use, without loading torch."""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+
+def visible(device: str = "auto") -> list[str]:
+    """Returns the GPUs' names, as CUDA_VISIBLE_DEVICES has them.
+
+    Args:
+        device: The setting `parallel.device`; "cpu" wants none, and so does accelerate's switch.
+    """
+    if device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
+        return []
+    chosen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        found = [name.strip() for name in chosen.split(",")]
+        return [name for name in found if name not in ("", "-1")]
+    devices = (path.name.removeprefix("nvidia") for path in Path("/dev").glob("nvidia[0-9]*"))
+    return sorted(devices, key=int)
+
+
+def take(visible: Sequence[str], need: int, held: ExitStack) -> list[str] | None:
+    """Takes GPUs that no other job of this machine holds.
+
+    Args:
+        visible: To choose from.
+        need: How many.
+        held: Gives them back when it is closed.
+
+    Returns:
+        Their names, or none when there are not enough at this moment; then none is held.
+    """
+    folder = Path(tempfile.gettempdir()) / f"unlearn-gpus-{os.getuid()}"
+    mine: list[str] = []
+    for name in visible:
+        if len(mine) == need:
+            break
+        folder.mkdir(exist_ok=True, mode=0o700)
+        # Two objects of one process must exclude each other, too.
+        lock = FileLock(folder / f"{re.sub(r'[^A-Za-z0-9-]', '_', name)}.lock", is_singleton=False)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            continue
+        held.callback(lock.release)
+        mine.append(name)
+    if len(mine) < need:
+        held.close()
+        return None
+    return mine

@@ -1,0 +1,64 @@
+"""Replicas: the same model in every process, each with its share of the rows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from unlearn_runner.distributed.layout import Layout
+
+BUCKET = 8 << 20  # numbers sent at once: one message per small tensor would be slow
+
+
+class Replicas(Layout):
+    """Every rank holds everything; gradients are sums over ranks after each pass.
+
+    No wrapper module: the models start equal, see gradients with equal bits and so stay equal.
+    """
+
+    def place(self, model: Any, precision: str) -> Any:
+        """Moves the model to this rank's device, with rank 0's weights."""
+        model = model.to(self.device)
+        if self.ranks.world > 1:
+            with torch.no_grad():
+                for tensor in (*model.parameters(), *model.buffers()):
+                    dist.broadcast(tensor.data, src=0)
+        return model
+
+    def reduce(self, gradient: list[Tensor | None]) -> None:
+        """All-reduces a pass's gradient in a few large messages, in place."""
+        if self.ranks.world == 1:
+            return
+        sent = []
+        for bucket in _buckets([entry for entry in gradient if entry is not None]):
+            alone = len(bucket) == 1 and bucket[0].is_contiguous()
+            flat = bucket[0].view(-1) if alone else torch.cat([x.reshape(-1) for x in bucket])
+            sent.append((bucket, flat, alone, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, alone, request in sent:
+            assert request is not None
+            request.wait()
+            if not alone:
+                for entry, summed in zip(
+                    bucket, flat.split([x.numel() for x in bucket]), strict=True
+                ):
+                    entry.copy_(summed.view_as(entry))
+
+    def piece(self, held: Tensor) -> Tensor:
+        """Returns this rank's part of a tensor that all ranks hold: products are shared work."""
+        flat, rank, world = held.reshape(-1), self.ranks.rank, self.ranks.world
+        return flat[len(flat) * rank // world : len(flat) * (rank + 1) // world]
+
+
+def _buckets(entries: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for entry in entries:
+        if bucket and sum(x.numel() for x in bucket) + entry.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(entry)
+    if bucket:
+        yield bucket

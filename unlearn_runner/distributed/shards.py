@@ -1,0 +1,155 @@
+"""Shards: every rank holds a piece of each tensor, by torch's `fully_shard` (FSDP2).
+
+Tensors are cut along their first dimension into equally long pieces, one per rank, the last ones
+shorter or empty. Parameters, gradients, the optimizer's moments and all that rectifiers remember
+are pieces.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import (
+    CPUOffloadPolicy,
+    FSDPModule,
+    MixedPrecisionPolicy,
+    OffloadPolicy,
+    fully_shard,
+)
+from torch.distributed.tensor import DTensor
+
+from unlearn_runner.distributed.layout import SHARD, Layout, Parts
+from unlearn_runner.distributed.state import trainable_state
+
+
+@dataclass(frozen=True)
+class Shards(Layout):
+    """Every rank holds pieces; FSDP2 gathers weights and scatters gradients as it goes."""
+
+    reshard: bool = True
+    reduce_when: str = "each"
+    offload: bool = False
+
+    @property
+    def sharded(self) -> bool:
+        """They are pieces."""
+        return True
+
+    @property
+    def loading(self) -> torch.device:
+        """Host memory: a whole model may not fit on the device."""
+        return torch.device("cpu")
+
+    def place(self, model: Any, precision: str) -> Any:
+        """Cuts the model: each decoder layer is gathered by itself, the rest as one."""
+        mesh = init_device_mesh(self.device.type, (self.ranks.world,))
+        policy = MixedPrecisionPolicy()
+        if precision == "bf16":
+            policy = MixedPrecisionPolicy(param_dtype=torch.bfloat16, reduce_dtype=torch.float32)
+        offload = OffloadPolicy()
+        if self.offload:
+            # Pinned memory is for copies to a device; without one torch refuses to pin.
+            offload = CPUOffloadPolicy(pin_memory=self.device.type == "cuda")
+        for part in (*_layers(model), model):
+            fully_shard(
+                part,
+                mesh=mesh,
+                mp_policy=policy,
+                offload_policy=offload,
+                reshard_after_forward=self.reshard,
+            )
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                # Our losses are parts of one sum over the whole batch; the default would average.
+                module.set_gradient_divide_factor(1.0)
+                module.set_force_sum_reduction_for_comms(True)
+        for buffer in model.buffers():
+            buffer.data = buffer.data.to(self.device)
+        return model
+
+    def autocast(self, precision: str) -> AbstractContextManager[object]:
+        """The mixed-precision policy does what autocast does elsewhere."""
+        return nullcontext()
+
+    def before_backward(self, model: Any, last: bool) -> None:
+        """Lets gradients leave after this pass, or not yet."""
+        model.set_requires_gradient_sync(self.reduce_when == "each" or last)
+
+    def let_go(self, model: Any) -> None:
+        """Leaves each layer in pieces again."""
+        for module in model.modules():
+            if isinstance(module, FSDPModule):
+                module.reshard()
+
+    def held(self, gradient: Tensor) -> Tensor:
+        """Returns the local piece."""
+        return gradient.to_local() if isinstance(gradient, DTensor) else gradient
+
+    def wrapped(self, held: Tensor, parameter: nn.Parameter) -> Tensor:
+        """Returns the piece as a DTensor like the parameter."""
+        if not isinstance(parameter, DTensor):
+            return held
+        return DTensor.from_local(
+            held,
+            parameter.device_mesh,
+            parameter.placements,
+            run_check=False,
+            shape=parameter.shape,
+            stride=parameter.stride(),
+        )
+
+    def packed(self, held: Tensor) -> Any:
+        """Marks a piece as one."""
+        return {SHARD: held}
+
+    def unpacked(self, stored: Any, parameter: nn.Parameter) -> Tensor:
+        """Returns this rank's piece of a whole tensor, or of one in any number of pieces."""
+        if not isinstance(parameter, DTensor):
+            return super().unpacked(stored, parameter)
+        whole = stored.whole() if isinstance(stored, Parts) else stored
+        length = -(-parameter.shape[0] // self.ranks.world)
+        piece = whole[length * self.ranks.rank : length * (self.ranks.rank + 1)]
+        return piece.to(parameter.device, copy=True)
+
+    def state(self, model: Any) -> dict[str, Any]:
+        """Returns pieces of parameters, and whole buffers."""
+        return {
+            name: self.packed(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
+            for name, tensor in trainable_state(model).items()
+        }
+
+    def restore(self, model: Any, stored: dict[str, Any]) -> None:
+        """Copies this rank's pieces into the model."""
+        here = trainable_state(model)
+        if set(here) != set(stored):
+            odd = sorted(set(here) ^ set(stored))
+            raise RuntimeError(f"names of weights differ: {', '.join(odd[:3])}")
+        for name, tensor in here.items():
+            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
+            found = self.unpacked(stored[name], cast(nn.Parameter, tensor))
+            if found.shape != local.shape:
+                raise RuntimeError(f"{name} has another shape")
+            local.copy_(found)
+
+    def whole_state(self, model: Any, trained_only: bool = False) -> dict[str, Tensor] | None:
+        """Gathers the weights on rank 0, in host memory, one tensor at a time."""
+        options = StateDictOptions(
+            full_state_dict=True, cpu_offload=True, ignore_frozen_params=trained_only
+        )
+        return cast(dict[str, Tensor], get_model_state_dict(model, options=options))
+
+
+def _layers(model: Any) -> list[nn.Module]:
+    """Returns the decoder layers: the longest list of modules of one class in the model."""
+    lists = [
+        list(module)
+        for module in model.modules()
+        if isinstance(module, nn.ModuleList) and len({type(item) for item in module}) == 1
+    ]
+    return max(lists, key=len, default=[])

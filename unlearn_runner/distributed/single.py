@@ -1,0 +1,39 @@
+"""One process on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from unlearn_runner.distributed.base import Parallel
+from unlearn_runner.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+    from unlearn_runner.distributed.layout import Layout
+    from unlearn_runner.distributed.ranks import Ranks
+
+
+@dataclass(frozen=True)
+class Single(Parallel):
+    """Everything in this process, which debuggers like."""
+
+    starts_ranks: ClassVar[bool] = False
+
+    ranks: int | None = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if (self.ranks or 1) * self.nodes > 1:
+            raise ConfigError(
+                f"parallel.ranks={self.ranks} parallel.nodes={self.nodes}: parallel=single is one "
+                "process",
+                "parallel=ddp (a whole model in each process) or parallel=fsdp2 (one in pieces)",
+            )
+
+    def layout(self, ranks: Ranks, device: torch.device) -> Layout:
+        """Returns the layout in which everything is here."""
+        from unlearn_runner.distributed.layout import Layout
+
+        return Layout(ranks, device)

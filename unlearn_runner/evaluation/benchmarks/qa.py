@@ -1,0 +1,135 @@
+"""Question/answer benchmarks in TOFU's shape; a new one needs YAML alone.
+
+Choosing the forget split decides retain, holdout and evaluated rows by itself: they are listed
+together under `requests`, so they cannot disagree.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+from annotated_types import Ge
+
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.data.sources import Source, Tofu
+from unlearn_runner.errors import ConfigError, DataError, listed, nearest
+from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits, View
+from unlearn_runner.evaluation.metrics.base import Metric
+
+REQUEST = "request"
+LOCUSLAB = {"limit": 300, "max_length": 200}  # sizes of the TOFU repository's own evaluation
+
+
+@dataclass(frozen=True)
+class Request:
+    """What belongs to one choice of forget split."""
+
+    retain: str
+    holdout: str
+    view: str
+    """The forget rows with their paraphrased and perturbed answers."""
+
+
+@dataclass(frozen=True)
+class QABenchmark(Benchmark):
+    """Question/answer rows with paraphrased and perturbed answers (TOFU, pocket)."""
+
+    version: str
+    source: Source
+    forget: str
+    requests: dict[str, Request]
+    view: dict[str, View]
+    metric: dict[str, Metric]
+    full: str = "full"
+    pretrain: tuple[str, ...] = ()
+    """Splits that a from-scratch model is pre-trained on."""
+    generate: Generation = field(default_factory=Generation)
+    compat: Literal["open-unlearning", "locuslab"] = "open-unlearning"
+    """Whose evaluation sizes: all rows and 200 new tokens, or the first 300 rows and 200 tokens
+    with the prompt."""
+    data_dir: str | None = None
+    """Folder of upstream files for the source; shorthand for `source.data_dir`."""
+    refusals_file: str | None = None
+    """Plain text, one refusal a line, for methods that train on refusals; a relative name is looked
+    for in `data_dir` first (TOFU's is idontknow.jsonl). Null is the runner's own list."""
+
+    rows_per_person: Annotated[int, Ge(1)] | None = None
+    """Rows of `full`, one after another, that are about one person (TOFU's author); null where
+    each row stands by itself. A selection of a sweep never divides them."""
+
+    def __post_init__(self) -> None:
+        if self.forget not in self.requests:
+            close = nearest(self.forget, self.requests)
+            raise ConfigError(
+                f"benchmark.forget={self.forget} is not a forget split of this benchmark; "
+                f"allowed: {listed(self.requests)}",
+                f"benchmark.forget={close or next(iter(self.requests))}",
+            )
+        if self.data_dir is not None:
+            if not isinstance(self.source, Tofu):
+                raise ConfigError(
+                    "benchmark.data_dir: this benchmark reads no files, it generates its rows",
+                    "benchmark=tofu reads the upstream files",
+                )
+            object.__setattr__(self, "source", replace(self.source, data_dir=self.data_dir))
+
+    @property
+    def generation(self) -> Generation:
+        """How answers are generated, after `compat`."""
+        if self.compat == "locuslab":
+            return replace(self.generate, max_length=LOCUSLAB["max_length"])
+        return self.generate
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """Metrics by name."""
+        return self.metric
+
+    @property
+    def rows_together(self) -> int:
+        """Rows of one person."""
+        return self.rows_per_person or 1
+
+    def splits(self) -> Splits:
+        """Reads the training rows and checks that forget and retain make up the full set."""
+        request = self.requests[self.forget]
+        full, forget = self.source.read(self.full), self.source.read(self.forget)
+        retain = self.source.read(request.retain)
+        asked = [(row.question, row.answer) for row in full]
+        parts = [(row.question, row.answer) for row in (*retain, *forget)]
+        if sorted(asked) != sorted(parts):
+            raise DataError(
+                f"{request.retain} and {self.forget} together are not the rows of {self.full}: "
+                "the splits come from different versions of the data",
+                "fetch the three files again from one revision",
+            )
+        pretrain = [item for name in self.pretrain for item in self.source.read(name)]
+        return Splits(full, forget, retain, Rows("+".join(self.pretrain), tuple(pretrain)))
+
+    def refusals(self) -> tuple[str, ...]:
+        """Reads `refusals_file`, or returns the runner's own list."""
+        if self.refusals_file is None:
+            return super().refusals()
+        from unlearn_runner.data.refusals import read
+
+        path = Path(self.refusals_file).expanduser()
+        beside = Path(self.data_dir or ".").expanduser() / path
+        return read(beside if beside.is_file() else path, "benchmark.refusals_file")
+
+    def views(self) -> dict[str, tuple[View, Rows]]:
+        """Reads the rows each view scores."""
+        found = {}
+        for name, view in self.view.items():
+            split = self.requests[self.forget].view if view.split == REQUEST else view.split
+            limit = LOCUSLAB["limit"] if self.compat == "locuslab" else view.limit
+            rows = self.source.read(split).first(limit)
+            for line, row in enumerate(rows, 1):
+                if not row.perturbed_answers:
+                    raise DataError(
+                        f"{split} row {line} has no 'perturbed_answer' to score with",
+                        f"add it to every row, or leave the view out: ~benchmark.view.{name}",
+                    )
+            found[name] = (view, rows)
+        return found

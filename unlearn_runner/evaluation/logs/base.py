@@ -1,0 +1,60 @@
+"""What a log is: one model's evaluation in some format, read view by view as evidence."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unlearn_runner.evaluation.benchmarks.base import View
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Role, ViewEvidence
+
+FORGET = "forget"
+VIEWS = {
+    "retain": View("retain_perturbed"),
+    "real_authors": View("real_authors_perturbed", probability="options"),
+    "world_facts": View("world_facts_perturbed", probability="options"),
+    FORGET: View("request", goal="forget"),
+}
+"""TOFU's four views, kept ones first: the order in which model utility takes its parts."""
+
+
+@dataclass(frozen=True)
+class Log(ABC):
+    """One model's evaluation; a view is read and checked when it is asked for."""
+
+    path: Path
+    content: Any
+
+    format: ClassVar[str]
+    eps: ClassVar[float] = 0.0
+    """What the format's own project adds to denominators; the `eps` of metrics."""
+
+    @staticmethod
+    @abstractmethod
+    def recognises(content: Any) -> bool:
+        """Returns whether parsed JSON looks like this format."""
+
+    @abstractmethod
+    def record(self, view: str) -> Record:
+        """Returns what the log says of one view; without a statistic where the log has none.
+
+        Raises:
+            DataError: A value is malformed, or rows of the view's statistics differ.
+        """
+
+    def right(self, view: str) -> Role | None:
+        """Returns which answer the truth ratio of a view takes as the right one."""
+        return None
+
+    def view(self, name: str) -> ViewEvidence:
+        """Returns the evidence of one view."""
+        view = VIEWS[name]
+        record = self.record(name)
+        return ViewEvidence(name, view.goal, view.probability, record, self.right(name))
+
+    def evidence(self, names: Iterable[str] = VIEWS) -> Evidence:
+        """Returns the evidence of the named views."""
+        return Evidence({name: self.view(name) for name in names})

@@ -1,0 +1,96 @@
+"""Opening a log: which format it is, by its content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from unlearn_runner.errors import DataError
+from unlearn_runner.evaluation.logs.artifact import Artifact
+from unlearn_runner.evaluation.logs.base import Log
+from unlearn_runner.evaluation.logs.locuslab import Locuslab
+from unlearn_runner.evaluation.logs.open_unlearning import OpenUnlearning
+
+FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning)
+KNOWN = (
+    "logs that can be read: TOFU's eval_log_aggregated.json, open-unlearning's TOFU_EVAL.json "
+    "(TOFU_SUMMARY.json has no rows), and the folder of an `evaluate` artifact"
+)
+
+
+def open_log(path: Path) -> Log:
+    """Returns the log in `path`, its views still to be read.
+
+    Raises:
+        DataError: It cannot be read, is not JSON, or is neither format.
+    """
+    if path.is_dir():
+        names = _names(path)
+        if Artifact.recognises(names):
+            return Artifact(path, names)
+        raise DataError(f"{path} is a folder without an evaluation's evidence in it", KNOWN)
+    content = _parsed(path)
+    if not isinstance(content, dict):
+        raise DataError(f"{path}: the log is not a JSON object", KNOWN)
+    for form in FORMATS:
+        if form.recognises(content):
+            return form(path, content)
+    raise DataError(f"{path}: neither a TOFU nor an open-unlearning log", KNOWN)
+
+
+def digest(path: Path) -> str:
+    """Returns a hash of the log's bytes, for keys and provenance; nothing is parsed.
+
+    Of a folder the evidence counts alone: what else is in it says when it was made.
+    """
+    if not path.is_dir():
+        return hashlib.sha256(_bytes(path)).hexdigest()[:16]
+    found = hashlib.sha256()
+    for name in sorted(name for name in _names(path) if name.endswith(".parquet")):
+        found.update(f"{name}\0".encode() + _bytes(path / name))
+    return found.hexdigest()[:16]
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _names(folder: Path) -> set[str]:
+    try:
+        return {item.name for item in folder.iterdir()}
+    except OSError as error:
+        raise _unreadable(folder, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    return DataError(f"{path}: the log cannot be read: {error.strerror}", KNOWN)
+
+
+def _parsed(path: Path) -> Any:
+    try:
+        return json.loads(_bytes(path).decode("utf-8-sig"), object_pairs_hook=_unique)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 (byte {error.start})", KNOWN) from error
+    except json.JSONDecodeError as error:
+        problem = f"{path}:{error.lineno}: not JSON: {error.msg} (column {error.colno})"
+        raise DataError(
+            problem, "a log that was cut off while it was written must be made again"
+        ) from error
+    except RecursionError:
+        raise DataError(f"{path}: not a log: nested too deep", KNOWN) from None
+    except ValueError as error:
+        raise DataError(f"{path}: not a log: {error}", KNOWN) from None
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key '{twice}' occurs twice in one object")
+    return found

@@ -1,0 +1,191 @@
+"""Evidence read back: what is known of one model, view by view, without torch.
+
+It comes from what the probes wrote (`Evidence.load`) or from another project's log
+(`evaluation.logs`). A row is keyed by (view, row index, answer role, answer index), never by its
+text, so two models' evidence can be compared row by row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Role = Literal["answer", "paraphrased", "perturbed"]
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What was asked, generated and expected, row by row."""
+
+    questions: Sequence[str]
+    """As recorded: the bare question, or the whole prompt around it."""
+    generations: Sequence[str]
+    answers: Sequence[str]
+
+
+class Record(Protocol):
+    """What was recorded of one model on one view; a part is read when it is first looked at."""
+
+    @property
+    def losses(self) -> Mapping[str, Sequence[Sequence[float]]]:
+        """Mean token NLLs, in nats, of each row's answers by role; a role may be missing."""
+        ...
+
+    @property
+    def probabilities(self) -> Mapping[str, Sequence[Sequence[float]]]:
+        """The same answers' probabilities where the source recorded its own rounding of them."""
+        ...
+
+    @property
+    def texts(self) -> Texts | None:
+        """Question, generation and answer; none where the source kept no texts."""
+        ...
+
+    @property
+    def recalls(self) -> Sequence[float] | None:
+        """ROUGE-L recalls that the source recorded, for want of texts to compute them from."""
+        ...
+
+
+@dataclass(frozen=True)
+class Values:
+    """A record that is already in memory."""
+
+    losses: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    probabilities: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    texts: Texts | None = None
+    recalls: Sequence[float] | None = None
+
+
+@dataclass(frozen=True)
+class Parquet:
+    """The record that this project's probes left in a folder, one view of it."""
+
+    folder: Path
+    name: str
+    probabilities: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    recalls: Sequence[float] | None = None
+
+    def _read(self, probe: str, columns: list[str]) -> Any:
+        import pyarrow.parquet as pq
+
+        return pq.read_table(self.folder / f"{self.name}.{probe}.parquet", columns=columns)
+
+    @property
+    def losses(self) -> dict[str, list[list[float]]]:
+        """Mean token NLLs of each row's answers, by role."""
+        return self._losses
+
+    @property
+    def texts(self) -> Texts:
+        """Question, generation and answer of each row."""
+        return self._texts
+
+    @cached_property
+    def _losses(self) -> dict[str, list[list[float]]]:
+        table = self._read("logprobs", ["row", "role", "answer_index", "logprob"])
+        table = table.sort_by([("row", "ascending"), ("answer_index", "ascending")])
+        losses: dict[str, list[list[float]]] = {}
+        columns = (table[c].to_pylist() for c in ("row", "role", "logprob"))
+        for row, role, logprob in zip(*columns, strict=True):
+            by_row = losses.setdefault(role, [])
+            while len(by_row) <= row:
+                by_row.append([])
+            by_row[row].append(-float(np.mean(np.asarray(logprob, dtype=np.float64))))
+        return losses
+
+    @cached_property
+    def _texts(self) -> Texts:
+        columns = ["question", "generation", "answer"]
+        table = self._read("generations", ["row", *columns]).sort_by("row")
+        return Texts(*(table[column].to_pylist() for column in columns))
+
+
+@dataclass(frozen=True)
+class ViewEvidence:
+    """Everything known of one model on one view."""
+
+    name: str
+    goal: Literal["forget", "keep"]
+    probability: Literal["answer", "options"]
+    record: Record
+    right: Role | None = None
+    """The role that truth ratios compare wrong answers with; none: the paraphrased answer where
+    one was scored, else the plain one."""
+    keys: tuple[int, ...] | None = None
+    """Which row of the view each recorded row is, -1 for one that the view does not have; none:
+    the rows are the view's, in order."""
+
+    def has(self, *roles: Role) -> bool:
+        """Returns whether answers of all these roles were scored."""
+        return all(role in self.record.losses for role in roles)
+
+    def loss(self, role: Role) -> Floats:
+        """Returns the mean token NLL, in nats, of each row's only answer of `role`; [rows]."""
+        return np.array([answers[0] for answers in self.record.losses[role]])
+
+    def losses(self, role: Role) -> list[Floats]:
+        """Returns the mean token NLLs of each row's answers of `role`, rows of any length."""
+        return [np.array(answers) for answers in self.record.losses[role]]
+
+    def probabilities(self, role: Role) -> list[Floats]:
+        """Returns P of each row's answers of `role`: as recorded, else exp(-L)."""
+        if role in self.record.probabilities:
+            return [np.array(answers) for answers in self.record.probabilities[role]]
+        return [np.exp(-answers) for answers in self.losses(role)]
+
+    @property
+    def right_role(self) -> Role:
+        """The role of the right answer in truth ratios."""
+        return self.right or ("paraphrased" if self.has("paraphrased") else "answer")
+
+    def shared(self, other: ViewEvidence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Returns the places, here and in `other`, of the rows that both recorded."""
+        mine, theirs = self._places(), other._places()
+        both = [key for key in mine if key in theirs]
+        return np.array([mine[k] for k in both], int), np.array([theirs[k] for k in both], int)
+
+    @property
+    def rows(self) -> int:
+        """Number of recorded rows."""
+        if self.record.losses:
+            return max(map(len, self.record.losses.values()))
+        texts = self.record.texts
+        return len(self.record.recalls or ()) if texts is None else len(texts.answers)
+
+    def _places(self) -> dict[int, int]:
+        keys = range(self.rows) if self.keys is None else self.keys
+        return {key: place for place, key in enumerate(keys) if key >= 0}
+
+    def keyed(self, keys: Sequence[int]) -> ViewEvidence:
+        """Returns this evidence with its rows known by `keys`; see there."""
+        return replace(self, keys=tuple(keys))
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """The evidence of one model over all views of a benchmark."""
+
+    views: dict[str, ViewEvidence]
+
+    @staticmethod
+    def load(folder: Path, views: Mapping[str, Any]) -> Evidence:
+        """Returns what an evaluation left in `folder`; a file is read when it is first needed.
+
+        Args:
+            folder: Holds `<view>.logprobs.parquet` and `<view>.generations.parquet`.
+            views: The benchmark's `View` by name.
+        """
+        return Evidence(
+            {
+                name: ViewEvidence(name, view.goal, view.probability, Parquet(folder, name))
+                for name, view in views.items()
+            }
+        )

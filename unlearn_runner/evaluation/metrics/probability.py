@@ -1,0 +1,67 @@
+"""Probability of the right answer, length-normalised (TOFU)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+from annotated_types import Ge
+
+from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+
+
+def probability(loss: Floats) -> Floats:
+    """Returns exp(-L) per row, L the mean token NLL with the end of sequence counted."""
+    return np.exp(-loss)
+
+
+def option_probability(loss: Floats, wrong: Sequence[Floats], eps: float = 0.0) -> Floats:
+    """Returns P / (P + the wrong options' P) per row.
+
+    Args:
+        loss: Mean token NLL of the right answer; [rows].
+        wrong: Mean token NLLs of each row's wrong answers.
+        eps: Added to the denominator; open-unlearning adds 1e-10, TOFU nothing.
+    """
+    if eps:
+        return option_share(probability(loss), [probability(row) for row in wrong], eps)
+    # By log-sum-exp: after a runaway ascent every option's probability can underflow to zero.
+    total = [np.logaddexp.reduce([-mine, *-row]) for mine, row in zip(loss, wrong, strict=True)]
+    return np.exp(-loss - np.array(total))
+
+
+def option_share(right: Floats, wrong: Sequence[Floats], eps: float) -> Floats:
+    """Returns P / (P + the wrong options' P + eps) per row, from probabilities."""
+    return right / (right + np.array([row.sum() for row in wrong]) + eps)
+
+
+@dataclass(frozen=True)
+class Probability(Metric):
+    """Mean over rows; among options where the view says so."""
+
+    eps: Annotated[float, Ge(0)] = 0.0
+    """Added to the denominator among options: 1e-10 in open-unlearning, nothing in TOFU."""
+
+    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+        """Returns `<view>.<name>` for every view."""
+        scores: dict[str, float | None] = {}
+        for view in judged.model.views.values():
+            rows = self._rows(view)
+            scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
+        return scores
+
+    def _rows(self, view: ViewEvidence) -> Floats | None:
+        if view.probability == "answer":
+            return _right(view) if view.has("answer") else None
+        if not view.has("answer", "perturbed"):
+            return None
+        if self.eps:
+            return option_share(_right(view), view.probabilities("perturbed"), self.eps)
+        return option_probability(view.loss("answer"), view.losses("perturbed"))
+
+
+def _right(view: ViewEvidence) -> Floats:
+    return np.array([answers[0] for answers in view.probabilities("answer")])

@@ -1,0 +1,47 @@
+"""ROUGE-L recall of the generated answer against the true one (Lin 2004, as TOFU uses it)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+
+from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+
+
+@cache
+def _scorer() -> Any:
+    from rouge_score import rouge_scorer
+
+    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+
+
+def rouge_l_recall(generations: Sequence[str], answers: Sequence[str]) -> Floats:
+    """Returns the ROUGE-L recall of each generation, Porter stemming on; [rows]."""
+    pairs = zip(answers, generations, strict=True)
+    return np.array([_scorer().score(answer, text)["rougeL"].recall for answer, text in pairs])
+
+
+def recalls(view: ViewEvidence) -> Floats | None:
+    """Returns ROUGE-L recall per row: from the texts, else as recorded, else none."""
+    texts, recorded = view.record.texts, view.record.recalls
+    if texts is not None:
+        return rouge_l_recall(texts.generations, texts.answers)
+    return None if recorded is None else np.array(recorded)
+
+
+@dataclass(frozen=True)
+class RougeL(Metric):
+    """Mean ROUGE-L recall over rows."""
+
+    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+        """Returns `<view>.<name>` for every view."""
+        scores: dict[str, float | None] = {}
+        for view in judged.model.views.values():
+            rows = recalls(view)
+            scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
+        return scores

@@ -1,0 +1,98 @@
+"""Other answers, sampled: what the model might also say when it is asked.
+
+A model that knows an answer by heart repeats it at any usual temperature, so a sample that repeats
+the answer, or another sample, is drawn again, hotter each time.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from unlearn_runner.data.encode import encode, stops
+from unlearn_runner.data.prompts import Prompting
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.distributed.ranks import ALONE, Ranks
+from unlearn_runner.methods.alternates import Alternates
+from unlearn_runner.utils.progress import progress
+
+BATCH = 32  # part of the draw: another batch would see other random numbers
+HOTTER = 1.5
+ROUNDS = 6  # 1.5^5 = 7.6 times as hot; what still repeats the answer then is kept
+
+
+def sample(
+    model: Any,
+    tokenizer: Any,
+    template: Prompting,
+    rows: Rows,
+    setting: Alternates,
+    seed: int,
+    ranks: Ranks = ALONE,
+) -> list[list[str]]:
+    """Returns `setting.number` answers per row, none empty.
+
+    A function of the seed and the model on one kind of device. Every rank must call it: each draws
+    its share of a round's batches, whose random numbers are their own, and all look at them in the
+    same order, so the answers do not depend on how many ranks there are.
+    """
+    asked = [
+        setting.instruction.replace("{question}", row.question).replace("{answer}", row.answer)
+        for row in rows
+    ]
+    encoded = [encode(tokenizer, template, text, "A", most=1 << 30) for text in asked]
+    prompts = [row.ids[: row.prompt_length] for row in encoded]
+    ends = stops(tokenizer, template)
+    found: list[list[str]] = [[] for _ in prompts]
+    with progress("alternates", len(prompts) * setting.number) as tick:
+        for turn in range(ROUNDS):
+            missing = [
+                i for i, texts in enumerate(found) for _ in range(setting.number - len(texts))
+            ]
+            drawn: dict[int, list[str]] = {}
+            for start in ranks.share(range(0, len(missing), BATCH)):
+                chosen = [prompts[i] for i in missing[start : start + BATCH]]
+                torch.manual_seed(seed * 1_000_003 + turn * 10_007 + start)
+                drawn[start] = _draw(model, tokenizer, chosen, setting, HOTTER**turn, ends)
+            parts = {start: texts for part in ranks.collect(drawn) for start, texts in part.items()}
+            texts = [text for start in sorted(parts) for text in parts[start]]
+            for i, text in zip(missing, texts, strict=True):
+                last = turn == ROUNDS - 1
+                if last or (text and text not in (rows[i].answer, *found[i])):
+                    found[i].append(text or "...")
+                    tick(1)
+    return found
+
+
+@torch.no_grad()
+def _draw(
+    model: Any,
+    tokenizer: Any,
+    prompts: list[tuple[int, ...]],
+    setting: Alternates,
+    hotter: float,
+    ends: list[int],
+) -> list[str]:
+    longest, pad = max(map(len, prompts)), tokenizer.pad_token_id
+    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
+    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
+    out = model.generate(
+        ids.to(model.device),
+        attention_mask=mask.to(model.device),
+        max_new_tokens=max(
+            1, min(setting.max_new_tokens, model.config.max_position_embeddings - longest)
+        ),
+        do_sample=True,
+        temperature=setting.temperature * hotter,
+        top_p=1.0,
+        top_k=0,
+        pad_token_id=pad,
+        eos_token_id=ends,
+        use_cache=True,
+    )
+    texts = []
+    for row in out[:, longest:].tolist():
+        row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
+        texts.append(tokenizer.decode(row, skip_special_tokens=True).strip())
+    return texts

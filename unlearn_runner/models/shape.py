@@ -1,0 +1,32 @@
+"""Small Llama-architecture models from scratch, with a tokenizer trained on the spot."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge
+
+from unlearn_runner.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a Llama-architecture decoder."""
+
+    hidden_size: Annotated[int, Ge(8)] = 128
+    intermediate_size: Annotated[int, Ge(8)] = 384
+    num_layers: Annotated[int, Ge(1)] = 4
+    num_heads: Annotated[int, Ge(1)] = 4
+    tie_embeddings: bool = True
+    context: Annotated[int, Ge(16)] = 512
+    """Longest sequence in tokens."""
+
+    def __post_init__(self) -> None:
+        pairs = 2 * self.num_heads
+        if self.hidden_size % pairs:
+            raise ConfigError(
+                f"model.shape.hidden_size={self.hidden_size} must be a multiple of twice "
+                f"model.shape.num_heads={self.num_heads}: rotary positions need an even head size",
+                f"model.shape.hidden_size={-(-self.hidden_size // pairs) * pairs}",
+            )

@@ -1,0 +1,98 @@
+"""Inputs of a plan, read and checked before it: rows, given models, logs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlearn_runner.config.root import Run
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.evaluation.benchmarks.base import Splits, View
+from unlearn_runner.evaluation.logs.reference import RetainLog
+from unlearn_runner.pipeline.stages.given import Given, given
+
+
+@dataclass(frozen=True)
+class Rowsets:
+    """A benchmark's rows, read and checked; jobs of a sweep share them."""
+
+    splits: Splits
+    views: dict[str, tuple[View, Rows]]
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Everything outside the configuration that a plan depends on."""
+
+    rowsets: Rowsets
+    refusals: tuple[str, ...] = ()
+    """What a method that trains on refusals answers with; empty where none does."""
+    base: Given | None = None
+    """The model that is fine-tuned, where one is given and something is fine-tuned."""
+    target: Given | None = None
+    retain_model: Given | None = None
+    retain_log: RetainLog | None = None
+    """An evaluation log of a retain model, in the model's place."""
+
+
+def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
+    """Reads what a run is given.
+
+    Args:
+        run: What is wanted.
+        rowsets: The benchmark's rows where they have been read; else they are, and checked.
+
+    Raises:
+        DataError: If a split, a model folder or a log is missing or malformed.
+        ConfigError: If a setting needed for it is missing.
+    """
+    if rowsets is None:
+        rowsets = Rowsets(run.benchmark.splits(), run.benchmark.views())
+    target = retain_model = base = None
+    if run.target.path is not None:
+        target = given("target", "target.path", run.target.path, run.target.revision)
+    if (path := run.reference.path) is not None:
+        retain_model = given("reference", "reference.path", path, run.reference.revision)
+    trains_retain_model = retain_model is None and needs_retain_model(run)
+    if target is None or trains_retain_model:
+        base = _base(run)
+    prerequisites = run.method.prerequisites()
+    refusals = run.benchmark.refusals() if prerequisites.refusals else ()
+    return Inputs(rowsets, refusals, base, target, retain_model, _retain_log(run, rowsets.views))
+
+
+def needs_retain_model(run: Run) -> bool:
+    """Returns whether a score compares with the retain model, and no log stands for it."""
+    wanted = any(metric.needs_reference for metric in run.benchmark.metrics.values())
+    return wanted and run.reference.log is None
+
+
+def _base(run: Run) -> Given | None:
+    where = run.model.given
+    if where is None:
+        return None
+    if not where.path:
+        raise ConfigError(
+            "model.path must be set: a local folder or a hub id",
+            "model.path=FOLDER or model.path=owner/name",
+        )
+    return given("base", "model.path", where.path, where.revision)
+
+
+def _retain_log(run: Run, views: dict[str, tuple[View, Rows]]) -> RetainLog | None:
+    """Returns the retain model's log, read once so that a wrong one is refused now."""
+    if run.reference.log is None:
+        return None
+    forget = next((name for name, (view, _) in views.items() if view.goal == "forget"), None)
+    if forget is None:
+        raise ConfigError(
+            "reference.log: this benchmark has no forget view to compare with a log",
+            "reference.log=null",
+        )
+    from unlearn_runner.evaluation.logs.read import digest
+
+    path = Path(run.reference.log).expanduser().absolute()
+    log = RetainLog(path, digest(path), views[forget][1], forget)
+    log.matched()
+    return log

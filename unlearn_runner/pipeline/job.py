@@ -1,0 +1,145 @@
+"""Planned job: one composed configuration, typed, with its stages and the folders it writes to."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import OmegaConf
+
+from unlearn_runner.config import names
+from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.root import Run, validate
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.pipeline.inputs import Rowsets, read_inputs
+from unlearn_runner.pipeline.plan import Plan, plan
+from unlearn_runner.store.store import Store
+from unlearn_runner.utils.redact import redacted
+
+
+@dataclass(frozen=True)
+class ComposedJob:
+    """What Hydra composed, and where it goes: all that a rank needs to plan the same job."""
+
+    config: dict[str, Any]
+    """The resolved configuration, secrets included; never written down as it is."""
+    outputs: Path
+    name: str
+    """Of the run folder, below `outputs`."""
+    store: Path
+    arguments: list[str]
+    """The command line, to be shown where somebody should repeat it."""
+    choices: dict[str, str]
+    """The chosen option of each configuration group."""
+
+    def text(self) -> str:
+        """Returns it as one line of JSON."""
+        return json.dumps(asdict(self), default=str)
+
+    @classmethod
+    def read(cls, text: str) -> ComposedJob:
+        """Returns what `text` wrote."""
+        found = json.loads(text)
+        folders = {name: Path(found[name]) for name in ("outputs", "store")}
+        return cls(**{**found, **folders})
+
+
+@dataclass(frozen=True)
+class PlannedJob:
+    """A job whose configuration is checked and whose stages are known."""
+
+    composed: ComposedJob
+    run: Run
+    plan: Plan
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return self.composed.outputs / self.composed.name
+
+    @property
+    def store(self) -> Store:
+        """Where its artifacts are."""
+        return Store(self.composed.store, self.run.verify)
+
+    @cached_property
+    def config(self) -> dict[str, Any]:
+        """The resolved configuration without secrets, fit to be written down."""
+        return redacted(self.composed.config)
+
+    @cached_property
+    def identity(self) -> dict[str, Any]:
+        """The settings that make it this experiment and no other."""
+        return names.identity(self.config)
+
+
+def plan_job(composed: ComposedJob) -> PlannedJob:
+    """Returns a composed job with its inputs read and its stages planned."""
+    run = validate(composed.config)
+    return PlannedJob(composed, run, plan(run, read_inputs(run)))
+
+
+def plan_config(
+    config: dict[str, Any],
+    name_run: Callable[[Run], str],
+    choices: Mapping[str, str | None],
+    rowsets: Rowsets | None = None,
+) -> PlannedJob:
+    """Validates a resolved configuration, reads its inputs, and plans.
+
+    Args:
+        config: What was composed.
+        name_run: Returns the run folder's name, below the outputs folder.
+        choices: Chosen option by group, as Hydra has them.
+        rowsets: The benchmark's rows, where they have been read.
+
+    Raises:
+        UserError: For anything wrong with the configuration or the data; nothing is written then.
+    """
+    run = validate(config)
+    found = plan(run, read_inputs(run, rowsets))
+    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
+    store = Path(run.store).expanduser() if run.store else outputs / "store"
+    composed = ComposedJob(
+        config,
+        outputs.absolute(),
+        name_run(run),
+        store.absolute(),
+        sys.argv[1:],
+        _options(choices),
+    )
+    return PlannedJob(composed, run, found)
+
+
+def _options(choices: Mapping[str, str | None]) -> dict[str, str]:
+    return {
+        str(group): str(option)
+        for group, option in choices.items()
+        if option is not None and not str(group).startswith(("hydra/", "smallest"))
+    }
+
+
+def refuse_other_configuration(job: PlannedJob) -> None:
+    """Guards a run folder: it is continued by the configuration that began it, and by no other.
+
+    Raises:
+        ConfigError: If it holds another one, unless `overwrite` is set.
+    """
+    path = job.folder / "config.yaml"
+    if job.run.overwrite or not path.is_file():
+        return
+    identity = job.identity
+    other = names.identity(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path))))
+    # Through JSON: a tuple that was written comes back as a list.
+    if json.dumps(other, sort_keys=True) != json.dumps(identity, sort_keys=True):
+        keys = [k for k in {**other, **identity} if other.get(k) != identity.get(k)]
+        raise ConfigError(
+            f"name={job.folder.name}: that run folder holds another configuration "
+            f"(it differs in {', '.join(sorted(keys)[:4])})",
+            "choose another name=..., or overwrite=true to replace it",
+        )

@@ -1,0 +1,200 @@
+"""Plan: which stages a run needs, in order, with their keys. Pure, and free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+from unlearn_runner.config.root import Run
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.evaluation.evaluator import Examination
+from unlearn_runner.evaluation.logs.reference import RetainLog
+from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
+from unlearn_runner.pipeline.prerequisites import Unlearning, one_shot_stage, prerequisite_stages
+from unlearn_runner.pipeline.stages.along import ScoreAlong
+from unlearn_runner.pipeline.stages.base import Stage
+from unlearn_runner.pipeline.stages.evaluate import Along, Evaluate
+from unlearn_runner.pipeline.stages.finetune import Finetune
+from unlearn_runner.pipeline.stages.pretrain import Pretrain
+from unlearn_runner.pipeline.stages.score import Score, Source
+from unlearn_runner.pipeline.stages.unlearn import Unlearn
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The stages of a run in an order in which each finds what it reads."""
+
+    stages: tuple[Stage, ...]
+    unlearn: Stage
+    scores: dict[str, Stage]
+    """Score stage by whose scores they are: "target", "unlearned", "reference"."""
+    wanted: tuple[Stage, ...]
+    """What the run is for; the other stages are computed only where one of these needs them."""
+    inputs: Inputs
+    along: Stage | None = None
+    """The stage with the scores along the way."""
+
+
+def plan(run: Run, inputs: Inputs) -> Plan:
+    """Returns the stages that a run with these inputs needs.
+
+    Raises:
+        ConfigError: If the model's base can neither be found nor made, or a method's settings do
+            not go with the rows.
+    """
+    rowsets = inputs.rowsets
+    base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
+    target = inputs.target or _finetune(run, base(), rowsets.splits.full, inputs, "target")
+    examination = _examination(run, rowsets)
+    # A one-shot method has no steps to be scored along.
+    rows = len(rowsets.splits.forget)
+    steps = () if run.method.one_shot else run.evaluate.steps(run.train, rows)
+    along = Along(steps, examination, run.keep == "checkpoints") if steps else None
+    unlearned = _unlearn(run, target, inputs, along)
+    models: dict[str, Stage | None] = {
+        "target": target,
+        "reference": _retain_model(run, base, inputs),
+        "unlearned": unlearned,
+    }
+    # An adapter that is kept is of no use without what it belongs to.
+    bases = {} if run.adapter.whole else {"unlearned": target}
+    evaluations = {
+        name: Evaluate(f"evaluate {name}", model, examination, bases.get(name))
+        for name, model in models.items()
+        if model is not None
+    }
+    scores, scored_along = _scores(run, inputs, evaluations, unlearned, steps)
+    kept: list[Stage] = [unlearned, *bases.values()] if run.keep != "scores" else []
+    last = [scored_along] if scored_along is not None else []
+    wanted = (*kept, *scores.values(), *last)
+    return Plan(tuple(_ordered(wanted)), unlearned, scores, wanted, inputs, scored_along)
+
+
+def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
+    """Yields every stage that is wanted or read by one, each after what it reads.
+
+    Models first, then evidence, then scores: the order in which a reader expects them.
+    """
+    found: dict[str, Stage] = {}
+
+    def visit(stage: Stage) -> None:
+        for read in stage.inputs:
+            visit(read)
+        # A key is made here, from the code as it is now, not as it may be hours later.
+        found.setdefault(stage.key, stage)
+
+    for stage in wanted:
+        visit(stage)
+    yield from sorted(found.values(), key=lambda stage: stage.order)
+
+
+def _base(run: Run, inputs: Inputs) -> Stage:
+    """Returns the stage whose artifact holds the model to fine-tune, and its tokenizer."""
+    if inputs.base is not None:
+        return inputs.base
+    pretraining = run.model.pretraining
+    if pretraining is None:
+        raise ConfigError(
+            f"model: {type(run.model).__name__} says neither where its base is found nor how it is "
+            "made",
+            "model=hf model.path=FOLDER",
+        )
+    return Pretrain(
+        label="base",
+        shape=pretraining.shape,
+        vocab_size=pretraining.vocab_size,
+        template=run.model.template,
+        full=inputs.rowsets.splits.full,
+        rows=inputs.rowsets.splits.pretrain,
+        recipe=pretraining.recipe,
+        seed=run.target.seed,
+    )
+
+
+def _retain_model(run: Run, base: Callable[[], Stage], inputs: Inputs) -> Stage | None:
+    """Returns the retain model; none when a log stands for it or no score compares with it."""
+    if inputs.retain_model is not None or not needs_retain_model(run):
+        return inputs.retain_model
+    return _finetune(run, base(), inputs.rowsets.splits.retain, inputs, "reference")
+
+
+def _finetune(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> Stage:
+    pretrain = inputs.rowsets.splits.pretrain
+    if run.model.rehearses:
+        rows = Rows(f"{rows.name}+{pretrain.name}", (*rows.items, *pretrain.items))
+    return Finetune(
+        label=label,
+        base=base,
+        template=run.model.template,
+        rows=rows,
+        recipe=run.target.train,
+        seed=run.target.seed,
+    )
+
+
+def _examination(run: Run, rowsets: Rowsets) -> Examination:
+    return Examination(
+        template=run.model.template,
+        views={name: rows for name, (_, rows) in rowsets.views.items()},
+        generation=run.benchmark.generation,
+        max_length=run.target.train.max_length,
+        precision=run.evaluate.precision,
+        batch_size=run.evaluate.batch_size,
+    )
+
+
+def _unlearn(run: Run, target: Stage, inputs: Inputs, along: Along | None) -> Stage:
+    splits = inputs.rowsets.splits
+    if run.method.one_shot:
+        return one_shot_stage(run, target, splits.forget)
+    found: Unlearning = prerequisite_stages(run, target, splits.forget, inputs.refusals)
+    return Unlearn(
+        label="unlearn",
+        start=target,
+        start_numbers=found.start_logprobs,
+        template=run.model.template,
+        method=run.method,
+        rectifier=run.rectifier,
+        groups=run.rectifier.groups(run.method.terms()),
+        forget=splits.forget,
+        retain=splits.retain,
+        recipe=run.train,
+        seed=run.seed,
+        adapter=run.adapter,
+        save_dtype=run.save_dtype,
+        along=along,
+        refusals=found.refusals,
+        alternates=found.alternates,
+        other_numbers=found.alternative_logprobs,
+    )
+
+
+def _scores(
+    run: Run,
+    inputs: Inputs,
+    evaluations: dict[str, Evaluate],
+    unlearned: Stage,
+    steps: tuple[int, ...],
+) -> tuple[dict[str, Stage], Stage | None]:
+    """Returns the score stage of each model, and the one along the way where there are steps."""
+    log: RetainLog | None = inputs.retain_log
+    reference: Source | None = log or evaluations.get("reference")
+    how: dict[str, Any] = {
+        "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
+        "metrics": run.benchmark.metrics,
+        "version": run.benchmark.version,
+    }
+    sources: dict[str, Source] = {**evaluations, **({"reference": log} if log else {})}
+    scores: dict[str, Stage] = {
+        name: Score(label=f"score {name}", evaluated=source, reference=reference, **how)
+        for name, source in sources.items()
+    }
+    if not steps:
+        return scores, None
+    along = ScoreAlong(
+        label="score along", unlearned=unlearned, reference=reference, steps=steps, **how
+    )
+    return scores, along

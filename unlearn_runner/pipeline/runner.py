@@ -1,0 +1,192 @@
+"""Runner: one planned job to its end, in this process or in ranks that are its children."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import traceback
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from unlearn_runner.distributed import external, launch
+from unlearn_runner.errors import UserError
+from unlearn_runner.pipeline.execute import Done, Executor, complete, follow
+from unlearn_runner.pipeline.job import (
+    ComposedJob,
+    PlannedJob,
+    plan_job,
+    refuse_other_configuration,
+)
+from unlearn_runner.store.store import WEIGHTS
+from unlearn_runner.utils.disk import refusal
+from unlearn_runner.utils.process import command
+
+if TYPE_CHECKING:
+    from unlearn_runner.pipeline.session import Session
+    from unlearn_runner.tracking.record import Record
+
+WORKER = "unlearn_runner.pipeline.worker"
+"""What each rank runs."""
+
+
+def start_job(job: PlannedJob, brief: bool = False) -> int:
+    """Runs a job in this process, or in ranks that are its children; returns the exit code.
+
+    Args:
+        job: The job.
+        brief: Whether the table of its scores is left to the caller.
+
+    Raises:
+        UserError: If its run folder belongs to another configuration, or the machine refuses.
+        Interrupted: If a signal ended it.
+    """
+    refuse_other_configuration(job)
+    parallel = job.run.parallel
+    if external.world():
+        external.check(parallel, job.run.train.precision)
+        serve(job.composed)
+        return 0
+    if parallel.starts_ranks and not complete(job.plan, job.store):
+        resume = command(job.composed.arguments)
+
+        def note_failure(cause: str) -> None:
+            from unlearn_runner.tracking.record import Record
+
+            try:
+                Record(job.folder).status("failed", error=cause, resume=resume)
+            except OSError:  # the disk may be what it is about
+                return
+
+        ranks = launch.Launch(WORKER, job.composed.text(), resume, note_failure)
+        return launch.start(ranks, parallel)
+    if (parallel.node_rank or 0) == 0:
+        run_job(job, brief=brief)
+    return 0
+
+
+def serve(composed: ComposedJob) -> None:
+    """Takes part in a job, as the rank that the environment names."""
+    from unlearn_runner.pipeline.session import open_session
+    from unlearn_runner.utils.progress import be_silent
+
+    job = plan_job(composed)
+    speaks = external.main_rank()
+    if not speaks:
+        be_silent()
+    session = open_session(job.run.parallel)
+    # Rank 0's word: another might look at the store later, and see more.
+    if session.ranks.announced(complete(job.plan, job.store)):
+        session = None
+    if speaks:
+        run_job(job, session)
+    elif session is not None:
+        follow(job.plan, job.store, session)
+
+
+def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False) -> None:
+    """Runs a planned job in this process and leaves its run folder complete.
+
+    Args:
+        job: The job.
+        session: This process's, when it is rank 0 of several.
+        brief: Whether to leave what is printed at the end to the caller.
+    """
+    try:
+        record, config_hash = _open_record(job)
+        done = _execute(job, record, session)
+        if job.run.keep == "scores":
+            for item in done:
+                if item.stage.kind == "unlearn":  # cached, too: a run that made it may have died
+                    job.store.drop(item.stage, WEIGHTS)
+        _finish(job, record, config_hash, done, session, brief)
+    except OSError as error:
+        if refused := refusal(error, job.folder):
+            raise refused from error
+        raise
+
+
+def _open_record(job: PlannedJob) -> tuple[Record, str]:
+    """Opens the run folder and its mirror; returns it and the hash of its configuration."""
+    from unlearn_runner.report.build import run_figures
+    from unlearn_runner.tracking.record import Record
+
+    try:
+        record = Record(job.folder)
+        OmegaConf.save(OmegaConf.create(job.config), job.folder / "config.yaml")
+    except OSError as error:
+        raise UserError(
+            f"the run folder {job.folder} cannot be written: {error.strerror}",
+            "output_dir=FOLDER on a disk you can write to",
+        ) from None
+    text = json.dumps(job.identity, sort_keys=True)
+    config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
+    parts = [config_hash, *(stage.key for stage in job.plan.stages)]
+    record.mirror(job.run.tracker, job.config, parts, run_figures)
+    return record, config_hash
+
+
+def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[Done]:
+    """Runs the stages; a signal or a failure leaves its status in the run folder."""
+    from unlearn_runner.utils import signals
+
+    try:
+        with signals.heeded():
+            return Executor(job.store, record, job.run.parallel, session).run(job.plan)
+    except KeyboardInterrupt as error:
+        record.status("interrupted", signal=str(error) or "SIGINT", resume=command())
+        raise
+    except Exception as error:
+        number = signals.requested()
+        if session is not None and number and not isinstance(error, UserError):
+            # The other ranks left at the signal, and their connections with them.
+            record.status("interrupted", signal=signals.name(number), resume=command())
+            raise signals.Interrupted(number) from error
+        _failed(record, error)
+        raise
+
+
+def _finish(
+    job: PlannedJob,
+    record: Record,
+    config_hash: str,
+    done: list[Done],
+    session: Session | None,
+    brief: bool,
+) -> None:
+    """Writes and prints what the run came to."""
+    from unlearn_runner.pipeline import results, tables
+    from unlearn_runner.pipeline.stages import along
+
+    store = job.store
+    by_model = results.scores(job.plan, store, done)
+    content: dict[str, Any] = results.content(job, config_hash, done, results.flat(by_model))
+    if session is not None:
+        facts = {"ranks": session.ranks.world, "threads": session.threads}
+        content["provenance"] |= facts
+    if job.plan.along is not None and done[-1].outcome == "completed":
+        content["along"] = along.read(store.path(job.plan.along))
+    record.results(content)
+    why = {"divergence": content["divergence"]} if "divergence" in content else {}
+    record.status(content["status"], **why)
+    if brief:
+        return
+    tables.print_table(by_model, f"{job.folder.name}: {content['status']}")
+    tables.print_divergence(content.get("divergence", {}))
+    tables.print_along(content.get("along", []), by_model.get("unlearned", {}))
+    print(f"results  {job.folder / 'results.json'}")
+    for item in done:
+        kept = item.stage.kind == "unlearn" and job.run.keep != "scores"
+        if kept and item.outcome == "completed":
+            print(f"model    {store.path(item.stage)}")
+
+
+def _failed(record: Record, error: Exception) -> None:
+    """Leaves a failed run's status and, for what is no user's mistake, its traceback."""
+    try:
+        record.status("failed", error=f"{type(error).__name__}: {error}")
+        if not isinstance(error, UserError):
+            trace = record.folder / "traceback.txt"
+            trace.write_text(traceback.format_exc(), encoding="utf-8")
+    except OSError:  # a full disk, which may be what the error is about
+        return

@@ -1,0 +1,55 @@
+"""Scores along the way: what unlearning does to a model step by step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unlearn_runner.evaluation.benchmarks.base import View
+from unlearn_runner.evaluation.metrics.base import Metric, compute
+from unlearn_runner.evaluation.metrics.evidence import Evidence
+from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.evaluate import folder
+from unlearn_runner.pipeline.stages.score import Source, retained
+from unlearn_runner.store.artifact import Outcome
+
+FILE = "along.json"
+
+
+@dataclass(frozen=True)
+class ScoreAlong(Stage):
+    """Scores the evidence that an unlearning left after some of its steps."""
+
+    unlearned: Stage
+    reference: Source | None
+    steps: tuple[int, ...]
+    views: dict[str, View]
+    metrics: dict[str, Metric]
+    version: str
+
+    kind: ClassVar[str] = "along"
+    order: ClassVar[int] = 3
+    on_all_ranks: ClassVar[bool] = False
+
+    def run(self, work: Work) -> Outcome:
+        """Writes `along.json`, and one line of telemetry per examined step."""
+        from unlearn_runner.utils.files import finite, write_json
+
+        place = work.path(self.unlearned)
+        reference = retained(self.reference, work, self.views)
+        found = []
+        for step in self.steps:
+            judged = Evidence.load(place / folder(step), self.views)
+            scores = compute(judged, reference, self.metrics)
+            found.append({"step": step, "scores": scores})
+            work.log({"stage": self.label, "step": step, **scores})
+        write_json(work.folder / FILE, finite(found))
+        return "completed"
+
+
+def read(place: Path) -> list[dict[str, Any]]:
+    """Returns step and scores of every examined step."""
+    import json
+
+    return json.loads((place / FILE).read_text(encoding="utf-8"))

@@ -1,0 +1,153 @@
+"""What must be known of other answers before unlearning: the alternates, and their start numbers.
+
+Alternates are sampled from the start model once and shared by every run from it. Of refusals only
+those pairs of question and refusal are scored that the run will draw, a small part of all of them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unlearn_runner.data.prompts import Prompting
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.methods.altpo import Alternates
+from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.store.artifact import Outcome
+from unlearn_runner.store.keys import INERT
+
+ALTERNATES = "alternates.jsonl"
+NUMBERS = "other.logprobs.parquet"
+
+
+@dataclass(frozen=True)
+class Sample(Stage):
+    """Samples other answers to the forget questions from the start model."""
+
+    model: Stage
+    template: Prompting
+    rows: Rows
+    setting: Alternates
+    seed: int
+
+    kind: ClassVar[str] = "alternates"
+    order: ClassVar[int] = 1
+
+    def reads(self) -> str:
+        """Names the rows and the model."""
+        return f"{self.model.label}, {len(self.rows)} rows ({self.rows.name})"
+
+    def run(self, work: Work) -> Outcome:
+        """Generates, and writes one line of texts per row."""
+        from unlearn_runner.evaluation.probes.alternates import sample
+        from unlearn_runner.models.load import load_model, load_tokenizer
+
+        session = work.open_session()
+        folder = work.path(self.model)
+        tokenizer = load_tokenizer(folder)
+        model = load_model(folder, "float32", session.device, session.attention).eval()
+        texts = sample(
+            model, tokenizer, self.template, self.rows, self.setting, self.seed, session.ranks
+        )
+        if session.ranks.main:
+            lines = [json.dumps(found, ensure_ascii=False) for found in texts]
+            (work.folder / ALTERNATES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return "completed"
+
+
+def read_alternates(folder: Path) -> list[list[str]]:
+    """Returns per forget row its alternates, in row order."""
+    text = (folder / ALTERNATES).read_text(encoding="utf-8")
+    return [json.loads(line) for line in text.split("\n") if line]
+
+
+@dataclass(frozen=True)
+class OtherNumbers(Stage):
+    """Scores, under the start model, the other answers that a run will draw."""
+
+    model: Stage
+    alternates: Stage | None
+    refusals: tuple[str, ...]
+    """What is drawn from when there are no alternates."""
+    template: Prompting
+    rows: Rows
+    seed: int
+    drawn_by: tuple[int, int]
+    """Steps of the run, and rows per step."""
+    max_length: int
+    precision: str
+    batch_size: int = field(metadata=INERT)
+    storage: str = "float32"
+
+    kind: ClassVar[str] = "start"
+    order: ClassVar[int] = 1
+
+    def reads(self) -> str:
+        """Names the model, and how many visits draw."""
+        steps, batch = self.drawn_by
+        what = f"{len(self.refusals)} refusals" if self.refusals else "alternates"
+        return f"{self.model.label}, {what} as drawn in {steps} x {batch} visits"
+
+    def run(self, work: Work) -> Outcome:
+        """Runs the log-probability probe over the distinct pairs."""
+        from unlearn_runner.data.encode import encode_whole, room
+        from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
+        from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.models.load import load_model, load_tokenizer
+        from unlearn_runner.training.batches import Draws
+
+        session = work.open_session()
+        folder = work.path(self.model)
+        tokenizer = load_tokenizer(folder)
+        model = load_model(
+            folder, self.precision, session.device, session.attention, self.storage
+        ).eval()
+        texts = self.texts(work)
+        steps, batch = self.drawn_by
+        draws = Draws(self.seed, len(self.rows), batch)
+        visits = [visit for step in range(steps) for visit in draws.step(step)]
+        pairs = sorted(
+            {(row, draws.other("forget", epoch, row, len(texts[row]))) for epoch, row in visits}
+        )
+        asked: list[Asked] = [(row, "other", choice, texts[row][choice]) for row, choice in pairs]
+        most = room(model, self.max_length)
+        encoded = [
+            encode_whole(
+                tokenizer, self.template, self.rows[row].question, text, most, f"refusal {text!r}"
+            )
+            for row, _, _, text in asked
+        ]
+        with session.autocast(self.precision):
+            probed = probe(
+                model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
+            )
+        if session.ranks.main:
+            write_logprobs(work.folder / NUMBERS, "forget", asked, probed)
+        return "completed"
+
+    def texts(self, work: Work) -> list[tuple[str, ...]] | list[list[str]]:
+        """Returns per row the other answers to choose from."""
+        return other_texts(work, self.alternates, self.refusals, len(self.rows))
+
+
+def other_texts(
+    work: Work, alternates: Stage | None, refusals: tuple[str, ...], rows: int
+) -> list[tuple[str, ...]] | list[list[str]]:
+    """Returns per row the other answers to choose from: its alternates, or all refusals."""
+    if alternates is not None:
+        return read_alternates(work.path(alternates))
+    return [refusals] * rows
+
+
+def read_numbers(folder: Path) -> Mapping[tuple[int, int], Any]:
+    """Returns per-token log-probabilities by (row, choice)."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    found = pq.read_table(folder / NUMBERS, columns=["row", "answer_index", "logprob"]).to_pydict()
+    places = zip(found["row"], found["answer_index"], strict=True)
+    values = (np.asarray(row, dtype=np.float32) for row in found["logprob"])
+    return dict(zip(places, values, strict=True))

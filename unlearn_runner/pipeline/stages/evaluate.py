@@ -1,0 +1,120 @@
+"""Evaluation: a model in, evidence out. Scores are a stage of their own and need no model."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unlearn_runner.evaluation.evaluator import Examination
+from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.store.artifact import Outcome
+
+if TYPE_CHECKING:
+    from unlearn_runner.pipeline.session import Session
+
+
+@dataclass(frozen=True)
+class Evaluate(Stage):
+    """Runs both probes over every view, once."""
+
+    model: Stage
+    examination: Examination
+    base: Stage | None = None
+    """The model that `model` starts from, when it left an adapter instead of a whole one."""
+
+    kind: ClassVar[str] = "evaluate"
+    order: ClassVar[int] = 2
+
+    def reads(self) -> str:
+        """Names the model and the views."""
+        views = self.examination.views.items()
+        listed = ", ".join(f"{name} {len(rows)}" for name, rows in views)
+        models = (
+            self.model.label if self.base is None else f"{self.model.label} on {self.base.label}"
+        )
+        return f"{models}, rows of {listed}"
+
+    def run(self, work: Work) -> Outcome:
+        """Loads the model and examines it."""
+        from unlearn_runner.models.load import load_tokenizer
+
+        session = work.open_session()
+        folder = work.path(self.model)
+        tokenizer = load_tokenizer(folder)
+        precision, base = self.examination.precision, self.base and work.path(self.base)
+        model = session.frozen(folder, precision, base)
+        self.examination.take(model, tokenizer, work.folder, self.label, session.ranks)
+        return "completed"
+
+
+@dataclass(frozen=True)
+class Along:
+    """Examinations while a model is unlearned."""
+
+    steps: tuple[int, ...]
+    """After which optimizer steps."""
+    examination: Examination
+    models: bool = False
+    """Whether the models of those steps are kept, too."""
+
+    def take(
+        self,
+        step: int,
+        model: Any,
+        tokenizer: Any,
+        work: Work,
+        title: str,
+        save: Callable[[Path], None],
+    ) -> None:
+        """Examines the model after `step` when it is due, unless that was done before a kill.
+
+        Args:
+            step: Optimizer steps done.
+            model: As it is then.
+            tokenizer: Its tokenizer.
+            work: Where to.
+            title: What the progress is called.
+            save: Writes the model into a folder.
+        """
+        if step not in self.steps:
+            return
+        session: Session = work.open_session()
+        ranks, room = session.ranks, work.checkpoints / folder(step)
+        if ranks.tell(room.exists()):
+            return
+        unfinished = room.with_name(f".{room.name}")
+        unfinished.mkdir(exist_ok=True)
+        model.eval()
+        with session.layout.autocast(self.examination.precision):
+            self.examination.take(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
+        if self.models:
+            save(unfinished / "model")
+        if ranks.main:
+            unfinished.rename(room)
+        ranks.wait()
+
+    def collect(self, work: Work) -> None:
+        """Puts the evidence of all steps into the stage's artifact.
+
+        It stays where it was, too: a run that is killed before the artifact is published goes on
+        from a checkpoint, and makes none of an earlier step.
+        """
+        for step in self.steps:
+            taken, place = work.checkpoints / folder(step), work.folder / folder(step)
+            shutil.copytree(taken, place, copy_function=_linked)
+
+
+def _linked(source: str, target: str) -> None:
+    try:
+        os.link(source, target)  # models may have gigabytes
+    except OSError:  # not every file system has links
+        shutil.copy2(source, target)
+
+
+def folder(step: int) -> str:
+    """Returns the name of the folder of one step's evidence."""
+    return f"step-{step:06d}"

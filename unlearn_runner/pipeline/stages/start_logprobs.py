@@ -1,0 +1,71 @@
+"""Start numbers: the start model's log-probabilities of the forget answers, computed once.
+
+NPO and its kin ask the start model one number per token of a few hundred rows. Storing those
+replaces a second model held through training, with identical arithmetic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+from unlearn_runner.data.prompts import Prompting
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.store.artifact import Outcome
+from unlearn_runner.store.keys import INERT
+
+FILE = "forget.logprobs.parquet"
+
+
+@dataclass(frozen=True)
+class StartNumbers(Stage):
+    """Scores the forget answers under the model that unlearning starts from."""
+
+    model: Stage
+    template: Prompting
+    rows: Rows
+    max_length: int
+    precision: str
+    batch_size: int = field(metadata=INERT)
+    storage: str = "float32"
+    """Number format of the weights: as the trained model holds those it does not train."""
+
+    kind: ClassVar[str] = "start"
+    order: ClassVar[int] = 1
+
+    def reads(self) -> str:
+        """Names the rows and the model."""
+        return f"{self.model.label}, {len(self.rows)} rows ({self.rows.name})"
+
+    def run(self, work: Work) -> Outcome:
+        """Runs the log-probability probe over the answers."""
+        from unlearn_runner.data.encode import encode_rows, room
+        from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
+        from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.models.load import load_model, load_tokenizer
+
+        session = work.open_session()
+        folder = work.path(self.model)
+        tokenizer = load_tokenizer(folder)
+        device, attention = session.device, session.attention
+        model = load_model(folder, self.precision, device, attention, self.storage).eval()
+        encoded = encode_rows(tokenizer, self.template, self.rows, room(model, self.max_length))
+        with session.autocast(self.precision):
+            probed = probe(
+                model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
+            )
+        asked: list[Asked] = [(i, "answer", 0, row.answer) for i, row in enumerate(self.rows)]
+        if session.ranks.main:
+            write_logprobs(work.folder / FILE, "forget", asked, probed)
+        return "completed"
+
+
+def read(folder: Path) -> list[Any]:
+    """Returns per forget row its per-token log-probabilities, in row order."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    column = pq.read_table(folder / FILE, columns=["logprob"])["logprob"]
+    return [np.asarray(row, dtype=np.float32) for row in column.to_pylist()]

@@ -1,0 +1,161 @@
+"""Unlearning: target model in, unlearned model out, by a method and a rectifier."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from unlearn_runner.data.prompts import Prompting
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.methods.base import Method, needs_alternatives, needs_start_model
+from unlearn_runner.models.adapters.base import Adapter, Base
+from unlearn_runner.models.adapters.none import Full
+from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.evaluate import Along
+from unlearn_runner.rectifiers.base import Group, Rectifier
+from unlearn_runner.store.artifact import Outcome
+from unlearn_runner.training.recipe import Recipe
+
+if TYPE_CHECKING:
+    from unlearn_runner.training.alternatives import Also
+
+
+@dataclass(frozen=True)
+class Unlearn(Stage):
+    """Minimises a method's terms, rectified, from the target on."""
+
+    start: Stage
+    start_numbers: Stage | None
+    template: Prompting
+    method: Method
+    rectifier: Rectifier
+    groups: tuple[Group, ...]
+    """The terms the rectifier keeps apart, with the losses they use: what the key must know."""
+    forget: Rows
+    retain: Rows
+    recipe: Recipe
+    seed: int
+    refusals: tuple[str, ...] = ()
+    """What forget (or retain) questions are answered with, where a term asks for it."""
+    alternates: Stage | None = None
+    """Takes the refusals' place where the method has alternates."""
+    other_numbers: Stage | None = None
+    adapter: Adapter = field(default_factory=Full)
+    save_dtype: str = "float32"
+    along: Along | None = None
+
+    kind: ClassVar[str] = "unlearn"
+    order: ClassVar[int] = 1
+
+    def reads(self) -> str:
+        """Names the models and rows."""
+        rows = f"{len(self.forget)} forget rows ({self.forget.name}), retain {self.retain.name}"
+        return f"{', '.join(stage.label for stage in self.inputs)}, {rows}"
+
+    def run(self, work: Work) -> Outcome:
+        """Loads the start model, trains, saves."""
+        from unlearn_runner.data.encode import encode_rows, room, with_start
+        from unlearn_runner.models.forward import Models
+        from unlearn_runner.models.load import for_training, load_tokenizer
+        from unlearn_runner.pipeline.stages import start_logprobs
+        from unlearn_runner.training.batches import feed
+        from unlearn_runner.training.engine import Engine
+        from unlearn_runner.training.loop import train
+
+        session, recipe, adapter = work.open_session(), self.recipe, self.adapter
+        folder, layout = work.path(self.start), session.layout
+        tokenizer = load_tokenizer(folder)
+
+        def prepare(loaded: Any) -> None:
+            only_trained(adapter.attach(loaded, self.seed), self.method)
+
+        model = session.trainable(folder, recipe.precision, prepare, adapter.storage)
+        model = for_training(model, recipe.gradient_checkpointing)
+        terms = self.method.terms()
+        watched = tuple(term for group in self.groups for term in group.terms)
+        held = None
+        if needs_start_model(watched):
+            held = adapter.start(model)
+            if held is None:
+                held = session.trainable(folder, recipe.precision).eval()
+        most = room(model, recipe.max_length)
+        forget = encode_rows(tokenizer, self.template, self.forget, most)
+        if self.start_numbers is not None:
+            forget = with_start(forget, start_logprobs.read(work.path(self.start_numbers)))
+        wants_retain = any(term.split in ("retain", "mixed") for term in watched)
+        retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
+        engine = Engine(
+            models=Models(model, held, partial(layout.autocast, recipe.precision), self.seed),
+            terms=terms,
+            recipe=recipe,
+            num_rows=len(forget),
+            pad=tokenizer.pad_token_id,
+            rectifier=self.rectifier,
+            layout=layout,
+            method=self.method,
+        )
+        walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
+        walk = replace(walk, also=self.also(tokenizer, most, work))
+
+        def save(place: Path, dtype: str = "float32") -> None:
+            base = Base(folder, self.start.address)
+            state = layout.whole_state(model, adapter.trains_a_part)
+            if session.ranks.main:
+                adapter.save(model, tokenizer, place, base, dtype, state)
+            session.ranks.wait()
+
+        def along(step: int) -> None:
+            if self.along is not None:
+                self.along.take(step, model, tokenizer, work, self.label, save)
+
+        examined = () if self.along is None else self.along.steps
+        if not train(engine, walk, self.label, work.training_log(), along, examined):
+            return "diverged"
+        save(work.folder, self.save_dtype)
+        if self.along is not None and session.ranks.main:
+            self.along.collect(work)
+        return "completed"
+
+    def also(self, tokenizer: Any, most: int, work: Work) -> Also:
+        """Returns what the method's terms need beside the rows: other answers, tails."""
+        from unlearn_runner.data.encode import Encoded, encode_whole
+        from unlearn_runner.pipeline.stages.alternatives import other_texts, read_numbers
+        from unlearn_runner.training.alternatives import Also, Others
+
+        terms, numbers = self.method.terms(), None
+
+        def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
+            return lambda row, text: encode_whole(
+                tokenizer, self.template, rows[row].question, text, most, f"{text[:60]!r} as answer"
+            )
+
+        forget = retain = None
+        if needs_alternatives(terms, "forget"):
+            texts = other_texts(work, self.alternates, self.refusals, len(self.forget))
+            if self.other_numbers is not None:
+                numbers = read_numbers(work.path(self.other_numbers))
+            forget = Others(texts, encoder(self.forget), numbers)
+        if needs_alternatives(terms, "retain"):
+            retain = Others([self.refusals] * len(self.retain), encoder(self.retain))
+        return Also(forget, retain, self.method.skip)
+
+
+def only_trained(model: Any, method: Method) -> None:
+    """Freezes the parameters that a method does not train.
+
+    Raises:
+        ConfigError: If it would train none.
+    """
+    for name, parameter in model.named_parameters():
+        if not method.trains(name):
+            parameter.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        names = [name for name, _ in model.named_parameters()]
+        raise ConfigError(
+            "method.parameters is found in the name of no parameter",
+            f"a name is, for example, {names[len(names) // 2]}",
+        )

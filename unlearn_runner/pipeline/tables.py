@@ -1,0 +1,86 @@
+"""Tables that a run prints: its plan, and at its end its scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.table import Table
+
+from unlearn_runner.evaluation.metrics.scores import LOWER, Scores, ordered
+from unlearn_runner.pipeline.job import PlannedJob
+from unlearn_runner.tracking.divergence import last_finite
+from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.text import shown
+
+ALONG = ("model_utility", "forget_quality", "forget", "retain")
+
+
+MOST_ALONG = 20  # rows; results.json has them all
+
+
+def print_table(by_model: dict[str, Scores], title: str) -> None:
+    """Prints target, unlearned and reference side by side, each metric with its direction."""
+    if not any(by_model.values()):
+        print(title)
+        return
+    table = Table(title=title, title_justify="left", title_style="bold")
+    table.add_column("metric")
+    table.add_column("better", justify="center")
+    models = [name for name in ("target", "unlearned", "reference") if name in by_model]
+    for model in models:
+        table.add_column(model, justify="right")
+    views = ""
+    for key in ordered(by_model.get("target", {})):
+        view = key.partition(".")[0] if "." in key else ""
+        if view != views:
+            table.add_section()
+            views = view
+        arrow = "lower" if key in LOWER else "higher"
+        cells = (shown(by_model[m].get(key)) for m in models)
+        table.add_row(key, arrow, *cells)
+    results_console().print(table)
+
+
+def print_divergence(found: dict[str, Any]) -> None:
+    """Prints why a run ended early."""
+    if found:
+        print(f"diverged {found['stage']}: {found.get('cause', 'no cause recorded')}")
+        if last := last_finite(found):
+            print(f"         {last}")
+
+
+def print_along(along: list[dict[str, Any]], last: Scores) -> None:
+    """Prints what changed step by step: the whole, and what was to be forgotten and retained."""
+    if not along:
+        return
+    names = [n for n in ordered(along[0]["scores"]) if n.partition(".")[0] in ALONG]
+    table = Table(title="along the way", title_justify="left", title_style="bold")
+    table.add_column("step", justify="right")
+    for name in names:
+        table.add_column(_folded(name), justify="right")
+    apart = -(-len(along) // MOST_ALONG)
+    for number, point in enumerate(along, 1):
+        if number % apart == 0:
+            table.add_row(f"{point['step']}", *(shown(point["scores"].get(n)) for n in names))
+    table.add_row("end", *(shown(last.get(n)) for n in names))
+    results_console().print(table)
+
+
+def _folded(name: str) -> str:
+    """Returns a name in two lines, for the head of a column."""
+    return name.replace(".", "\n") if "." in name else name.replace("_", "\n", 1)
+
+
+def print_plan(job: PlannedJob) -> None:
+    """Prints the stages with key, cached or not, and what each reads."""
+    store = job.store
+    title = f"plan of {job.composed.name}"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for column in ("stage", "key", "cached"):
+        table.add_column(column, no_wrap=True)
+    table.add_column("reads")
+    for stage in job.plan.stages:
+        cached = ("given" if stage.given else "yes") if store.manifest(stage) else "no"
+        table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())
+    results_console().print(table)
+    print(f"store    {store.root}")

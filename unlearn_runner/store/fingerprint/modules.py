@@ -1,0 +1,233 @@
+"""Modules read from their files, without importing them, and divided into units of code."""
+
+import ast
+import importlib.util
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from unlearn_runner.store.fingerprint.names import (
+    Chain,
+    Comprehension,
+    Function,
+    Imports,
+    binds,
+    imports,
+    own,
+    owners,
+)
+
+OWN = "unlearn_runner"
+_HOME = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One name's definition: every top-level statement that takes part in making its value."""
+
+    dump: str
+    chains: set[Chain]  # names that it uses
+    imports: Imports  # made inside its functions
+
+
+class Module:
+    """What a module defines and imports at its top level."""
+
+    def __init__(self, name: str, is_package: bool, body: list[ast.stmt]) -> None:
+        self.name = name
+        self.is_package = is_package
+        self.package = name if is_package else name.rpartition(".")[0]
+        self.imports = imports(own(body), self.package)  # also those in `try` or `if`
+        self.definitions: dict[str, list[ast.stmt]] = {}
+        self._units: dict[str, Unit] = {}
+        statements = list(_runtime(body))
+        bound = binds(own(statements))
+        for statement in statements:
+            if not isinstance(statement, ast.Import | ast.ImportFrom):
+                for owner in owners(statement, bound):
+                    self.definitions.setdefault(owner, []).append(statement)
+
+    def binds(self, name: str) -> bool:
+        """Whether the module itself defines or imports the name."""
+        return name in self.definitions or name in self.imports
+
+    def unit(self, name: str) -> Unit:
+        """The unit of a name that the module defines."""
+        if name not in self._units:
+            code = [s for s in map(strip, self.definitions[name]) if s is not None]
+            chains, inner = uses(code)
+            dump = "\n".join(map(ast.dump, code))
+            self._units[name] = Unit(dump, chains, imports(inner, self.package))
+        return self._units[name]
+
+
+def _runtime(body: list[ast.stmt]) -> Iterator[ast.stmt]:
+    """Yield the statements that importing the module runs to effect."""
+    for statement in body:
+        test = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
+        match statement:
+            case ast.If() if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+                yield from _runtime(statement.orelse)
+            case ast.If() if test.startswith("__name__ =="):
+                pass
+            case ast.Expr(value=ast.Constant()):
+                pass
+            case _:
+                yield statement
+
+
+def sources(top: str) -> list[Path]:
+    """Where a top-level package's modules lie: its folders, or its file if it is a single one."""
+    if top == OWN:
+        return [_HOME]
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError):
+        spec = None
+    if spec is None:
+        return []
+    if spec.submodule_search_locations is not None:
+        return [Path(folder) for folder in spec.submodule_search_locations]
+    return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+
+
+def find(name: str, tops: list[Path]) -> Module | None:
+    """The module of a dotted name below the sources of its top-level package, if any is there."""
+    rest = name.split(".")[1:]
+    places = [top.joinpath(*rest) for top in tops]
+    for place in places:
+        if (init := place / "__init__.py").is_file():
+            return _load(name, init, True)
+        file = place.with_name(place.name + ".py") if rest else place
+        if file.is_file():
+            return _load(name, file, False)
+    # A folder without `__init__.py` is a package that defines nothing.
+    return Module(name, True, []) if any(place.is_dir() for place in places) else None
+
+
+_loaded: dict[tuple[str, str], tuple[tuple[int, int], Module]] = {}
+
+
+def _load(name: str, path: Path, is_package: bool) -> Module:
+    """Parse and divide a file, once for as long as it does not change."""
+    stat = path.stat()
+    stamp = (stat.st_mtime_ns, stat.st_size)
+    known = _loaded.get((name, str(path)))
+    if known is None or known[0] != stamp:
+        module = Module(name, is_package, ast.parse(path.read_bytes(), str(path)).body)
+        known = _loaded[name, str(path)] = (stamp, module)
+    return known[1]
+
+
+def strip(statement: ast.stmt) -> ast.AST | None:
+    """Drop docstrings, `pass` and all annotations but those of a class's own fields.
+
+    Works in place where it can; returns None where nothing of the statement remains.
+    """
+    return _Strip().visit(statement)
+
+
+class _Strip(ast.NodeTransformer):
+    fields = False  # whether the statement at hand lies directly in a class
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        before = self.fields
+        if isinstance(node, Function | ast.ClassDef):
+            self.fields = isinstance(node, ast.ClassDef)
+        super().generic_visit(node)
+        self.fields = before
+        if isinstance(node, Function):
+            node.returns = None
+        if getattr(node, "body", None) == []:
+            node.body = [ast.Pass()]  # type: ignore[attr-defined]
+        return node
+
+    def visit_arg(self, node: ast.arg) -> ast.AST:
+        node.annotation = None
+        return node
+
+    def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
+        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+
+    def visit_Pass(self, node: ast.Pass) -> None:
+        return None
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
+        if self.fields:  # a dataclass reads them
+            return self.generic_visit(node)
+        if node.value is None:
+            return None
+        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
+
+
+def uses(code: Iterable[ast.AST]) -> tuple[set[Chain], list[ast.AST]]:
+    """Collect what stripped code takes from around it.
+
+    Returns:
+        The names that are not local to a function, dotted as far as written, and the import
+        statements met on the way.
+    """
+    visitor = _Uses()
+    visitor.visit_all(code)
+    return visitor.chains, visitor.imports
+
+
+class _Uses(ast.NodeVisitor):
+    def __init__(self) -> None:
+        self.chains: set[Chain] = set()
+        self.imports: list[ast.AST] = []
+        self.hidden: frozenset[str] = frozenset()  # local names of the functions around
+
+    def visit_all(self, nodes: Iterable[ast.AST | None]) -> None:
+        for node in nodes:
+            if node is not None:
+                self.visit(node)
+
+    def visit_Name(self, node: ast.Name) -> None:
+        if node.id not in self.hidden and isinstance(node.ctx, ast.Load):
+            self.chains.add((node.id,))
+
+    def visit_Attribute(self, node: ast.Attribute) -> None:
+        parts: list[str] = []
+        base: ast.expr = node
+        while isinstance(base, ast.Attribute):
+            parts.append(base.attr)
+            base = base.value
+        if not isinstance(base, ast.Name):
+            self.visit(base)
+        elif base.id not in self.hidden:
+            self.chains.add((base.id, *reversed(parts)))
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> None:
+        self.visit_all([node.target, node.value])
+
+    def visit_Global(self, node: ast.Global) -> None:
+        self.chains |= {(name,) for name in node.names}
+
+    def visit_Import(self, node: ast.Import | ast.ImportFrom) -> None:
+        self.imports.append(node)
+
+    def visit_FunctionDef(self, node: Function | ast.Lambda) -> None:
+        body = [node.body] if isinstance(node, ast.Lambda) else node.body
+        # Decorators and defaults are evaluated outside, where nothing inside hides a name.
+        self.visit_all(getattr(node, "decorator_list", []))
+        self.visit_all([*node.args.defaults, *node.args.kw_defaults])
+        scope = list(own(body))
+        arguments = {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
+        shared = {name for n in scope if isinstance(n, ast.Global) for name in n.names}
+        self._visit_inside(body, (self.hidden | arguments | binds(scope)) - shared)
+
+    def visit_ListComp(self, node: Comprehension) -> None:
+        # The first iterable is evaluated outside; met again inside, it adds nothing more.
+        self.visit(node.generators[0].iter)
+        targets = binds(own(part.target for part in node.generators))
+        self._visit_inside(ast.iter_child_nodes(node), self.hidden | targets)
+
+    visit_ImportFrom = visit_Import
+    visit_AsyncFunctionDef = visit_Lambda = visit_FunctionDef
+    visit_SetComp = visit_DictComp = visit_GeneratorExp = visit_ListComp
+
+    def _visit_inside(self, nodes: Iterable[ast.AST], hidden: frozenset[str]) -> None:
+        before, self.hidden = self.hidden, hidden
+        self.visit_all(nodes)
+        self.hidden = before

@@ -1,0 +1,279 @@
+"""The store of finished artifacts: content-addressed, published whole or not at all.
+
+An artifact is a folder `<store>/<kind>/<key>` whose `manifest.json` was written last and which was
+renamed into place as a whole, so a reader never sees half of one. A lock per key lets processes
+that want the same artifact wait for each other; the operating system frees it when its owner dies.
+
+Disks forget and bytes flip, so a manifest holds the size and sha256 of every file, and of itself.
+Whoever only asks whether an artifact is there compares sizes, and hashes small files; what is about
+to be loaded into a computation is hashed throughout, and so is everything under `verify=true`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatch
+from hashlib import file_digest, sha256
+from pathlib import Path
+from typing import Any
+
+from unlearn_runner.store.artifact import Artifact, Outcome
+from unlearn_runner.store.keys import settings
+from unlearn_runner.utils.disk import refusal
+from unlearn_runner.utils.files import _render, _sync, write_json
+from unlearn_runner.utils.locks import hold
+from unlearn_runner.utils.text import size
+
+MANIFEST = "manifest.json"
+PARTIAL, REMOVED = ".partial", ".removed"
+PASSING = "passing"
+"""In a manifest: no run that keeps the artifact whole has made it or asked for it; see `drop`."""
+SMALL = 4 << 20
+"""Bytes up to which a file is hashed whenever it is looked at: some milliseconds."""
+
+_digests: dict[tuple[int, ...], str] = {}
+"""Digests of files as they are: hashing gigabytes once in a process is enough."""
+
+
+@dataclass(frozen=True)
+class Building:
+    """An artifact under construction."""
+
+    folder: Path
+    checkpoints: Path
+
+
+class Store:
+    """Artifacts below one folder.
+
+    Args:
+        root: The folder.
+        verify: Hash every file of every artifact that is looked at, however large.
+    """
+
+    def __init__(self, root: Path, verify: bool = False) -> None:
+        self.root, self.verify = root, verify
+
+    def path(self, artifact: Artifact) -> Path:
+        """Returns the folder of an artifact, finished or not."""
+        return artifact.outside() or self.root / artifact.kind / artifact.key
+
+    def manifest(self, artifact: Artifact, load: bool = False) -> dict[str, Any] | None:
+        """Returns the manifest of a whole artifact, or none when it is missing or damaged.
+
+        Args:
+            artifact: Whose artifact.
+            load: Whether its files are about to be read; then all of them are hashed, and one
+                whose weights were dropped does not serve.
+        """
+        if artifact.given:
+            return {"outcome": "completed", "files": {}} if artifact.outside() else None
+        manifest, fault = inspect(self.path(artifact), load or self.verify)
+        return None if fault or (load and manifest.get("dropped")) else manifest
+
+    def fault(self, artifact: Artifact) -> str:
+        """Returns what is wrong with what stands where the artifact should, or an empty string."""
+        folder = self.path(artifact)
+        return inspect(folder, self.verify)[1] if os.path.lexists(folder) else ""
+
+    def passes(self, artifact: Artifact) -> bool:
+        """Returns whether an artifact that is to be made belongs to no run that keeps it whole."""
+        folder = self.path(artifact)
+        if not os.path.lexists(folder):
+            return True
+        found, _ = inspect(folder, every=False)  # damaged or without its weights; whose was it?
+        return bool(found.get(PASSING))
+
+    def keep(self, artifact: Artifact, manifest: dict[str, Any]) -> None:
+        """Takes the mark of passing from an artifact whose lock is held."""
+        if manifest.pop(PASSING, False):
+            self._rewrite(artifact, manifest)
+
+    def drop(self, artifact: Artifact, pattern: str) -> None:
+        """Removes the files of a passing artifact that match, and says so in its manifest.
+
+        An artifact is marked as passing when it is made for a run that keeps no weights
+        (`keep=scores`), and no longer once a run that keeps them has asked for it. So nobody's
+        kept weights are removed, and a run that died before it removed its own leaves the mark to
+        the next. What remains still answers what it was and how it ended; whoever needs the files
+        computes it again.
+        """
+        if not _passing(self.manifest(artifact), self.path(artifact), pattern):
+            return
+        with self.locked(artifact):
+            manifest = self.manifest(artifact)  # another run may have taken the mark away meanwhile
+            gone = _passing(manifest, self.path(artifact), pattern)
+            if manifest is None or not gone:
+                return
+            manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in gone}
+            manifest["dropped"] = sorted({*manifest.get("dropped", []), *gone})
+            self._rewrite(artifact, manifest)  # first: a kill must not leave a damaged one
+            for name in gone:
+                (self.path(artifact) / name).unlink(missing_ok=True)
+
+    def _rewrite(self, artifact: Artifact, manifest: dict[str, Any]) -> None:
+        manifest = {name: value for name, value in manifest.items() if name != "sha256"}
+        manifest["sha256"] = _own_digest(manifest)
+        write_json(self.path(artifact) / MANIFEST, manifest)
+
+    @contextmanager
+    def locked(
+        self, artifact: Artifact, told: Callable[[str], None] = lambda _: None
+    ) -> Iterator[None]:
+        """Holds the lock of one artifact; waits for another process that holds it.
+
+        Args:
+            artifact: Whose artifact.
+            told: Called, before waiting, with what is waited for.
+
+        Raises:
+            DiskError: When the disk refuses something within; checkpoints stay as they are.
+        """
+        folder = self.path(artifact).parent
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with hold(
+                folder,
+                artifact.key,
+                f"{artifact.label} ({artifact.kind}/{artifact.key})",
+                told=told,
+            ):
+                yield
+        except Exception as error:
+            refused = refusal(error, folder / artifact.key)
+            if refused is None:
+                raise
+            raise refused from error
+
+    def begin(self, artifact: Artifact) -> Building:
+        """Returns empty room for an artifact; checkpoints of an earlier attempt are kept."""
+        room = self._room(artifact)
+        shutil.rmtree(room / "artifact", ignore_errors=True)
+        for part in ("artifact", "checkpoints"):
+            (room / part).mkdir(parents=True, exist_ok=True)
+        return Building(room / "artifact", room / "checkpoints")
+
+    def publish(self, artifact: Artifact, building: Building, outcome: Outcome, facts: Any) -> None:
+        """Makes the artifact visible: manifest last, then one rename."""
+        files = {}
+        for path in sorted(p for p in building.folder.rglob("*") if p.is_file()):
+            name = path.relative_to(building.folder).as_posix()
+            _sync(path)
+            files[name] = {"size": path.stat().st_size, "sha256": _digest(path)}
+        manifest = {
+            "kind": artifact.kind,
+            "key": artifact.key,
+            "outcome": outcome,
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+            "label": artifact.label,
+            "reads": artifact.reads(),
+            "inputs": {s.label: f"{s.kind}/{s.key}" for s in artifact.inputs},
+            "settings": settings(artifact),
+            **facts,
+            "files": files,
+        }
+        manifest["sha256"] = _own_digest(manifest)
+        write_json(building.folder / MANIFEST, manifest)
+        _sync(building.folder / MANIFEST)
+        _sync(building.folder)
+        final = self.path(artifact)
+        discard(final)  # only a damaged artifact can stand here: we hold the lock
+        os.replace(building.folder, final)
+        # Without it a power cut could take back the rename, and hours of training with it.
+        _sync(final.parent)
+        shutil.rmtree(self._room(artifact), ignore_errors=True)
+
+    def _room(self, artifact: Artifact) -> Path:
+        return self.root / artifact.kind / f".{artifact.key}{PARTIAL}"
+
+
+def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
+    """Returns an artifact's manifest, and what is wrong with it or an empty string.
+
+    Args:
+        folder: Of the artifact.
+        every: Hash files of any size, not only small ones and those whose digest is known.
+    """
+    try:
+        text = (folder / MANIFEST).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}, f"{MANIFEST} is missing"
+    except (OSError, ValueError) as error:
+        return {}, f"{MANIFEST} cannot be read: {error}"
+    try:
+        manifest = json.loads(text)
+        files = {
+            name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()
+        }
+        if _own_digest(manifest) != manifest["sha256"] or _render(manifest) != text:
+            return {}, f"{MANIFEST} is not as it was written"
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return {}, f"{MANIFEST} is not a manifest"
+    if (manifest.get("kind"), manifest.get("key")) != (folder.parent.name, folder.name):
+        return {}, f"{MANIFEST} is of {manifest.get('kind')}/{manifest.get('key')}"
+    for name, (length, digest) in files.items():
+        if fault := _file_fault(folder / name, length, digest, every):
+            return manifest, f"{name} {fault}"
+    return manifest, ""
+
+
+def _passing(manifest: dict[str, Any] | None, folder: Path, pattern: str) -> list[str]:
+    """Returns what of an artifact is to be dropped: also what a kill left of an earlier drop."""
+    if manifest is None or not manifest.get(PASSING):
+        return []
+    left = [name for name in manifest.get("dropped", []) if (folder / name).exists()]
+    return [*(name for name in manifest["files"] if fnmatch(name, pattern)), *left]
+
+
+def _file_fault(path: Path, length: int, digest: str, every: bool) -> str:
+    try:
+        found = path.stat().st_size
+        if found != length:
+            return f"has {size(found)} ({found}) instead of {length} bytes"
+        known = every or found <= SMALL or _identity(path) in _digests
+        if known and _digest(path) != digest:
+            return "has other bytes than were written (sha256 differs)"
+    except FileNotFoundError:
+        return "is missing"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}"
+    return ""
+
+
+def discard(path: Path) -> None:
+    """Removes a folder: renamed away first, so that nobody finds half of it."""
+    aside = path.with_name(f".{path.name}.{os.getpid()}{REMOVED}")
+    with suppress(FileNotFoundError):
+        os.replace(path, aside)
+        if aside.is_dir() and not aside.is_symlink():
+            shutil.rmtree(aside)
+        else:
+            aside.unlink()
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    """Returns what changes whenever a file's content may have; a rename is no change."""
+    stat = path.stat()
+    return (stat.st_dev, stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns)
+
+
+def _digest(path: Path) -> str:
+    identity = _identity(path)
+    if identity not in _digests:
+        with path.open("rb") as file:
+            _digests[identity] = file_digest(file, "sha256").hexdigest()
+    return _digests[identity]
+
+
+def _own_digest(manifest: dict[str, Any]) -> str:
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return sha256(_render(rest).encode()).hexdigest()
+
+
+WEIGHTS = "*.safetensors"

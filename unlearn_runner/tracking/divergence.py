@@ -1,0 +1,57 @@
+"""Evidence of a divergence, read from telemetry and put into words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+SHOWN = ("loss/", "grad_norm")
+"""What is told of the last step that was finite."""
+
+
+def evidence(lines: Iterable[str]) -> dict[str, Any]:
+    """Returns what a stage's telemetry says of its divergence; empty where there is none.
+
+    Args:
+        lines: Of `metrics.jsonl`, one step's last line each.
+    """
+    found = [json.loads(line) for line in lines]
+    at = next((line for line in found if line.get("diverged")), None)
+    if at is None:
+        return {}
+    kept = {k: at[k] for k in ("step", "found", "not_finite", "weights") if k in at}
+    taken = [line for line in found if line is not at or at.get("found") == "after the step"]
+    last = taken[-1] if taken else {}
+    numbers = {k: v for k, v in last.items() if k.startswith(SHOWN) and v is not None}
+    kept |= {"last_finite": {"step": last["step"], **numbers}} if numbers else {}
+    return {"cause": cause(at), **kept}
+
+
+def cause(line: Mapping[str, Any]) -> str:
+    """Returns in a sentence what a diverged step's line of telemetry says."""
+    step, after = line["step"], line.get("found") == "after the step"
+    values = line.get("not_finite", {})
+    # A gradient's norms follow from a loss.
+    losses = {name: value for name, value in values.items() if name.startswith("loss/")}
+    said = ", ".join(f"{name} is {value}" for name, value in (losses or values).items())
+    told = []
+    if weights := line.get("weights"):
+        numbers, tensors = weights["numbers"], weights["tensors"]
+        where = weights["first"] + (f" and {tensors - 1} more" if tensors > 1 else "")
+        odd_ones = "1 weight is" if numbers == 1 else f"{numbers} weights are"
+        told.append(f"{odd_ones} not finite after step {step - (not after)} ({where})")
+    if said:
+        told.append(f"{said} {'after' if after else 'at'} step {step}")
+    return "; ".join(told) or f"a loss or the gradient is not finite at step {step}"
+
+
+def last_finite(found: Mapping[str, Any]) -> str:
+    """Returns what `evidence` has of the last finite step, in words; empty where it has none."""
+    from unlearn_runner.utils.text import shown
+
+    last = found.get("last_finite")
+    if not last:
+        return ""
+    values = ", ".join(f"{name} {shown(value)}" for name, value in last.items() if name != "step")
+    return f"last finite at step {last['step']}: {values}"

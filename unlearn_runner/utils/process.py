@@ -1,0 +1,91 @@
+"""Child processes: a rank, a job of a sweep, and their owner's side.
+
+A child's task is the first line of its standard input. When that input ends its owner is gone, and
+it ends, too: nobody else would end it.
+"""
+
+from __future__ import annotations
+
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, NoReturn
+
+from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
+
+
+def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
+    """Starts a child that is to be fed; it gets signals as soon as it catches them.
+
+    Args:
+        command: What to run: a module that calls `run_child`.
+        options: Of `subprocess.Popen`.
+    """
+    from unlearn_runner.utils.signals import held_back
+
+    with held_back():
+        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **options)
+
+
+def feed(child: subprocess.Popen[Any], task: str) -> None:
+    """Hands a child its task; the pipe stays open, for its end means that we are gone."""
+    assert child.stdin is not None
+    with suppress(BrokenPipeError):  # it died at once; whoever waits for it will find out
+        child.stdin.write(task + "\n")
+        child.stdin.flush()
+
+
+def run_child(work: Callable[[str], int]) -> NoReturn:
+    """Runs a child's task, and exits with its code, or with the one of what ended it."""
+    text = sys.stdin.readline()
+    threading.Thread(target=_die_with_the_owner, daemon=True).start()
+    code = _code(work, text)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads of libraries, and of process groups whose peers are gone, can abort a plain exit.
+    os._exit(code)
+
+
+def _die_with_the_owner() -> None:
+    sys.stdin.read()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _code(work: Callable[[str], int], text: str) -> int:
+    from unlearn_runner.utils import signals
+
+    with signals.heeded():
+        try:
+            return work(text)
+        except UserError as error:
+            print(error, file=sys.stderr)
+            return USAGE_ERROR
+        except KeyboardInterrupt as error:
+            return SIGNALLED + getattr(error, "number", signal.SIGINT)
+        except Exception:
+            # Where ranks leave one by one, the last ones lose their connections.
+            if number := signals.requested():
+                return SIGNALLED + number
+            traceback.print_exc()
+            return FAILURE
+
+
+def command(arguments: list[str] | None = None) -> str:
+    """Returns a command line, this process's by default, as it can be typed again."""
+    words = sys.argv[1:] if arguments is None else arguments
+    return shlex.join(["unlearn", *(w for w in words if "hydra.sweep.dir=" not in w)])
+
+
+def prepare_process() -> None:
+    """Sets what must stand in the environment before Hydra and torch are loaded."""
+    # Hydra swallows the cause of an error and exits by itself unless this is set.
+    os.environ.setdefault("HYDRA_FULL_ERROR", "1")
+    # Before torch: OpenMP threads that spin while they wait stall each other, several times over,
+    # as soon as another job shares a core.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

@@ -1,0 +1,121 @@
+"""Progress of long work: a bar with rate and ETA on a terminal, plain lines in a log."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+
+from unlearn_runner.utils import signals
+from unlearn_runner.utils.console import console
+
+LINE_EVERY_S = 20.0  # a log should show life without filling up
+
+
+Watcher = Callable[[str, int, int, float], None]
+_watchers: list[Watcher] = []
+
+
+def watch(watcher: Watcher | None) -> None:
+    """Tells `watcher` of every tick, and nobody before it any more.
+
+    Args:
+        watcher: Takes the work's title, units done, units in all, and units per second of this
+            process's own; none: nobody watches.
+    """
+    _watchers[:] = [] if watcher is None else [watcher]
+
+
+class Tick:
+    """Advances one piece of work and says what is worth seeing."""
+
+    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
+        self.title, self.total, self.done, self.before = title, total, 0, 0
+        self.bar = bar
+        self.task = bar.add_task(title, total=total, note="") if bar else None
+        self.started = self.printed = time.monotonic()
+
+    def __call__(self, count: int = 1, note: str = "", heed: bool = True) -> None:
+        """Counts `count` more units done, and ends here when a signal asked for it.
+
+        Args:
+            count: Units done.
+            note: What is worth seeing beside the rate.
+            heed: Whether to look for signals; false where somebody else does.
+        """
+        if heed:
+            signals.check()
+        self.done += count
+        for watcher in _watchers:
+            rate = self.done / max(time.monotonic() - self.started, 1e-9)
+            watcher(self.title, self.before + self.done, self.total, rate)
+        if self.bar is not None and self.task is not None:
+            rate = self.done / max(time.monotonic() - self.started, 1e-9)
+            done = self.before + self.done
+            self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
+            return
+        now = time.monotonic()
+        done = self.before + self.done
+        if now - self.printed >= LINE_EVERY_S or done == self.total:
+            self.printed = now
+            spent = now - self.started
+            rate = self.done / max(spent, 1e-9)
+            left = (self.total - done) / max(rate, 1e-9)
+            console.print(
+                f"{self.title}: {done}/{self.total}  {rate:.1f}/s  "
+                f"{spent:.0f}s spent, {left:.0f}s left  {note}".rstrip()
+            )
+
+    def resume(self, done: int) -> None:
+        """Starts counting at `done` without letting it enter the rate."""
+        self.before = done
+        if self.bar is not None and self.task is not None:
+            self.bar.reset(self.task, completed=done)  # forgets the speed, which this is no part of
+
+
+_shown: list[Progress] = []
+_silent: list[bool] = []
+
+
+def be_silent() -> None:
+    """Shows no progress of this process: one of many that do the same work."""
+    _silent.append(True)
+    console.quiet = True
+
+
+@contextmanager
+def progress(title: str, total: int) -> Iterator[Tick]:
+    """Shows the progress of `total` units of work, below that of the work it is a part of."""
+    if _silent or not sys.stderr.isatty():
+        yield Tick(title, total, None)
+        return
+    if _shown:
+        tick = Tick(title, total, _shown[0])
+        yield tick
+        if tick.task is not None:
+            _shown[0].remove_task(tick.task)
+        return
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.fields[note]}"),
+    )
+    with Progress(*columns, console=console) as bar:
+        _shown.append(bar)
+        try:
+            yield Tick(title, total, bar)
+        finally:
+            _shown.clear()

@@ -1,0 +1,100 @@
+"""Signals that ask a run to end: noted at once, obeyed where nothing is lost.
+
+Ctrl-C, SIGTERM and SIGUSR2 (what clusters send before they preempt) only set a flag. Training looks
+at it after every step and leaves a checkpoint; other work looks at it where its progress ticks. A
+second Ctrl-C does not wait.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    pass
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
+
+_received: list[int] = []
+_heeding: list[bool] = []
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked the run to end, and it did at a place it can continue from."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(name(number))
+        self.number = number
+
+
+def name(number: int) -> str:
+    """Returns a signal's name."""
+    return signal.Signals(number).name
+
+
+def requested() -> int | None:
+    """Returns the signal that asked the run to end, or none."""
+    return _received[0] if _received else None
+
+
+def check() -> None:
+    """Ends here when a signal asked for it.
+
+    Raises:
+        Interrupted: If so.
+    """
+    number = requested()
+    if number is not None:
+        raise Interrupted(number)
+
+
+@contextmanager
+def heeded() -> Iterator[None]:
+    """Takes signals as requests while it lasts.
+
+    Does nothing within itself, and elsewhere than in the main thread.
+    """
+    if _heeding or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    _received.clear()
+    _heeding.append(True)
+    before = {number: signal.signal(number, _note) for number in SIGNALS}
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `held_back`
+    try:
+        yield
+    finally:
+        _heeding.clear()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def held_back() -> Iterator[None]:
+    """Holds signals back while it lasts, here and in the children that are started meanwhile.
+
+    A cluster warns every process of a job at once. A child that does not heed yet would die of it;
+    so it is born with the signals held back, and gets them as soon as it is `heeded`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _note(number: int, _: FrameType | None) -> None:
+    from unlearn_runner.utils.console import console
+
+    if number in _received:
+        # A cluster sends its warning to each process, and our launcher hands it on: only a person
+        # who presses Ctrl-C again is in a hurry.
+        if number == signal.SIGINT:
+            raise Interrupted(number)
+        return
+    _received.append(number)
+    console.print(f"{name(number)}: ending at the next step; again to end at once", markup=False)
