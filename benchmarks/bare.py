@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy, logsigmoid
 
 from unlearn_runner.data.encode import Batch
-from unlearn_runner.training.batches import Feed
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.recipe import Recipe
 
 BETA = 0.1
@@ -37,11 +37,11 @@ class Step:
         return sum(batch.num_rows for batch in self.batches[split])
 
 
-def steps(feed: Feed, recipe: Recipe, count: int, pad: int) -> list[Step]:
+def steps(loader: StepLoader, recipe: Recipe, count: int, pad: int) -> list[Step]:
     """Returns the batches that the runner's feed makes, ready-made."""
     found = []
     for number in range(count):
-        rows = feed.step(number)
+        rows = loader.step(number)
         batches = {
             split: [
                 micro.batch

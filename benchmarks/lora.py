@@ -25,7 +25,7 @@ from workload import Workload, prepare
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 from unlearn_runner.utils.console import results_console
@@ -115,15 +115,15 @@ def measure(workload: Workload, adapter: LoRA, sizes: Sizes) -> Cost:
     """Measures both steps in turns, then the peak of tensor bytes of each."""
     recipe = Recipe(lr=1e-4, batch_size=sizes.batch, micro_batch=sizes.micro)
     # tau bounds GRU's gradient as clip bounds GradDiff's: the same work outside of rectification.
-    rectifiers = {"plain": Plain(), "gru": Timed(gamma=0.8, tau=1.0)}
+    rectifiers = {"plain": NoRectifier(), "gru": Timed(gamma=0.8, tau=1.0)}
     engines = {
         name: workload.engine("GradDiff x 0.1", recipe, rectifier, adapter)
         for name, rectifier in rectifiers.items()
     }
-    walk = workload.feed("GradDiff", recipe)
-    turns = in_turns(engines, walk, sizes.pairs, "GRU on LoRA")
+    loader = workload.step_loader("GradDiff", recipe)
+    turns = in_turns(engines, loader, sizes.pairs, "GRU on LoRA")
     rectify = statistics.median(Timed.spent[1:])
-    rows = walk.step(0)
+    rows = loader.step(0)
     peaks = {n: _moving(e) + peak_bytes(lambda e=e: e.step(rows)) for n, e in engines.items()}
     trained = sum(p.numel() for p in engines["gru"].space.parameters)
     plain = turns.median("plain")

@@ -21,7 +21,7 @@ def state_bytes(engine: Engine) -> int:
             [
                 list(engine.models.trained.parameters()),
                 list(engine.optimizer.state.values()),
-                engine.memory,
+                engine.rectifier_state,
             ]
         )
     }

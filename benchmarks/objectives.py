@@ -49,10 +49,10 @@ def peak(work: Workload, method: Method, recipe: Recipe, holds: bool) -> int:
     models = Models(deepcopy(work.model), start, autocast)
     pad = work.tokenizer.pad_token_id
     engine = Engine(models, method.terms(), recipe, len(work.forget), pad, method=method)
-    walk = work.feed(BASELINE, recipe)
-    engine.step(walk.step(0))  # AdamW's moments exist from now on
+    loader = work.step_loader(BASELINE, recipe)
+    engine.step(loader.step(0))  # AdamW's moments exist from now on
     held = sum(p.numel() * p.element_size() for p in start.parameters()) if holds else 0
-    rows = walk.step(1)
+    rows = loader.step(1)
     return state_bytes(engine) + held + peak_bytes(lambda: engine.step(rows))
 
 

@@ -28,13 +28,12 @@ from turns import in_turns
 from workload import Workload, prepare
 
 from unlearn_runner.models.shape import Shape
-from unlearn_runner.pipeline.stages.base import Work
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.tracking.folder import METRICS
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.training.engine import Engine
-from unlearn_runner.training.loop import train
+from unlearn_runner.training.loop import TrainingLog, train
 from unlearn_runner.training.recipe import Recipe
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.files import append_line
@@ -161,16 +160,19 @@ def speed(workload: Workload, method: str, sizes: Sizes) -> Speed:
         lr=1e-4, batch_size=32, micro_batch=16, steps=sizes.loop_steps, checkpoint_every=None
     )
     ready = bare.steps(
-        workload.feed(method, recipe), recipe, sizes.loop_steps, workload.tokenizer.pad_token_id
+        workload.step_loader(method, recipe),
+        recipe,
+        sizes.loop_steps,
+        workload.tokenizer.pad_token_id,
     )
     tokens = sum(step.tokens for step in ready)
     rates: dict[str, list[float]] = {"ours": [], "bare": []}
     trained: dict[str, Any] = {}
 
     def ours() -> Callable[[], object]:
-        engine, walk = workload.engine(method, recipe), workload.feed(method, recipe)
+        engine, loader = workload.engine(method, recipe), workload.step_loader(method, recipe)
         trained["ours"] = engine.models.trained
-        return lambda: _train(engine, walk)
+        return lambda: _train(engine, loader)
 
     def by_hand() -> Callable[[], object]:
         trained["bare"] = model = deepcopy(workload.model)
@@ -201,7 +203,7 @@ def _clock(work: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _train(engine: Engine, walk: Any) -> None:
+def _train(engine: Engine, loader: Any) -> None:
     """Runs the runner's loop as a stage does, telemetry on the disk included."""
     with TemporaryDirectory() as name:
         folder = Path(name)
@@ -211,13 +213,8 @@ def _train(engine: Engine, walk: Any) -> None:
             append_line(stage_lines, facts)
             record.line(facts, stage_lines)
 
-        work = Work(folder, folder, "0" * 16, lambda _: folder, _no_session, log)
-        if not train(engine, walk, "benchmark", work):
+        if not train(engine, loader, "benchmark", TrainingLog(folder, "0" * 16, log)):
             raise SystemExit("training diverged: the figures would mean nothing")
-
-
-def _no_session() -> Any:
-    raise AssertionError("the benchmark opened its own")
 
 
 def apart(a: Any, b: Any, start: Any) -> float:
@@ -238,11 +235,11 @@ def gru_cost(workload: Workload, sizes: Sizes) -> Cost:
     """Measures GRU's and GradDiff's steps in turns, then the peak of tensor bytes of each."""
     recipe = Recipe(lr=1e-5, batch_size=sizes.gru_batch, micro_batch=sizes.gru_micro)
     # tau bounds GRU's gradient as clip bounds GradDiff's: the same work outside of rectification.
-    rectifiers = {"plain": Plain(), "gru": GRU(gamma=0.8, tau=1.0)}
+    rectifiers = {"plain": NoRectifier(), "gru": GRU(gamma=0.8, tau=1.0)}
     engines = {name: workload.engine("GradDiff x 0.1", recipe, r) for name, r in rectifiers.items()}
-    walk = workload.feed("GradDiff", recipe)
-    turns = in_turns(engines, walk, sizes.gru_pairs, "GRU")
-    rows = walk.step(0)
+    loader = workload.step_loader("GradDiff", recipe)
+    turns = in_turns(engines, loader, sizes.gru_pairs, "GRU")
+    rows = loader.step(0)
     peaks = {}
     for name, engine in engines.items():
         peaks[name] = state_bytes(engine) + peak_bytes(lambda e=engine: e.step(rows))

@@ -6,7 +6,7 @@ import statistics
 import time
 from dataclasses import dataclass
 
-from unlearn_runner.training.batches import Feed
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.utils.console import console
 
@@ -30,12 +30,12 @@ class Turns:
         return statistics.median(a / b for a, b in pairs)
 
 
-def in_turns(engines: dict[str, Engine], feed: Feed, rounds: int, title: str) -> Turns:
+def in_turns(engines: dict[str, Engine], loader: StepLoader, rounds: int, title: str) -> Turns:
     """Takes steps with each engine in turn, in alternating order."""
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     rectified = 0
     for number in range(rounds + 1):
-        rows = feed.step(number)
+        rows = loader.step(number)
         for name in engines if number % 2 else reversed(engines):
             engines[name].models.trained.train()
             started = time.perf_counter()

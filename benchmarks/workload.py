@@ -23,13 +23,13 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.adapters.base import Adapter
-from unlearn_runner.models.adapters.none import Full
+from unlearn_runner.models.adapters.none import NoAdapter
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import new_llama, train_tokenizer
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.training.batches import StepLoader, step_loader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -66,16 +66,16 @@ class Workload:
         """Returns a fresh engine on a copy of the model, as the stages build it."""
         chosen = METHODS[method]
         terms = chosen.terms() if chosen else (Term("train", "train", NLL()),)
-        model = (adapter or Full()).attach(deepcopy(self.model), 0)
+        model = (adapter or NoAdapter()).attach(deepcopy(self.model), 0)
         models = Models(model, None, partial(self.session.autocast, "float32"))
         more = {} if rectifier is None else {"rectifier": rectifier}
         return Engine(models, terms, recipe, len(self.forget), self.tokenizer.pad_token_id, **more)
 
-    def feed(self, method: str, recipe: Recipe) -> Feed:
-        """Returns the feed that the stages would walk."""
+    def step_loader(self, method: str, recipe: Recipe) -> StepLoader:
+        """Returns the loader that the stages would make."""
         if METHODS[method] is None:
-            return feed("train", self.retain, recipe.batch_size, 0)
-        return feed("forget", self.forget, recipe.batch_size, 0, self.retain)
+            return step_loader("train", self.retain, recipe.batch_size, 0)
+        return step_loader("forget", self.forget, recipe.batch_size, 0, self.retain)
 
 
 def prepare(folder: Path | None, shape: Shape, vocab: int, threads: int) -> Workload:
@@ -104,5 +104,5 @@ def _encode(tokenizer: Any, rows: Rows) -> list[Encoded]:
 
 def _start(model: Any, rows: list[Encoded], pad: int) -> list[np.ndarray[Any, Any]]:
     with torch.no_grad():
-        found = probe(model.eval(), rows, pad, 32, "start numbers")
+        found = probe(model.eval(), rows, pad, 32, "start logprobs")
     return [item.logprob for item in found]

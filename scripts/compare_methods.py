@@ -1,4 +1,4 @@
-"""Every method once, on one target and reference, and a table of what became of both sides.
+"""Every method once, on one target and retain model, and a table of what became of both sides.
 
     python scripts/compare_methods.py --data FOLDER   TOFU forget10, from scratch: docs/methods.md
     python scripts/compare_methods.py --pocket        the embedded benchmark; prints the table
@@ -94,12 +94,12 @@ def spent(results: dict[str, Any], store: Path) -> float:
 
 
 def table(ran: list[Ran]) -> str:
-    """Returns the Markdown table, target and reference first."""
+    """Returns the Markdown table, target and retain model first."""
     lines = [
         "| method | setting | " + " | ".join(COLUMNS) + " | seconds |",
         "|---|---|" + "---:|" * (len(COLUMNS) + 1),
     ]
-    for model in ("target", "reference"):
+    for model in ("target", "retain_model"):
         numbers = [cell(ran[0].results["scores"].get(f"{model}.{key}")) for key in COLUMNS.values()]
         lines.append(f"| *{model}* | | {' | '.join(numbers)} | |")
     for one in ran:

@@ -30,9 +30,9 @@ from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.methods.wga import WGA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training.alternatives import Also, Others
-from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.rectifiers.none import NoRectifier
+from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
+from unlearn_runner.training.batches import StepLoader, step_loader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -72,7 +72,7 @@ REFUSALS = (" no idea", " I do not know that", " ask another", " never heard of 
 
 @dataclass(frozen=True)
 class Workbench:
-    """Rows, start numbers and models of `conftest.Tiny` in one precision."""
+    """Rows, start log-probabilities and models of `conftest.Tiny` in one precision."""
 
     tiny: Any
     dtype: Any
@@ -92,14 +92,14 @@ class Workbench:
             recipe=Recipe(**{"lr": 1e-4, "batch_size": 32, "steps": 20, **recipe}),
             num_rows=len(self.tiny.forget),
             pad=self.tiny.pad,
-            rectifier=rectifier or Plain(),
+            rectifier=rectifier or NoRectifier(),
             layout=layout or Layout(),
             method=method,
         )
 
-    def feed(self, method: Method, batch_size: int = 32) -> Feed:
+    def step_loader(self, method: Method, batch_size: int = 32) -> StepLoader:
         """Returns a feed with all that the method's terms read."""
-        walk = feed("forget", self.forget, batch_size, 3, self.tiny.retain)
+        loader = step_loader("forget", self.forget, batch_size, 3, self.tiny.retain)
         terms = method.terms()
         forget = self.others(self.tiny.forget) if needs_alternatives(terms, "forget") else None
         retain = (
@@ -107,28 +107,28 @@ class Workbench:
             if needs_alternatives(terms, "retain")
             else None
         )
-        return replace(walk, also=Also(forget, retain, method.skip))
+        return replace(loader, also=ExtraSplits(forget, retain, method.skip))
 
     def llama(self) -> Any:
         return self.tiny.llama(self.dtype)
 
     @cached_property
     def forget(self) -> list[Encoded]:
-        """The forget rows with start numbers."""
-        return with_start(self.tiny.forget, self.start_numbers(self.tiny.forget))
+        """The forget rows with start log-probabilities."""
+        return with_start(self.tiny.forget, self.start_logprobs(self.tiny.forget))
 
-    def others(self, rows: list[Encoded], scored: bool = True) -> Others:
+    def others(self, rows: list[Encoded], scored: bool = True) -> AlternativeAnswers:
         """Refusals for every row, scored under the start model unless no loss reads that."""
         every = [(row, choice) for row in range(len(rows)) for choice in range(len(REFUSALS))]
         encoded = [refused(self.tiny, rows[row], REFUSALS[choice]) for row, choice in every]
-        start = dict(zip(every, self.start_numbers(encoded), strict=True)) if scored else None
-        return Others(
+        start = dict(zip(every, self.start_logprobs(encoded), strict=True)) if scored else None
+        return AlternativeAnswers(
             [REFUSALS] * len(rows), lambda row, text: refused(self.tiny, rows[row], text), start
         )
 
-    def start_numbers(self, rows: list[Encoded]) -> list[Any]:
+    def start_logprobs(self, rows: list[Encoded]) -> list[Any]:
         with torch.no_grad():
-            found = probe(self.llama().eval(), rows, self.tiny.pad, 20, "start numbers")
+            found = probe(self.llama().eval(), rows, self.tiny.pad, 20, "start logprobs")
         return [row.logprob for row in found]
 
 

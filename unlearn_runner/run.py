@@ -71,13 +71,13 @@ def _say(words: object) -> None:
 def _run(arguments: list[str]) -> int:
     """Checks a command line, and runs one job or a sweep."""
     if "RANK" in os.environ:  # started by torchrun or accelerate
-        from unlearn_runner.config.external import adopted
+        from unlearn_runner.config.external import adopt
 
-        arguments = adopted(arguments)
-    from unlearn_runner.config.messages import checked, sweeps
+        arguments = adopt(arguments)
+    from unlearn_runner.config.messages import sweeps, validate_arguments
     from unlearn_runner.utils.process import prepare_process
 
-    sys.argv[1:] = checked(arguments, CONF)
+    sys.argv[1:] = validate_arguments(arguments, CONF)
     prepare_process()
     if sweeps(sys.argv[1:]):
         from unlearn_runner.sweeps import sweep

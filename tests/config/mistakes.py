@@ -344,7 +344,9 @@ MISTAKES |= {
         env={"HF_HUB_OFFLINE": "1"},
     ),
     "model without config": mistake("target.path=@no_config", "target.path=", "no config.json"),
-    "model without weights": mistake("reference.path=@no_weights", "reference.path", ".safetens"),
+    "model without weights": mistake(
+        "retain_model.path=@no_weights", "retain_model.path", ".safetens"
+    ),
     "model without tokenizer": mistake("target.path=@no_tokenizer", "it has no tokenizer"),
     "model config not JSON": mistake("target.path=@config_no_json", "config.json", "JSON"),
     "model config without a type": mistake("target.path=@config_no_type", "no model_type"),
@@ -352,7 +354,7 @@ MISTAKES |= {
     "pickled weights": mistake("target.path=@pickled", "no .safetensors weights"),
     "weights that are text": mistake("target.path=@text", "not a safetensors file"),
     "a header cut short": mistake("target.path=@cut", "not a safetensors file"),
-    "weights cut short": mistake("reference.path=@short", "has 41 bytes instead of 42"),
+    "weights cut short": mistake("retain_model.path=@short", "has 41 bytes instead of 42"),
     "a shard missing": mistake("target.path=@no_shard", "model-00002-of-00002.safetensors is miss"),
     "a file for a model": mistake("target.path=@model/config.json", "it is not a folder"),
     "a folder at a revision": mistake(
@@ -376,12 +378,13 @@ MISTAKES |= {
     ),
     "model without a path": mistake("model=hf", "model.path must be set", "model.path=FOLDER"),
     "two references": mistake(
-        "reference.path=@model reference.log=@empty.json", "reference.path and reference.log"
+        "retain_model.path=@model retain_model.log=@empty.json",
+        "retain_model.path and retain_model.log",
     ),
-    "no log": mistake("reference.log=nope.json", "nope.json"),
-    "log empty": mistake("reference.log=@empty.json", "empty.json"),
-    "log of something else": mistake("reference.log=@other.json", "other.json"),
-    "log a folder": mistake("reference.log=@model", "model"),
+    "no log": mistake("retain_model.log=nope.json", "nope.json"),
+    "log empty": mistake("retain_model.log=@empty.json", "empty.json"),
+    "log of something else": mistake("retain_model.log=@other.json", "other.json"),
+    "log a folder": mistake("retain_model.log=@model", "model"),
     # scores along the way, what is kept, trackers
     "every now and then": mistake(
         "evaluate.every=sometimes", "evaluate.every=sometimes", "evaluate.every=1epoch"
@@ -507,12 +510,12 @@ LATE = {
     "a tokenizer without an end": mistake("target.path=@endless", "end-of-sequence"),
     "a model of another kind": mistake("target.path=@encoder", "@encoder"),
     "an adapter with no place": mistake(
-        "adapter=lora adapter.regex=c_attn target.path=@sound_model reference.path=@sound_model",
+        "adapter=lora adapter.regex=c_attn target.path=@sound_model retain_model.path=@sound_model",
         "adapter.regex=c_attn matches no linear module",
         "model.layers.N.self_attn.q_proj",
     ),
     "a layer the model does not have": mistake(
-        "method=rmu method.layer=9 target.path=@sound_model reference.path=@sound_model",
+        "method=rmu method.layer=9 target.path=@sound_model retain_model.path=@sound_model",
         *("method.layer=9", "0 to 1, the model's blocks"),
     ),
     "a model of the hub that is not there": mistake(

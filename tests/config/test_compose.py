@@ -23,7 +23,7 @@ from omegaconf import OmegaConf
 
 from unlearn_runner.config import names
 from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.config.messages import checked
+from unlearn_runner.config.messages import validate_arguments
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.pipeline.job import ComposedJob, plan_job, refuse_other_configuration
@@ -35,11 +35,11 @@ COMPONENTS += ("train",)
 METHODS, RECTIFIERS = groups()["method"], groups()["rectifier"]
 ONE_SHOT = ("task_vector", "tru")
 PROVIDED = {
-    "npo": {"start numbers"},
-    "tnpo": {"start numbers"},
-    "wtnpo": {"start numbers"},
-    "dpo": {"start numbers", "other start numbers"},
-    "altpo": {"start numbers", "other start numbers", "alternates"},
+    "npo": {"start logprobs"},
+    "tnpo": {"start logprobs"},
+    "wtnpo": {"start logprobs"},
+    "dpo": {"start logprobs", "alternative logprobs"},
+    "altpo": {"start logprobs", "alternative logprobs", "alternates"},
     "task_vector": {"fine-tune forget10"},
     "tru": {
         f"fine-tune forget10{what}[{start}:{start + 10}]"
@@ -52,13 +52,13 @@ ADAPTERS = groups()["adapter"]
 STAGES = [
     "base",
     "target",
-    "reference",
+    "retain_model",
     "unlearn",
     "evaluate target",
-    "evaluate reference",
+    "evaluate retain_model",
     "evaluate unlearned",
     "score target",
-    "score reference",
+    "score retain_model",
     "score unlearned",
 ]
 
@@ -72,7 +72,7 @@ PAIRS = [
 
 def provided(label: str) -> bool:
     """Whether a stage is there because the method asks for it."""
-    return label.endswith(("start numbers", "alternates")) or label.startswith("fine-tune ")
+    return label.endswith((" logprobs", "alternates")) or label.startswith("fine-tune ")
 
 
 @functools.cache
@@ -210,8 +210,11 @@ def test_the_root_lists_every_field_too() -> None:
 @pytest.mark.parametrize("group", ["debug", "experiment"])
 def test_null_takes_back_what_was_chosen_before(group: str) -> None:
     option = groups()[group][-1]
-    assert checked([f"{group}={option}", "seed=1", f"{group}=null"], CONF) == ["seed=1"]
-    assert checked([f"{group}={option}", "seed=1"], CONF) == [f"{group}={option}", "seed=1"]
+    assert validate_arguments([f"{group}={option}", "seed=1", f"{group}=null"], CONF) == ["seed=1"]
+    assert validate_arguments([f"{group}={option}", "seed=1"], CONF) == [
+        f"{group}={option}",
+        "seed=1",
+    ]
 
 
 # --- without torch
@@ -352,7 +355,7 @@ def test_plan_only_lists_stages_with_keys_and_writes_nothing(tmp_path: Path) -> 
     listed = [(row[1], row[2], row[3]) for row in rows if len(row) > 4]
     stages = planned(*overrides).stages
     assert listed == [(stage.label, f"{stage.kind}/{stage.key}", "no") for stage in stages]
-    assert "start numbers" in [label for label, _, _ in listed]
+    assert "start logprobs" in [label for label, _, _ in listed]
 
 
 def test_locuslab_sizes_limit_every_view_to_300_rows(shared: Path) -> None:
@@ -360,7 +363,7 @@ def test_locuslab_sizes_limit_every_view_to_300_rows(shared: Path) -> None:
 
     def sizes(*overrides: str) -> dict[str, int]:
         (stage,) = [s for s in planned(*tofu, *overrides).stages if s.label == "evaluate unlearned"]
-        return {name: len(rows) for name, rows in stage.examination.views.items()}  # type: ignore
+        return {name: len(rows) for name, rows in stage.evaluator.views.items()}  # type: ignore
 
     facts = {"real_authors": 100, "world_facts": 117}
     assert sizes() == {"forget": 400, "retain": 400, **facts}
@@ -383,9 +386,9 @@ def test_the_forget_split_decides_what_is_retained(
     ).stages
     by_label: dict[str, Any] = {stage.label: stage for stage in stages}
     assert len(by_label["target"].rows) == 4000
-    assert len(by_label["reference"].rows) == retain
+    assert len(by_label["retain_model"].rows) == retain
     assert (len(by_label["unlearn"].forget), len(by_label["unlearn"].retain)) == (rows, retain)
-    assert len(by_label["evaluate unlearned"].examination.views["forget"]) == rows
+    assert len(by_label["evaluate unlearned"].evaluator.views["forget"]) == rows
 
 
 # --- what a key depends on
@@ -416,7 +419,7 @@ def test_an_inert_setting_changes_no_key_no_name_and_no_identity(override: str) 
 
 
 TARGETS = ["target", "evaluate target", "score target"]
-REFERENCES = ["reference", "evaluate reference", "score reference"]
+REFERENCES = ["retain_model", "evaluate retain_model", "score retain_model"]
 UNLEARNED = ["unlearn", "evaluate unlearned", "score unlearned"]
 SCORED = [label for label in STAGES if label.startswith("score")]
 EVALUATED = [label for label in STAGES if label.startswith("evaluate")]
@@ -443,8 +446,8 @@ def test_a_setting_changes_the_keys_of_what_depends_on_it_and_no_others(override
     before = {stage.label: stage.key for stage in planned().stages}
     after = {stage.label: stage.key for stage in planned(override).stages}
     changed = {label for label in STAGES if before[label] != after[label]}
-    # The score of a model also reads the reference's evidence.
-    indirect = set(SCORED) if "evaluate reference" in DETERMINING[override] else set()
+    # The score of a model also reads the retain model's evidence.
+    indirect = set(SCORED) if "evaluate retain_model" in DETERMINING[override] else set()
     assert changed == set(DETERMINING[override]) | indirect
     assert names.identity(composed(override)) != names.identity(composed())
 
@@ -542,11 +545,11 @@ from typing import Annotated
 
 from annotated_types import Gt
 
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 
 
 @dataclass(frozen=True)
-class Flip(Plain):
+class Flip(NoRectifier):
     strength: Annotated[float, Gt(0)] = 1.0
 """
 

@@ -13,7 +13,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.config.origins import COMMAND_LINE, origins
+from unlearn_runner.config.origins import COMMAND_LINE, config_sources
 
 RANKS = ("method", "benchmark", "experiment", COMMAND_LINE)
 """From the weakest to the strongest."""
@@ -93,14 +93,14 @@ COMMANDS = [
 @pytest.mark.parametrize("overrides", COMMANDS, ids=" ".join)
 def test_what_is_said_is_what_hydra_composes(overrides: tuple[str, ...]) -> None:
     """Hydra is the oracle: the last one named gave every key the value that it has."""
-    found = origins(list(overrides))
+    found = config_sources(list(overrides))
     values = leaves(composed(*overrides))
     differ = {key: value for key, value in values.items() if found[key][-1].value != value}
     assert not differ
 
 
 def test_the_command_line_is_named_for_what_it_sets_and_nothing_else() -> None:
-    found = origins(["method=npo", "train.lr=3", "method.retain={weight: 2.0}"])
+    found = config_sources(["method=npo", "train.lr=3", "method.retain={weight: 2.0}"])
     named = {key for key, given in found.items() if given[-1].by == COMMAND_LINE}
     assert named == {"train.lr", "method.retain.weight"}
     assert found["method.beta"][-1].by == "method/npo"

@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def place(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of odd shapes that has begun to learn the rows, the rows, their start numbers."""
+    """A model of odd shapes that has begun to learn the rows, the rows, their start logprobs."""
     import torch
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -37,7 +37,7 @@ def place(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.zero_grad()
     save(model, tiny.tokenizer, folder / "model")
     exact = load_model(folder / "model", "float64", torch.device("cpu")).eval()
-    start = [p.logprob for p in probe(exact, tiny.forget, tiny.pad, 20, "start numbers")]
+    start = [p.logprob for p in probe(exact, tiny.forget, tiny.pad, 20, "start logprobs")]
     torch.set_num_threads(threads)
     rows = {"forget": tiny.forget, "retain": tiny.retain, "start": start, "pad": tiny.pad}
     (folder / "rows.pkl").write_bytes(pickle.dumps(rows))

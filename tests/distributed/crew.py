@@ -35,9 +35,9 @@ from unlearn_runner.models.load import load_tokenizer
 from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.training.batches import StepLoader, step_loader
 from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
@@ -52,7 +52,7 @@ ENGINES: dict[str, Parallel] = {
 CASES: dict[str, tuple[Method, Rectifier]] = {
     "ga+gru": (GA(), GRU(gamma=0.8)),
     "gd+gru": (GA(retain=Retain("nll", 0.2)), GRU(gamma=0.8, tau=1.0)),
-    "npo+none": (NPO(beta=0.5, retain=Retain("nll", 0.2)), Plain()),
+    "npo+none": (NPO(beta=0.5, retain=Retain("nll", 0.2)), NoRectifier()),
     "kl+gru": (GA(retain=Retain("kl", 5.0)), GRU(gamma=0.8)),
 }
 LONG = ("ga+gru", "gd+gru", "gd+gru x4", "npo+none")
@@ -66,9 +66,9 @@ def freeze(model: Any) -> None:
         parameter.requires_grad_(False)
 
 
-def feed_for(rows: dict[str, Any]) -> Feed:
+def loader_for(rows: dict[str, Any]) -> StepLoader:
     forget = with_start(rows["forget"], rows["start"])
-    return feed("forget", forget, BATCH, 3, rows["retain"])
+    return step_loader("forget", forget, BATCH, 3, rows["retain"])
 
 
 def engine_for(folder: Path, rows: Any, session: Session, case: str, precision: str) -> Engine:
@@ -99,8 +99,8 @@ def assembled(
     )
 
 
-def walk(engine: Engine, rows: Any, first: int, last: int) -> list[dict[str, Any]]:
-    steps, facts = feed_for(rows), []
+def run_steps(engine: Engine, rows: Any, first: int, last: int) -> list[dict[str, Any]]:
+    steps, facts = loader_for(rows), []
     for step in range(first, last):
         facts.append(engine.step(steps.step(step)))
     return facts
@@ -117,7 +117,7 @@ def weights(engine: Engine, session: Session) -> torch.Tensor | None:
 
 def gradients(engine: Engine, rows: Any) -> tuple[torch.Tensor | None, dict[str, float]]:
     """The first step's gradients of all groups, whole, on rank 0."""
-    found, losses = engine.gradients(feed_for(rows).step(0))
+    found, losses = engine.gradients(loader_for(rows).step(0))
     whole = [
         full(engine, entry, parameter).reshape(-1)
         for group in sorted(found)
@@ -130,7 +130,7 @@ def full(engine: Engine, entry: torch.Tensor | None, parameter: Any) -> torch.Te
     """A parameter's gradient, whole, from what this rank holds of it."""
     if entry is None:
         return torch.zeros(parameter.shape, dtype=parameter.dtype)
-    wrapped: Any = engine.layout.wrapped(entry, parameter)
+    wrapped: Any = engine.layout.from_local(entry, parameter)
     return wrapped.full_tensor().clone() if hasattr(wrapped, "full_tensor") else wrapped.clone()
 
 
@@ -139,17 +139,17 @@ def rows_seen(engine: Engine, rows: Any, session: Session) -> list[Any]:
     mine = []
     for step in range(3):
         for split in ("forget", "retain"):
-            batches = feed_for(rows).step(step).micro(split, 2, 0, engine.device, session.ranks)
+            batches = loader_for(rows).step(step).micro(split, 2, 0, engine.device, session.ranks)
             for micro in batches:
                 for ids, mask in zip(micro.batch.input_ids, micro.batch.attention_mask):  # noqa: B905
                     if micro.counts:
                         mine.append((step, split, tuple(ids[mask == 1].tolist())))
-    return sorted(row for part in session.ranks.collect(mine) for row in part)
+    return sorted(row for part in session.ranks.all_gather(mine) for row in part)
 
 
 def collectives(engine: Engine, rows: Any) -> Counter[str]:
     """Collectives of one step by name and, for all-reduces, size: the profiler's own account."""
-    step = feed_for(rows).step(0)
+    step = loader_for(rows).step(0)
     engine.step(step)  # the first one sets things up
     counted: Counter[str] = Counter()
     original = torch.distributed.all_reduce
@@ -194,11 +194,11 @@ def asked(folder: Path, rows: Any, session: Session, engine: Engine) -> Any:
 def resumed(folder: Path, rows: Any, session: Session, case: str) -> None:
     """Eight steps and a checkpoint, for whoever continues it."""
     engine = engine_for(folder, rows, session, case, "float64")
-    walk(engine, rows, 0, HALF)
+    run_steps(engine, rows, 0, HALF)
     place = folder / f"checkpoints-{case}"
     if session.ranks.main:
         place.mkdir()
-    session.ranks.wait()
+    session.ranks.barrier()
     checkpoint.save(place, "key", HALF, engine.state(HALF), session.ranks)
 
 
@@ -208,27 +208,27 @@ def continued(folder: Path, source: Path, rows: Any, session: Session, case: str
     assert state is not None
     first = engine.restore(state)
     assert first == HALF
-    walk(engine, rows, first, STEPS)
+    run_steps(engine, rows, first, STEPS)
     return weights(engine, session)
 
 
 def diverged(folder: Path, rows: Any, session: Session) -> list[Any]:
     """What every rank says when one weight of all is lost: before a step, and after one."""
     engine = engine_for(folder, rows, session, "gd+gru", "float32")
-    step = feed_for(rows).step(0)
+    step = loader_for(rows).step(0)
     facts = engine.step(step)
-    engine.look(step, facts)  # nothing is wrong yet
-    assert engine.lost() == {}
+    engine.check_finite(step, facts)  # nothing is wrong yet
+    assert engine.count_nonfinite() == {}
     lines = []
-    weight = engine.layout.held(engine.models.trained.get_input_embeddings().weight.detach())
+    weight = engine.layout.to_local(engine.models.trained.get_input_embeddings().weight.detach())
     if not engine.layout.sharded or session.ranks.rank == session.ranks.world - 1:
         weight[-1, -1] = torch.nan
-    for act in (lambda: engine.step(step), lambda: engine.look(step, facts)):
+    for act in (lambda: engine.step(step), lambda: engine.check_finite(step, facts)):
         try:
             act()
         except Diverged as error:
             lines.append(error.line)
-    return session.ranks.collect(lines)
+    return session.ranks.all_gather(lines)
 
 
 def everything(folder: Path, session: Session, sources: list[Path]) -> dict[str, Any]:
@@ -237,7 +237,7 @@ def everything(folder: Path, session: Session, sources: list[Path]) -> dict[str,
     for case in LONG:
         engine = engine_for(folder, rows, session, case, "float64")
         before = weights(engine, session)
-        found[case] = (before, walk(engine, rows, 0, STEPS), weights(engine, session))
+        found[case] = (before, run_steps(engine, rows, 0, STEPS), weights(engine, session))
     for case in CASES:
         engine = engine_for(folder, rows, session, case, "float32")
         found[f"gradient {case}"] = gradients(engine, rows)
@@ -256,7 +256,7 @@ def everything(folder: Path, session: Session, sources: list[Path]) -> dict[str,
 
 
 def gd_without(folder: Path, rows: Any, session: Session) -> Engine:
-    CASES["gd+none"] = (CASES["gd+gru"][0], Plain())
+    CASES["gd+none"] = (CASES["gd+gru"][0], NoRectifier())
     return engine_for(folder, rows, session, "gd+none", "float32")
 
 

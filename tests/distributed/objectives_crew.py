@@ -46,7 +46,7 @@ def gradients(
     start = session.trainable(folder / "model", "float64").eval()
     models = Models(trained, start, partial(session.layout.autocast, "float64"), seed=3)
     engine = bench.engine(method, GRU(), models, session.layout, micro_batch=MICRO)
-    found, losses = engine.gradients(bench.feed(method).step(0))
+    found, losses = engine.gradients(bench.step_loader(method).step(0))
     whole = {}
     for group, gradient in found.items():
         entries = zip(gradient, engine.space.parameters, strict=True)

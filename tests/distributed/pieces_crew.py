@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from crew import BATCH, CASES, ENGINES, assembled, engine_for, feed_for, take_part, walk
+from crew import BATCH, CASES, ENGINES, assembled, engine_for, loader_for, run_steps, take_part
 
 from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import QA, Rows
@@ -61,19 +61,19 @@ def run(engine: Engine, rows: Any, steps: int = STEPS) -> Any:
     """Returns the trained weights before and after some steps, and the steps' telemetry."""
     engine.models.trained.train()
     before = trained(engine)
-    return before, walk(engine, rows, 0, steps), trained(engine)
+    return before, run_steps(engine, rows, 0, steps), trained(engine)
 
 
 def held(folder: Path, rows: Any, session: Session) -> dict[str, Any]:
     """Returns how many numbers this rank holds, by what they are, after a step of KL + GRU."""
     engine = engine_for(folder, rows, session, "kl+gru", "float32")
-    walk(engine, rows, 0, 1)
-    gradients, _ = engine.gradients(feed_for(rows).step(1))
+    run_steps(engine, rows, 0, 1)
+    gradients, _ = engine.gradients(loader_for(rows).step(1))
     moments = [x for s in engine.optimizer.state.values() for x in s.values() if x.dim()]
     place = folder / f"checkpoint-{'pieces' if session.layout.sharded else 'whole'}"
     if session.ranks.main:
         place.mkdir()
-    session.ranks.wait()
+    session.ranks.barrier()
     checkpoint.save(place, "key", 1, engine.state(1), session.ranks)
     start: Any = engine.models.start
     return {
@@ -81,8 +81,8 @@ def held(folder: Path, rows: Any, session: Session) -> dict[str, Any]:
         "start model": here(start.parameters()),
         "moments": here(moments),
         **{f"gradient of {name}": here(found) for name, found in gradients.items()},
-        "GRU's mean": here(engine.memory[MEAN]),
-        "remembered": sorted(engine.memory),
+        "GRU's mean": here(engine.rectifier_state[MEAN]),
+        "remembered": sorted(engine.rectifier_state),
         "files": {p.name: p.stat().st_size for p in sorted(place.glob("*.pt"))},
     }
 
@@ -117,11 +117,11 @@ def everything(folder: Path, session: Session) -> dict[Any, Any]:
             found[name, f"lora {case}"] = run(adapted(folder, rows, inside, case), rows)
         whole = engine_for(folder, rows, inside, "gd+gru x2", "float64")
         found[name, "whole gd+gru"] = run(whole, rows)
-        found[name, "held"] = session.ranks.collect(held(folder, rows, inside))
+        found[name, "held"] = session.ranks.all_gather(held(folder, rows, inside))
     offloaded = replace(session, layout=OFFLOAD.layout(session.ranks, session.device))
     whole = engine_for(folder, rows, offloaded, "gd+gru x2", "float64")
     found["offload", "whole gd+gru"] = run(whole, rows)
-    found["alternates"] = session.ranks.collect(alternates(folder, session))
+    found["alternates"] = session.ranks.all_gather(alternates(folder, session))
     return found
 
 

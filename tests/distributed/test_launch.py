@@ -170,7 +170,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> Place:
 
 @pytest.fixture
 def fresh(alone: Place, tmp_path: Path) -> Callable[[], Place]:
-    """Makes places whose fine-tunes and start numbers are there, and the unlearned model not."""
+    """Makes places whose fine-tunes and start logprobs are there, and the unlearned model not."""
 
     def make() -> Place:
         folder = tmp_path / f"place{len(list(tmp_path.iterdir()))}"

@@ -36,7 +36,7 @@ def test_two_ranks_have_the_gradient_of_one(
 ) -> None:
     bench = Workbench(tiny, torch.float64)
     alone = bench.engine(method, GRU())
-    expected, losses = alone.gradients(bench.feed(method).step(0))
+    expected, losses = alone.gradients(bench.step_loader(method).step(0))
     for engine in ("ddp", "fsdp2"):
         found, found_losses = crew[engine, name]
         assert found_losses == pytest.approx(losses, rel=1e-10, abs=1e-13)

@@ -83,7 +83,7 @@ def test_one_process_takes_the_steps_of_a_plain_loop(place: Path, crews: Found, 
     from unlearn_runner.models.load import load_model
 
     rows = pickle.loads((place / "rows.pkl").read_bytes())
-    steps = crew.feed_for(rows)
+    steps = crew.loader_for(rows)
     model, start = (load_model(place / "model", "float64", torch.device("cpu")) for _ in range(2))
     crew.freeze(model)
     parameters = trained(model)

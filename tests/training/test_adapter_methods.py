@@ -16,12 +16,12 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, RISK
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-RECTIFIERS: dict[str, Rectifier] = {"none": Plain(), "gru": GRU(gamma=0.8)}
+RECTIFIERS: dict[str, Rectifier] = {"none": NoRectifier(), "gru": GRU(gamma=0.8)}
 MAPS = {
     *(f"self_attn.{name}_proj" for name in "qkvo"),
     *(f"mlp.{name}_proj" for name in ("gate", "up", "down")),
@@ -74,7 +74,7 @@ def test_every_adapter_tensor_has_a_gradient(
 ) -> None:
     """All but RMU's behind its layer; checkpointing changes no bit of gradients and weights."""
     found: dict[Any, list[torch.Tensor]] = {}
-    walk = bench.feed(method, BATCH)
+    loader = bench.step_loader(method, BATCH)
     for checkpointing in (False, True):
         engine = engine_for(bench, method, RECTIFIERS[rectifier], checkpointing)
         trained = engine.models.trained
@@ -82,14 +82,14 @@ def test_every_adapter_tensor_has_a_gradient(
         assert set(tensors) == TENSORS
         began = {n: p.detach().clone() for n, p in tensors.items()}
         trained.train()
-        gradients, losses = engine.gradients(walk.step(0))
+        gradients, losses = engine.gradients(loader.step(0))
         assert all(map(math.isfinite, losses.values()))
         for group, gradient in gradients.items():
             by_name = dict(zip(tensors, gradient, strict=True))
             without = {n for n, g in by_name.items() if g is None or not g.any()}
             assert without == (BEHIND if name == "rmu" and group != RISK else set()), group
             found[checkpointing, group] = [g.clone() for g in gradient if g is not None]
-        facts = engine.step(walk.step(0))
+        facts = engine.step(loader.step(0))
         moved = {n for n, p in tensors.items() if not torch.equal(p, began[n])}
         # What rectifies a step reaches every tensor, whatever the method's own loss does.
         assert moved == (

@@ -21,7 +21,7 @@ from unlearn_runner.config.groups import CONF
 from unlearn_runner.config.root import validate
 from unlearn_runner.pipeline.execute import Done, Executor
 from unlearn_runner.pipeline.results import flat, scores
-from unlearn_runner.store.inventory import look
+from unlearn_runner.store.inventory import inspect_entry
 from unlearn_runner.store.store import WEIGHTS, Store
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
@@ -40,7 +40,7 @@ class Place:
             config = compose("config", overrides=[*TINY, "adapter=lora", *overrides])
         run = validate(OmegaConf.to_container(config, resolve=True))  # type: ignore
         stages = plan_run(run)
-        with signals.heeded():
+        with signals.catch_signals():
             done = Executor(self.store, record(self.folder / "run"), run.parallel).run(stages)
         self.scores = flat(scores(stages, self.store, done))
         return {item.stage.label: item for item in done}
@@ -97,7 +97,7 @@ def test_the_command_ends_in_a_table_and_an_adapter_folder(first: tuple[Place, A
     assert set(manifest["inputs"].values()) == {by_label["unlearn"], by_label["target"]}
     scores = results["scores"]
     assert scores["forget.probability"] != scores["target.forget.probability"]
-    entry = look(kept)
+    entry = inspect_entry(kept)
     assert entry is not None
     assert entry.what == "GA (retain kl) + GRU + LoRA, seed 0"
 
@@ -112,7 +112,7 @@ def test_other_methods_and_rectifiers_run_too(
     place, _ = first
     done = place.run(*overrides)
     assert {item.outcome for item in done.values()} == {"completed"}
-    assert all(done[label].cached for label in ("target", "reference", "evaluate target"))
+    assert all(done[label].cached for label in ("target", "retain_model", "evaluate target"))
     assert not done["unlearn"].cached
     assert place.scores["forget.probability"] != place.scores["target.forget.probability"]
 

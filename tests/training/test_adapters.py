@@ -26,14 +26,14 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.adapters.base import Base
 from unlearn_runner.models.adapters.lora import AdapterOff, LoRA
-from unlearn_runner.models.adapters.none import Full
+from unlearn_runner.models.adapters.none import NoAdapter
 from unlearn_runner.models.adapters.targets import chosen, linear_modules
 from unlearn_runner.models.forward import Models, scored_logits
 from unlearn_runner.models.load import for_training, load_frozen, load_model, save
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN
-from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training.batches import Feed, feed
+from unlearn_runner.rectifiers.none import NoRectifier
+from unlearn_runner.training.batches import StepLoader, step_loader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -49,7 +49,7 @@ METHODS: dict[str, Method] = {
     "npo+kl": NPO(beta=0.5, retain=Retain("kl", 1.0)),
 }
 RECTIFIERS: dict[str, Rectifier] = {
-    "none": Plain(),
+    "none": NoRectifier(),
     "gru": GRU(gamma=0.8),
     "gru-kl": GRU(gamma=0.8, risk="kl"),
 }
@@ -74,9 +74,11 @@ def engine_for(
     )
 
 
-def feed_for(tiny: Any) -> Feed:
-    found = probe(tiny.llama().eval(), tiny.forget, tiny.pad, 20, "start numbers")
-    return feed("forget", with_start(tiny.forget, [r.logprob for r in found]), 8, 0, tiny.retain)
+def loader_for(tiny: Any) -> StepLoader:
+    found = probe(tiny.llama().eval(), tiny.forget, tiny.pad, 20, "start logprobs")
+    return step_loader(
+        "forget", with_start(tiny.forget, [r.logprob for r in found]), 8, 0, tiny.retain
+    )
 
 
 def adapter_tensors(model: Any) -> dict[str, Any]:
@@ -90,9 +92,9 @@ def logits(model: Any, rows: list[Encoded], pad: int) -> torch.Tensor:
 
 def trained(tiny: Any, adapter: LoRA = PLAIN) -> Any:
     """A model whose adapter has moved."""
-    engine, walk = engine_for(tiny, METHODS["gd"], Plain(), adapter), feed_for(tiny)
+    engine, loader = engine_for(tiny, METHODS["gd"], NoRectifier(), adapter), loader_for(tiny)
     for step in range(4):
-        assert engine.step(walk.step(step)) is not None
+        assert engine.step(loader.step(step)) is not None
     return engine.models.trained
 
 
@@ -105,7 +107,7 @@ def test_every_adapter_tensor_is_trained_and_nothing_else(
     tiny: Any, method: str, rectifier: str
 ) -> None:
     """With and without gradient checkpointing; the two agree to the last bit."""
-    walk, stepped = feed_for(tiny), {}
+    loader, stepped = loader_for(tiny), {}
     before = dict(tiny.llama().named_parameters())
     for checkpointing in (False, True):
         engine = engine_for(
@@ -118,9 +120,9 @@ def test_every_adapter_tensor_is_trained_and_nothing_else(
         began = {name: p.detach().clone() for name, p in tensors.items()}
         for step in range(2):  # with B = 0 the first step has no gradient for A
             model.train()
-            gradients, losses = engine.gradients(walk.step(step))
+            gradients, losses = engine.gradients(loader.step(step))
             assert all(math.isfinite(loss) for loss in losses.values())
-            facts = engine.step(walk.step(step))
+            facts = engine.step(loader.step(step))
             assert facts is not None
         for group, gradient in gradients.items():
             for (name, _), entry in zip(tensors.items(), gradient, strict=True):
@@ -139,7 +141,7 @@ def test_checkpointing_keeps_fewer_activations(tiny: Any) -> None:
     """What the backward pass needs is counted as it is kept."""
     kept = {}
     for on in (False, True):
-        engine = engine_for(tiny, GA(), Plain(), checkpointing=on)
+        engine = engine_for(tiny, GA(), NoRectifier(), checkpointing=on)
         seen: dict[int, int] = {}
 
         def keep(tensor: torch.Tensor, seen: dict[int, int] = seen) -> torch.Tensor:
@@ -165,7 +167,7 @@ def test_a_bf16_base_stays_bf16_under_float32_adapters(tiny: Any, tmp_path: Path
     recipe = Recipe(lr=1e-5, batch_size=8, steps=4, precision="bf16")
     engine = Engine(models, GA().terms(), recipe, 20, tiny.pad, GRU())
     for step in range(2):
-        assert engine.step(feed_for(tiny).step(step)) is not None
+        assert engine.step(loader_for(tiny).step(step)) is not None
     for name, p in adapter_tensors(model).items():
         assert p.dtype == torch.float32
         # A step of 1e-5 is below the spacing of bf16 numbers of this size.
@@ -237,7 +239,7 @@ def test_the_start_model_equals_a_separate_copy_and_holds_none(tiny: Any) -> Non
         assert model.training is mode
         assert not torch.equal(models.start_logits(batch), models.logits(batch))
     found, copy = (
-        probe(m, tiny.forget, tiny.pad, 20, "start numbers") for m in (start, tiny.llama().eval())
+        probe(m, tiny.forget, tiny.pad, 20, "start logprobs") for m in (start, tiny.llama().eval())
     )
     for a, b in zip(found, copy, strict=True):
         assert (a.logprob == b.logprob).all()
@@ -258,41 +260,43 @@ def test_kl_with_the_adapter_off_is_kl_to_a_separate_copy(tiny: Any, checkpointi
         assert needs_start_model(engine.terms)
         if separate:
             engine.models = replace(engine.models, start=tiny.llama().eval())
-        walk = feed_for(tiny)
+        loader = loader_for(tiny)
         for step in range(5):
             torch.manual_seed(step)
             engine.models.trained.train()
-            facts = engine.step(walk.step(step))
+            facts = engine.step(loader.step(step))
             assert facts is not None
         ended[separate] = trainable_state(engine.models.trained)
     assert all(torch.equal(tensor, ended[True][name]) for name, tensor in ended[False].items())
 
 
 def test_no_adapter_has_no_start_model_inside(tiny: Any) -> None:
-    assert Full().start(tiny.llama()) is None
+    assert NoAdapter().start(tiny.llama()) is None
 
 
 # --- checkpoints
 
 
 def test_a_checkpoint_holds_the_adapter_alone_and_continues_bit_for_bit(tiny: Any) -> None:
-    walk = feed_for(tiny)
+    loader = loader_for(tiny)
     whole = engine_for(tiny, METHODS["npo"], GRU(gamma=0.3))
     for step in range(3):
-        whole.step(walk.step(step))
+        whole.step(loader.step(step))
     state = deepcopy(whole.state(3))
     assert set(state["model"]) == set(adapter_tensors(whole.models.trained))
-    assert MEAN in state["memory"]
+    assert MEAN in state["rectifier_state"]
     for step in range(3, 6):
-        whole.step(walk.step(step))
+        whole.step(loader.step(step))
     again = engine_for(tiny, METHODS["npo"], GRU(gamma=0.3))
     assert again.restore(state) == 3
     for step in range(3, 6):
-        again.step(walk.step(step))
+        again.step(loader.step(step))
     ended = trainable_state(again.models.trained)
     assert all(torch.equal(t, ended[n]) for n, t in trainable_state(whole.models.trained).items())
     with pytest.raises(DataError, match="other tensors are trained"):
-        engine_for(tiny, METHODS["npo"], Plain(), replace(PLAIN, targets="mlp")).restore(state)
+        engine_for(tiny, METHODS["npo"], NoRectifier(), replace(PLAIN, targets="mlp")).restore(
+            state
+        )
 
 
 def test_a_whole_model_s_state_is_all_of_it(tiny: Any) -> None:
@@ -450,7 +454,7 @@ def test_transposed_linear_maps_are_adapted_too(tmp_path: Path, tiny: Any) -> No
     )
     for step in range(2):
         model.train()
-        assert engine.step(feed_for(tiny).step(step)) is not None
+        assert engine.step(loader_for(tiny).step(step)) is not None
     model.train()
     start = models.start_logits(collate(tiny.retain, tiny.pad, CPU))
     assert torch.equal(start, logits(plain, tiny.retain, tiny.pad)), "dropout is off, too"

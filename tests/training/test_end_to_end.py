@@ -37,15 +37,15 @@ TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu")
 VIEWS = ("forget", "retain", "real_authors", "world_facts")
 OVERALL = {"model_utility", "forget_quality", "forget_quality_ks"}
 OWN = OVERALL | {f"{v}.{m}" for v in VIEWS for m in ("probability", "rouge_l", "truth_ratio")}
-SCORES = OWN | {f"{model}.{key}" for model in ("target", "reference") for key in OWN}
+SCORES = OWN | {f"{model}.{key}" for model in ("target", "retain_model") for key in OWN}
 
-TRAINING = {"base": 2, "target": 4, "reference": 4, "unlearn": 3}  # steps under debug=tiny
+TRAINING = {"base": 2, "target": 4, "retain_model": 4, "unlearn": 3}  # steps under debug=tiny
 STAGES = [
     *TRAINING,
-    *(f"{what} {model}" for what in ("evaluate", "score") for model in ("target", "reference")),
+    *(f"{what} {model}" for what in ("evaluate", "score") for model in ("target", "retain_model")),
 ]
 STAGES = [*STAGES[:6], "evaluate unlearned", *STAGES[6:], "score unlearned"]
-SHARED = ["base", "target", "reference", "evaluate target", "evaluate reference"]
+SHARED = ["base", "target", "retain_model", "evaluate target", "evaluate retain_model"]
 
 # Python runs a module of this name at the start of every process that finds it.
 AT_EXIT = """
@@ -163,11 +163,11 @@ def test_the_default_runs_to_its_table(first: Ended) -> None:
     table = {row[1]: row[2:6] for row in rows if len(row) > 5}
     assert set(table) == OWN
     shown = first.json("results.json")["scores"]
-    for name, (better, target, unlearned, reference) in table.items():
+    for name, (better, target, unlearned, retain_model) in table.items():
         falls = name in ("forget.probability", "forget.rouge_l", "forget_quality_ks")
         assert better == ("lower" if falls else "higher")
-        cells = (target, unlearned, reference)
-        keys = (f"target.{name}", name, f"reference.{name}")
+        cells = (target, unlearned, retain_model)
+        keys = (f"target.{name}", name, f"retain_model.{name}")
         assert [float(c) for c in cells] == pytest.approx([shown[k] for k in keys], abs=6e-5)
     assert str(first.folder / "results.json") in first.out
 
@@ -190,8 +190,8 @@ def test_scores_are_finite_and_the_reference_is_its_own_equal(first: Ended) -> N
     assert all(math.isfinite(value) for value in found.values())
     for name, value in found.items():
         assert 0 <= value <= 1, name
-    assert found["reference.forget_quality"] == 1
-    assert found["reference.forget_quality_ks"] == 0
+    assert found["retain_model.forget_quality"] == 1
+    assert found["retain_model.forget_quality_ks"] == 0
     assert found["forget_quality"] < 1
     assert found["forget.probability"] != found["target.forget.probability"]
 
@@ -272,7 +272,7 @@ def test_learning_rates_follow_the_recipes(first: Ended) -> None:
     rates = {stage: [x["lr"] for x in first.lines() if x["stage"] == stage] for stage in TRAINING}
     run = composed()
     falling = [run.target.train.lr * left / 4 for left in (4, 3, 2, 1)]  # linear, to zero
-    assert rates["target"] == rates["reference"] == pytest.approx(falling)
+    assert rates["target"] == rates["retain_model"] == pytest.approx(falling)
     assert rates["unlearn"] == pytest.approx([run.train.lr] * 3)
     assert rates["base"][0] == 0
 
@@ -302,10 +302,10 @@ def test_a_sweep_shares_what_its_jobs_have_in_common(place: Workplace, first: En
     ended = place.process("ga", "method=ga", "rectifier=none", "name=ga")
     assert ended.code == 0, ended.err
     cached = {name for name, stage in ended.stages().items() if stage["cached"]}
-    assert cached == {*SHARED, "score target", "score reference"}
+    assert cached == {*SHARED, "score target", "score retain_model"}
     mine, theirs = ended.json("results.json")["scores"], first.json("results.json")["scores"]
     for key in SCORES:
-        if key.startswith(("target.", "reference.")):
+        if key.startswith(("target.", "retain_model.")):
             assert mine[key] == theirs[key]
     assert mine["forget.probability"] != theirs["forget.probability"]
     steps = [line for line in ended.lines() if line["stage"] == "unlearn"]
@@ -357,7 +357,7 @@ def test_methods_with_every_rectifier_moves_the_model_and_is_scored(
     by_label = {item.stage.label: item for item in done}
     assert {item.outcome for item in done} == {"completed"}
     assert all(by_label[label].cached for label in SHARED)
-    assert ("start numbers" in by_label) == (method == "npo")
+    assert ("start logprobs" in by_label) == (method == "npo")
 
     found = flat(scores(stages, place.store, done))
     assert set(found) == SCORES
@@ -380,7 +380,7 @@ def test_methods_with_every_rectifier_moves_the_model_and_is_scored(
 
 def test_start_numbers_are_the_target_s_log_probabilities(place: Workplace, first: Ended) -> None:
     stages, _, _ = place.here("npo-gru", "method=npo")
-    (numbers,) = [stage for stage in stages.stages if stage.label == "start numbers"]
+    (numbers,) = [stage for stage in stages.stages if stage.label == "start logprobs"]
     assert [read.label for read in numbers.inputs] == ["target"]
     table = pq.read_table(place.store.path(numbers) / "forget.logprobs.parquet")
     target = place.store.root / "evaluate" / first.stages()["evaluate target"]["key"]
@@ -399,7 +399,7 @@ def test_the_micro_batch_changes_no_key_and_hardly_a_number(
     assert [stage.key for stage in stages.stages] == [s["key"] for s in first.stages().values()]
     # Another store, so that unlearning is computed again from the same target.
     store = Store(tmp_path / "store")
-    for label in ("base", "target", "reference"):
+    for label in ("base", "target", "retain_model"):
         entry = first.stages()[label]
         (store.root / entry["kind"]).mkdir(parents=True, exist_ok=True)
         folder = Path(entry["kind"]) / entry["key"]
@@ -514,7 +514,7 @@ def test_a_run_that_diverges_ends_well_without_scores(place: Workplace, first: E
     assert results["divergence"] == ended.json("status.json")["divergence"]
     assert set(results["scores"]) == SCORES
     for name, value in results["scores"].items():
-        assert (value is not None) == name.startswith(("target.", "reference.")), name
+        assert (value is not None) == name.startswith(("target.", "retain_model.")), name
     outcomes = {name: stage["outcome"] for name, stage in ended.stages().items()}
     assert outcomes["unlearn"] == "diverged"
     assert outcomes["evaluate unlearned"] is outcomes["score unlearned"] is None

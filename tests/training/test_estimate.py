@@ -26,8 +26,8 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training.batches import feed
+from unlearn_runner.rectifiers.none import NoRectifier
+from unlearn_runner.training.batches import step_loader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -85,7 +85,7 @@ def counted(engine: Engine, step: Any) -> int:
         m for m in (engine.models.trained, engine.models.start) if isinstance(m, torch.nn.Module)
     ]
     weights = [list(model.parameters()) for model in models]
-    held = bytes_of([weights, list(engine.optimizer.state.values()), engine.memory])
+    held = bytes_of([weights, list(engine.optimizer.state.values()), engine.rectifier_state])
     activities = [torch.profiler.ProfilerActivity.CPU]
     with torch.profiler.profile(activities=activities, profile_memory=True) as profile:
         engine.step(step)
@@ -115,16 +115,16 @@ def rows_of(count: int, compared: bool) -> list[Encoded]:
 
 
 CASES: list[Any] = [
-    ("20 M, none", M20, True, GA(), Plain(), 4, None, {}),
-    ("20 M, KL holds the start model", M20, True, KL, Plain(), 4, 2, {}),
+    ("20 M, none", M20, True, GA(), NoRectifier(), 4, None, {}),
+    ("20 M, KL holds the start model", M20, True, KL, NoRectifier(), 4, 2, {}),
     ("40 M, bf16, grouped queries, gru", M40, False, GD, GRU(), 4, 2, {"precision": "bf16"}),
     ("40 M, LoRA, gru", M40, False, GD, GRU(), 4, 2, {"adapter": LoRA(rank=16)}),
-    ("60 M, none", M60, True, GD, Plain(), 2, 1, {}),
+    ("60 M, none", M60, True, GD, NoRectifier(), 2, 1, {}),
     ("60 M, gru", M60, True, GD, GRU(), 2, 1, {}),
     ("20 M, LoRA, checkpointing", M20, True, GD, GRU(), 4, 2, {"adapter": LoRA(), "again": True}),
-    ("20 M, DPO compares two answers", M20, True, DPO(), Plain(), 8, 4, {"after": 1}),
+    ("20 M, DPO compares two answers", M20, True, DPO(), NoRectifier(), 8, 4, {"after": 1}),
     ("20 M, DPO in one pass, gru", M20, False, DPO(), GRU(), 12, None, {"after": 0}),
-    ("20 M, AP", M20, False, AP, Plain(), 4, None, {"after": 1}),
+    ("20 M, AP", M20, False, AP, NoRectifier(), 4, None, {"after": 1}),
 ]
 
 
@@ -189,7 +189,7 @@ def test_the_estimate_is_within_a_tenth_of_what_is_counted(
     if compared is not None:
         work = replace(work, other_length=PROMPT + OTHER, other_scored=size * OTHER)
     found = peak(known, work, setting)
-    real = counted(engine, feed("forget", rows, batch, 0, rows).step(0))
+    real = counted(engine, step_loader("forget", rows, batch, 0, rows).step(0))
     assert abs(found.total / real - 1) < 0.1, f"{found.total / real:.3f}: {found}"
     if tied and adapter is None:
         assert real > 3 * 4 * everything, "masters and moments alone"

@@ -54,7 +54,7 @@ class Place:
         whole = plan_run(run)
         (unlearn,) = (stage for stage in whole.stages if stage.kind == "unlearn")
         needed = whole.stages[: whole.stages.index(unlearn) + 1]
-        stages = tuple(stage for stage in needed if stage.label != "reference")
+        stages = tuple(stage for stage in needed if stage.label != "retain_model")
         folder = self.folder / "runs" / name
         done = Executor(self.store, Record(folder), run.parallel).run(
             replace(whole, stages=stages, wanted=(unlearn,))
@@ -77,7 +77,7 @@ def weights(folder: Path) -> dict[str, Any]:
 
 # --- whole runs of `debug=tiny`
 
-# Sweeps in one process and one store: one target, one reference, one warm torch.
+# Sweeps in one process and one store: one target, one retain model, one warm torch.
 SWEEPS = """
 import sys
 from unlearn_runner.run import main
@@ -126,7 +126,7 @@ def test_every_method_completes(outputs: Path, half: int) -> None:
         for rectifier, methods in asked.items()
         for method in methods
     ]
-    for name in ("base", "target", "reference", "evaluate target", "evaluate reference"):
+    for name in ("base", "target", "retain_model", "evaluate target", "evaluate retain_model"):
         stages = [stages[name] for stages in runs]
         assert len({stage["key"] for stage in stages}) == 1, name
         assert sum(not stage["cached"] for stage in stages) <= 1, f"{name}: made once, for all"
@@ -141,7 +141,7 @@ def assert_complete(outputs: Path, method: str, rectifier: str) -> dict[str, dic
     results = json.loads((folder / "results.json").read_text())
     assert results["status"] == "completed"
     scores = results["scores"]
-    assert {"model_utility", "forget_quality", "reference.forget_quality"} <= scores.keys()
+    assert {"model_utility", "forget_quality", "retain_model.forget_quality"} <= scores.keys()
     stages = {stage["name"]: stage for stage in results["stages"]}
     before = weights(outputs / "store/finetune" / stages["target"]["key"])
     after = weights(outputs / "store/unlearn" / stages["unlearn"]["key"])

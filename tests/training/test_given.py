@@ -65,11 +65,11 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Ended:
 
 @pytest.fixture(scope="module")
 def elsewhere(made: Ended, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Its target and reference as a user of transformers would save them."""
+    """Its target and retain model as a user of transformers would save them."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = tmp_path_factory.mktemp("elsewhere")
-    for label in ("target", "reference"):
+    for label in ("target", "retain_model"):
         place = made.place(label)
         AutoModelForCausalLM.from_pretrained(place).save_pretrained(folder / label)
         AutoTokenizer.from_pretrained(place).save_pretrained(folder / label)
@@ -77,7 +77,7 @@ def elsewhere(made: Ended, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def paths(folder: Path) -> tuple[str, str]:
-    return f"target.path={folder / 'target'}", f"reference.path={folder / 'reference'}"
+    return f"target.path={folder / 'target'}", f"retain_model.path={folder / 'retain_model'}"
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def test_no_training_is_planned_but_unlearning(taken: Ended) -> None:
     kinds = [(stage.kind, stage.label) for stage in taken.stages.stages]
     assert kinds == [
         ("given", "target"),
-        ("given", "reference"),
-        ("start", "start numbers"),
+        ("given", "retain_model"),
+        ("start", "start logprobs"),
         ("unlearn", "unlearn"),
         ("evaluate", "evaluate target"),
-        ("evaluate", "evaluate reference"),
+        ("evaluate", "evaluate retain_model"),
         ("evaluate", "evaluate unlearned"),
         ("score", "score target"),
-        ("score", "score reference"),
+        ("score", "score retain_model"),
         ("score", "score unlearned"),
     ]
     assert {item.outcome for item in taken.done} == {"completed"}
@@ -117,7 +117,7 @@ def test_it_ends_where_a_run_that_made_them_itself_ends(taken: Ended, made: Ende
 
 def test_what_was_given_is_recorded(taken: Ended, elsewhere: Path) -> None:
     recorded = given(taken.stages)
-    assert set(recorded) == {"target", "reference"}
+    assert set(recorded) == {"target", "retain_model"}
     for label, text in recorded.items():
         assert str(elsewhere / label) in text
         assert next(s.key for s in taken.stages.stages if s.label == label) in text
@@ -138,7 +138,7 @@ def test_a_model_is_its_content_and_not_its_place(
     weights.write_bytes(bytes(data))
     changed = keys(*paths(tmp_path / "moved"))
     same = {label for label in before if before[label] == changed[label]}
-    assert same == {"reference", "evaluate reference", "score reference"}
+    assert same == {"retain_model", "evaluate retain_model", "score retain_model"}
 
 
 def logprobs(model: Any, tokenizer: Any, question: str, answer: str) -> list[float]:
@@ -178,7 +178,7 @@ def test_a_finished_model_loads_plainly_and_gives_the_evidence(
         assert found["logprob"] == pytest.approx(expected, abs=1e-5)
 
 
-# --- a log in the reference's place
+# --- a log in the retain model's place
 
 
 def foreign_log(evaluation: Path, path: Path) -> Path:
@@ -216,14 +216,17 @@ def foreign_log(evaluation: Path, path: Path) -> Path:
 def test_a_log_takes_the_references_place(
     foreign: bool, made: Ended, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log = made.place("evaluate reference")
+    log = made.place("evaluate retain_model")
     log = foreign_log(log, tmp_path / "TOFU_EVAL.json") if foreign else log
-    logged = ran(made.store.root.parent, f"reference.log={log}")
+    logged = ran(made.store.root.parent, f"retain_model.log={log}")
     computed = {item.stage.label for item in logged.done if not item.cached}
-    assert computed == {"score target", "score reference", "score unlearned"}
+    assert computed == {"score target", "score retain_model", "score unlearned"}
     labels = {stage.label for stage in logged.stages.stages}
-    assert labels == {s.label for s in made.stages.stages} - {"reference", "evaluate reference"}
-    assert str(log) in given(logged.stages)["reference log"]
+    assert labels == {s.label for s in made.stages.stages} - {
+        "retain_model",
+        "evaluate retain_model",
+    }
+    assert str(log) in given(logged.stages)["retain log"]
 
     mine, theirs = logged.scores(), made.scores()
     assert mine["forget_quality"] != 1, "else any log would do"

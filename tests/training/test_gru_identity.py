@@ -1,4 +1,4 @@
-"""GRU on a real model, what a training run survives, and which rows it draws."""
+"""GRU on a real model, what a training run survives, and which rows it sampler."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from unlearn_runner.models.load import load_model, new_llama, save
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN, OBJECTIVE
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.tracking.divergence import evidence
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.batches import Draws, Feed, StepRows, feed
+from unlearn_runner.training.batches import Sampler, StepLoader, StepRows, step_loader
 from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.loop import TrainingLog, train
@@ -59,8 +59,8 @@ def engine_for(tiny: Any, method: Method, rectifier: Rectifier, **recipe: Any) -
     )
 
 
-def unlearning_feed(tiny: Any) -> Feed:
-    return feed("forget", tiny.forget, 8, 0, tiny.retain)
+def unlearning_loader(tiny: Any) -> StepLoader:
+    return step_loader("forget", tiny.forget, 8, 0, tiny.retain)
 
 
 def weights(engine: Engine) -> torch.Tensor:
@@ -87,7 +87,7 @@ def flat(gradient: list[torch.Tensor | None]) -> torch.Tensor:
 def test_what_is_stepped_with_is_orthogonal_to_the_retain_gradient(
     tiny: Any, method: Method, rectifier: GRU
 ) -> None:
-    engine, walk = engine_for(tiny, method, rectifier), unlearning_feed(tiny)
+    engine, loader = engine_for(tiny, method, rectifier), unlearning_loader(tiny)
     stepped: list[torch.Tensor] = []
 
     def see(optimizer: torch.optim.Optimizer, *_: object) -> None:
@@ -96,9 +96,9 @@ def test_what_is_stepped_with_is_orthogonal_to_the_retain_gradient(
     engine.optimizer.register_step_pre_hook(see)
     triggered = 0
     for step in range(10):
-        facts = engine.step(walk.step(step))
+        facts = engine.step(loader.step(step))
         assert facts is not None
-        g, m = stepped[-1], flat(engine.memory[MEAN])
+        g, m = stepped[-1], flat(engine.rectifier_state[MEAN])
         cosine = float(g @ m / (g.norm() * m.norm()))
         if facts["rectified"]:
             triggered += 1
@@ -115,12 +115,12 @@ def test_what_is_stepped_with_is_orthogonal_to_the_retain_gradient(
 
 
 def same_rows(tiny: Any, step: int) -> StepRows:
-    rows = feed("forget", tiny.retain, 8, 0).step(step).splits["forget"]
+    rows = step_loader("forget", tiny.retain, 8, 0).step(step).splits["forget"]
     return StepRows({"forget": rows, "retain": rows})
 
 
 def test_without_conflict_gru_leaves_a_one_term_method_bit_for_bit(tiny: Any) -> None:
-    plain, gru = (engine_for(tiny, Descend(Retain("none")), r) for r in (Plain(), GRU()))
+    plain, gru = (engine_for(tiny, Descend(Retain("none")), r) for r in (NoRectifier(), GRU()))
     start = weights(plain)
     for step in range(10):
         assert plain.step(same_rows(tiny, step)) is not None
@@ -137,7 +137,7 @@ def test_without_conflict_gru_leaves_a_two_term_method_to_rounding(
     tiny: Any, weight: float
 ) -> None:
     method = Descend(Retain("nll", weight))
-    plain, gru = (engine_for(tiny, method, r) for r in (Plain(), GRU()))
+    plain, gru = (engine_for(tiny, method, r) for r in (NoRectifier(), GRU()))
     gru.models.trained.load_state_dict(plain.models.trained.state_dict())
     for step in range(10):
         rows = same_rows(tiny, step)
@@ -154,17 +154,17 @@ def test_without_conflict_gru_leaves_a_two_term_method_to_rounding(
 
 
 def test_the_state_holds_everything_later_steps_depend_on(tiny: Any, tmp_path: Path) -> None:
-    walk = unlearning_feed(tiny)
+    loader = unlearning_loader(tiny)
     recipe = {"schedule": "linear", "warmup_steps": 2}
     whole, half, fresh = (engine_for(tiny, GA(), GRU(), **recipe) for _ in range(3))
-    expected = [whole.step(walk.step(step)) for step in range(10)]
+    expected = [whole.step(loader.step(step)) for step in range(10)]
     for step in range(5):
-        half.step(walk.step(step))
+        half.step(loader.step(step))
     checkpoint.save(tmp_path, "key", 5, half.state(5))
     state = checkpoint.load(tmp_path, "key", CPU)
     assert state is not None
     assert fresh.restore(state) == 5
-    found = [fresh.step(walk.step(step)) for step in range(5, 10)]
+    found = [fresh.step(loader.step(step)) for step in range(5, 10)]
     assert found == expected[5:]
     assert torch.equal(weights(fresh), weights(whole))
 
@@ -172,8 +172,8 @@ def test_the_state_holds_everything_later_steps_depend_on(tiny: Any, tmp_path: P
     forgetful = engine_for(tiny, GA(), GRU(), **recipe)
     reloaded = checkpoint.load(tmp_path, "key", CPU)
     assert reloaded is not None
-    forgetful.restore({**reloaded, "memory": {}})
-    other = forgetful.step(walk.step(5))
+    forgetful.restore({**reloaded, "rectifier_state": {}})
+    other = forgetful.step(loader.step(5))
     assert other is not None
     assert other["retain_norm"] != expected[5]["retain_norm"]
 
@@ -198,17 +198,21 @@ class Case:
         recipe = {"checkpoint_every": self.every, "schedule": "linear", "warmup_steps": 1}
         if self.unlearns:
             return engine_for(self.tiny, GA(Retain("nll", 0.2)), GRU(gamma=0.8), **recipe)
-        engine = engine_for(self.tiny, GA(), Plain(), **recipe)
+        engine = engine_for(self.tiny, GA(), NoRectifier(), **recipe)
         terms = (Term("train", "train", NLL()),)
         return replace(engine, terms=terms, num_rows=len(self.tiny.rows))
 
-    def feed(self) -> Feed:
-        return unlearning_feed(self.tiny) if self.unlearns else feed("train", self.tiny.rows, 8, 0)
+    def step_loader(self) -> StepLoader:
+        return (
+            unlearning_loader(self.tiny)
+            if self.unlearns
+            else step_loader("train", self.tiny.rows, 8, 0)
+        )
 
     def run(self, folder: Path, killed_at: int | None = None) -> tuple[torch.Tensor, list[int]]:
         """Weights after training, and the steps that were taken."""
         folder.mkdir(exist_ok=True)
-        engine, steps, walk = self.engine(), list[int](), self.feed()
+        engine, steps, loader = self.engine(), list[int](), self.step_loader()
 
         def log(facts: dict[str, Any]) -> None:
             steps.append(facts["step"])
@@ -216,10 +220,10 @@ class Case:
                 raise Kill
 
         if killed_at is None:
-            assert train(engine, walk, "stage", log_in(folder, log)) is True
+            assert train(engine, loader, "stage", log_in(folder, log)) is True
         else:
             with pytest.raises(Kill):
-                train(engine, walk, "stage", log_in(folder, log))
+                train(engine, loader, "stage", log_in(folder, log))
         return weights(engine), steps
 
 
@@ -352,7 +356,7 @@ def broken_at_step_3(engine: Engine) -> None:
     engine.step = stepping
 
 
-@pytest.mark.parametrize("rectifier", [Plain(), GRU(), GRU(tau=1.0, cos_clip=True)], ids=repr)
+@pytest.mark.parametrize("rectifier", [NoRectifier(), GRU(), GRU(tau=1.0, cos_clip=True)], ids=repr)
 @pytest.mark.parametrize(
     ("breaks", "finite_steps"), [(infinite_weight, 0), (broken_at_step_3, 2)], ids=["at once", "3"]
 )
@@ -361,7 +365,9 @@ def test_training_that_diverges_says_so_and_stops(
 ) -> None:
     engine, lines = engine_for(tiny, GA(Retain()), rectifier), list[dict[str, Any]]()
     breaks(engine)
-    assert train(engine, unlearning_feed(tiny), "unlearn", log_in(tmp_path, lines.append)) is False
+    assert (
+        train(engine, unlearning_loader(tiny), "unlearn", log_in(tmp_path, lines.append)) is False
+    )
     assert len(lines) == finite_steps + 1
     assert not any("diverged" in line for line in lines[:-1])
     last = lines[-1]
@@ -406,7 +412,7 @@ def test_what_is_finite_and_yet_of_no_use_is_noticed_at_the_end_and_not_saved(
         lines, folder = list[dict[str, Any]](), tmp_path / f"{at}-{factor}"
         folder.mkdir()
         work = log_in(folder, lines.append)
-        assert train(scaled_after(at, factor), unlearning_feed(tiny), "unlearn", work) is False
+        assert train(scaled_after(at, factor), unlearning_loader(tiny), "unlearn", work) is False
         assert [line["step"] for line in lines] == list(range(1, at + 1))
         last = lines[-1]
         assert last["found"] == "after the step"
@@ -418,7 +424,7 @@ def test_what_is_finite_and_yet_of_no_use_is_noticed_at_the_end_and_not_saved(
 
 
 def test_a_last_look_changes_no_number(tiny: Any) -> None:
-    feed_of, pair = unlearning_feed(tiny), [engine_for(tiny, GA(Retain()), GRU()) for _ in "ab"]
+    feed_of, pair = unlearning_loader(tiny), [engine_for(tiny, GA(Retain()), GRU()) for _ in "ab"]
     for step in range(3):
         for engine in pair:
             facts = engine.step(feed_of.step(step))
@@ -431,14 +437,16 @@ def test_a_step_that_is_not_finite_leaves_the_weights_as_they_were(tiny: Any) ->
     infinite_weight(engine)
     before = weights(engine)
     with pytest.raises(Diverged):
-        engine.step(unlearning_feed(tiny).step(0))
+        engine.step(unlearning_loader(tiny).step(0))
     assert torch.equal(weights(engine), before)
 
 
 def test_a_learning_rate_without_measure_diverges(tiny: Any, tmp_path: Path) -> None:
     lines = list[dict[str, Any]]()
-    engine = engine_for(tiny, GA(), Plain(), lr=1e20)
-    assert train(engine, unlearning_feed(tiny), "unlearn", log_in(tmp_path, lines.append)) is False
+    engine = engine_for(tiny, GA(), NoRectifier(), lr=1e20)
+    assert (
+        train(engine, unlearning_loader(tiny), "unlearn", log_in(tmp_path, lines.append)) is False
+    )
     assert lines[-1]["diverged"] is True
 
 
@@ -458,7 +466,7 @@ def test_under_bf16_the_weights_stay_float32_and_a_small_step_is_not_lost(
     models = Models(model, None, lambda: torch.autocast("cpu", dtype=torch.bfloat16))
     engine = Engine(models, GA(Retain()).terms(), recipe, 20, tiny.pad, GRU())
     before = weights(engine)
-    assert engine.step(unlearning_feed(tiny).step(0)) is not None
+    assert engine.step(unlearning_loader(tiny).step(0)) is not None
     after = weights(engine)
     assert set(seen) == {torch.bfloat16}, "the forward pass must really run in bf16"
     assert {p.dtype for p in model.parameters()} == {torch.float32}
@@ -472,54 +480,56 @@ def test_under_bf16_the_weights_stay_float32_and_a_small_step_is_not_lost(
 
 
 def test_batches_run_across_the_ends_of_epochs() -> None:
-    draws = Draws(seed=0, num_rows=20, batch_size=8)
-    epochs = [[epoch for epoch, _ in draws.step(step)] for step in range(5)]
+    sampler = Sampler(seed=0, num_rows=20, batch_size=8)
+    epochs = [[epoch for epoch, _ in sampler.step(step)] for step in range(5)]
     assert epochs == [[0] * 8, [0] * 8, [0] * 4 + [1] * 4, [1] * 8, [1] * 8]
 
 
 @pytest.mark.parametrize("batch_size", [1, 8, 20, 33])
 def test_an_epoch_visits_every_row_once_whatever_the_batch(batch_size: int) -> None:
-    draws = Draws(seed=5, num_rows=20, batch_size=batch_size)
-    visits = [visit for step in range(-(-60 // batch_size)) for visit in draws.step(step)]
+    sampler = Sampler(seed=5, num_rows=20, batch_size=batch_size)
+    visits = [visit for step in range(-(-60 // batch_size)) for visit in sampler.step(step)]
     orders = [[row for epoch, row in visits[:60] if epoch == e] for e in range(3)]
     assert [sorted(order) for order in orders] == [list(range(20))] * 3
     assert orders[0] != orders[1] != orders[2]
-    assert visits[:60] == [v for s in range(3) for v in Draws(5, 20, 20).step(s)]
+    assert visits[:60] == [v for s in range(3) for v in Sampler(5, 20, 20).step(s)]
 
 
 def test_partners_depend_on_seed_epoch_and_row_alone() -> None:
     visits = [(epoch, row) for epoch in range(3) for row in range(20)]
-    drawn = {v: Draws(0, 20, 8, 40).partner(*v) for v in visits}
+    drawn = {v: Sampler(0, 20, 8, 40).retain_partner(*v) for v in visits}
     assert set(drawn.values()) <= set(range(40))
-    again = Draws(0, 20, 5, 40)
-    assert drawn == {v: again.partner(*v) for v in reversed(visits)}, "not of order or batch"
+    again = Sampler(0, 20, 5, 40)
+    assert drawn == {v: again.retain_partner(*v) for v in reversed(visits)}, "not of order or batch"
     by_epoch = [[drawn[epoch, row] for row in range(20)] for epoch in range(3)]
     assert by_epoch[0] != by_epoch[1] != by_epoch[2]
     assert len(set(by_epoch[0])) > 10, "a draw for each row"
-    assert drawn != {v: Draws(1, 20, 8, 40).partner(*v) for v in visits}
+    assert drawn != {v: Sampler(1, 20, 8, 40).retain_partner(*v) for v in visits}
 
 
 def test_partners_are_drawn_from_all_retain_rows_alike() -> None:
-    draws = Draws(0, 20, 8, 10)
+    sampler = Sampler(0, 20, 8, 10)
     counts = [0] * 10
     for epoch in range(100):
         for row in range(20):
-            counts[draws.partner(epoch, row)] += 1
+            counts[sampler.retain_partner(epoch, row)] += 1
     assert all(140 < count < 260 for count in counts)  # 200 each; 13 is one standard deviation
 
 
 def test_seeds_give_other_orders() -> None:
-    orders = {tuple(row for _, row in Draws(seed, 20, 20).step(0)) for seed in range(10)}
+    orders = {tuple(row for _, row in Sampler(seed, 20, 20).step(0)) for seed in range(10)}
     assert len(orders) == 10
 
 
 def test_each_forget_row_comes_with_its_own_partner(tiny: Any) -> None:
-    walk = unlearning_feed(tiny)
-    splits = walk.step(3).splits
-    visits = walk.draws.step(3)
+    loader = unlearning_loader(tiny)
+    splits = loader.step(3).splits
+    visits = loader.sampler.step(3)
     assert splits["forget"] == [tiny.forget[row] for _, row in visits]
-    assert splits["retain"] == [tiny.retain[walk.draws.partner(*visit)] for visit in visits]
-    assert "retain" not in feed("forget", tiny.forget, 8, 0).step(0).splits
+    assert splits["retain"] == [
+        tiny.retain[loader.sampler.retain_partner(*visit)] for visit in visits
+    ]
+    assert "retain" not in step_loader("forget", tiny.forget, 8, 0).step(0).splits
 
 
 def test_the_kl_risk_has_no_direction_at_the_start() -> None:

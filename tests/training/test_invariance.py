@@ -28,8 +28,8 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import load_model, save
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.none import Plain
-from unlearn_runner.training.batches import Micro, StepRows, feed
+from unlearn_runner.rectifiers.none import NoRectifier
+from unlearn_runner.training.batches import MicroBatch, StepRows, step_loader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -43,7 +43,7 @@ METHODS: dict[str, Method] = {
     "kl": GA(retain=Retain("kl", 5.0)),
     "npo": NPO(beta=0.5, retain=Retain("nll", 0.2)),
 }
-RECTIFIERS: dict[str, Rectifier] = {"none": Plain(), "gru": GRU(gamma=0.8)}
+RECTIFIERS: dict[str, Rectifier] = {"none": NoRectifier(), "gru": GRU(gamma=0.8)}
 PAIRS = [(method, rectifier) for method in METHODS for rectifier in RECTIFIERS]
 SOME = (("ga", "gru"), ("gd", "gru"), ("kl", "gru"), ("npo", "none"))
 
@@ -59,10 +59,10 @@ def engine_for(tiny: Any, method: str, rectifier: str, dtype: torch.dtype, **rec
     )
 
 
-def feed_for(tiny: Any, dtype: torch.dtype, batch_size: int = 32) -> Any:
-    probed = probe(tiny.llama(dtype).eval(), tiny.forget, tiny.pad, 20, "start numbers")
+def loader_for(tiny: Any, dtype: torch.dtype, batch_size: int = 32) -> Any:
+    probed = probe(tiny.llama(dtype).eval(), tiny.forget, tiny.pad, 20, "start logprobs")
     forget = with_start(tiny.forget, [row.logprob for row in probed])
-    return feed("forget", forget, batch_size, 3, tiny.retain)
+    return step_loader("forget", forget, batch_size, 3, tiny.retain)
 
 
 def weights(engine: Engine) -> torch.Tensor:
@@ -84,7 +84,7 @@ def distance(a: torch.Tensor, b: torch.Tensor) -> float:
 class Padded(StepRows):
     """Every micro-batch nine tokens wider than it need be, any token standing in the padding."""
 
-    def micro(self, *arguments: Any) -> Iterator[Micro]:
+    def micro(self, *arguments: Any) -> Iterator[MicroBatch]:
         for micro in super().micro(*arguments):
             yield replace(micro, batch=padded(micro.batch))
 
@@ -103,13 +103,13 @@ class Shuffled(StepRows):
 
     def micro(
         self, split: str, micro_batch: int | None, pad: int, device: torch.device, ranks: Any = None
-    ) -> Iterator[Micro]:
+    ) -> Iterator[MicroBatch]:
         rows = self.splits[split]
         order = np.random.default_rng(len(split)).permutation(len(rows))
         size = micro_batch or len(rows)
         for start in range(0, len(rows), size):
             batch = collate([rows[i] for i in order[start : start + size]], pad, device)
-            yield Micro(batch, counts=True, last=start + size >= len(rows))
+            yield MicroBatch(batch, counts=True, last=start + size >= len(rows))
 
 
 VARIANTS = {"8x4": (StepRows, 4), "4x8": (StepRows, 8)}
@@ -126,9 +126,9 @@ def after_steps(
 ) -> tuple[torch.Tensor, torch.Tensor, int]:
     """Weights before and after twenty float64 steps, and how many of them were rectified."""
     engine = engine_for(tiny, *pair, torch.float64, micro_batch=micro_batch)
-    walk, before, rectified = feed_for(tiny, torch.float64), weights(engine), 0
+    loader, before, rectified = loader_for(tiny, torch.float64), weights(engine), 0
     for step in range(STEPS):
-        facts = engine.step(layout(walk.step(step).splits))
+        facts = engine.step(layout(loader.step(step).splits))
         assert facts is not None
         rectified += bool(facts.get("rectified"))
     return before, weights(engine), rectified
@@ -151,7 +151,7 @@ def whole(tiny: Any) -> Any:
 def test_a_step_is_cut_into_micro_batches_that_hold_every_row_once(
     tiny: Any, micro_batch: int | None, sizes: list[int]
 ) -> None:
-    rows = feed("forget", tiny.forget, 32, 3, tiny.retain).step(0)
+    rows = step_loader("forget", tiny.forget, 32, 3, tiny.retain).step(0)
     cut = [m.batch for m in rows.micro("forget", micro_batch, tiny.pad, torch.device("cpu"))]
     assert [batch.num_rows for batch in cut] == sizes
     found = [
@@ -194,7 +194,7 @@ def test_after_20_steps_in_float64_padding_and_order_left_no_trace(
 def test_in_float32_the_first_gradients_agree_however_the_batch_is_laid_out(
     tiny: Any, pair: tuple[str, str], variant: str
 ) -> None:
-    rows = feed_for(tiny, torch.float32).step(0)
+    rows = loader_for(tiny, torch.float32).step(0)
     layout, micro_batch = {**VARIANTS, **LAYOUTS}.get(variant, (StepRows, None))
     plain = engine_for(tiny, *pair, torch.float32)
     other = engine_for(tiny, *pair, torch.float32, micro_batch=micro_batch)
@@ -236,14 +236,14 @@ def test_the_engine_takes_the_steps_of_a_plain_loop(tiny: Any, name: str) -> Non
         **{"batch_size": batch_size, "micro_batch": 3, "lr": peak, "steps": steps},
         **{"schedule": "linear", "warmup_steps": warmup, "clip": 0.7},
     )
-    walk = feed_for(tiny, torch.float64, batch_size)
+    loader = loader_for(tiny, torch.float64, batch_size)
     before = weights(engine)
 
     model, start = tiny.llama(torch.float64), tiny.llama(torch.float64)
     w = before.clone()
     adam, mean, triggered = FlatAdamW(len(w)), torch.zeros_like(w), []
     for step in range(steps):
-        rows = walk.step(step)
+        rows = loader.step(step)
         forget, retain = rows.splits["forget"], rows.splits["retain"]
         kept = flat_gradient(model, mean_nll(model, retain))
         if method == "gd":

@@ -197,7 +197,7 @@ def tensors(folder: Path) -> dict[str, Any]:
     return load_file(folder / "model.safetensors")
 
 
-def examined(stage: Any, model: Path, folder: Path) -> dict[str, bytes]:
+def evaluated_again(stage: Any, model: Path, folder: Path) -> dict[str, bytes]:
     """The evidence of a kept model, taken anew; `stage` has what it is asked."""
     import torch
 
@@ -205,7 +205,7 @@ def examined(stage: Any, model: Path, folder: Path) -> dict[str, bytes]:
 
     folder.mkdir()
     loaded = load_frozen(model, "float32", torch.device("cpu"), "sdpa")
-    stage.examination.take(loaded, load_tokenizer(model), folder, "again")
+    stage.evaluator.run(loaded, load_tokenizer(model), folder, "again")
     return evidence(folder)
 
 
@@ -221,14 +221,14 @@ def test_what_is_kept_along_the_way_is_what_was_scored(along: Place, tmp_path: P
 
     scored: Any = along.stages["score along"]
     kept = along.store.path(along.stages["unlearn"])
-    retain = Evidence.load(along.store.path(scored.reference), scored.views)
+    retain = Evidence.load(along.store.path(scored.retain_model), scored.views)
     points = along.results["along"]
     assert [point["step"] for point in points] == [1, 2], "the third is the end"
     for point in points:
         place, again = kept / f"step-{point['step']:06d}", tmp_path / str(point["step"])
         assert {x.dtype for x in tensors(place / "model").values()} == {torch.float32}
         asked = along.stages["evaluate unlearned"]
-        assert examined(asked, place / "model", again) == evidence(place)
+        assert evaluated_again(asked, place / "model", again) == evidence(place)
         judged = Evidence.load(again, scored.views)
         assert point["scores"] == compute(judged, retain, scored.metrics)
     assert points[0]["scores"] != points[1]["scores"]
@@ -245,7 +245,7 @@ def test_the_end_is_kept_in_its_number_format_and_scored_from_it(
     found = tensors(kept)
     assert {x.dtype for x in found.values()} == {torch.bfloat16}
     assert json.loads((kept / "config.json").read_text())["dtype"] == "bfloat16"
-    assert examined(asked, kept, tmp_path / "again") == scored
+    assert evaluated_again(asked, kept, tmp_path / "again") == scored
 
     plain = Place(along.folder)
     plain.run(*ALONG[:2], "save_dtype=bf16", "name=plain")

@@ -1,4 +1,4 @@
-"""Every objective in the training step: what must not change its gradient, and its start numbers.
+"""Every objective in the training step: what must not change its gradient; its start logprobs.
 
 The rows, the cut into micro-batches and padding are those of `test_invariance.py`.
 """
@@ -32,9 +32,9 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
 from unlearn_runner.pipeline.stages.unlearn import only_trained
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.batches import Draws, StepRows
+from unlearn_runner.training.batches import Sampler, StepRows
 from unlearn_runner.training.engine import Engine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -55,7 +55,7 @@ LAYOUTS = {
 @pytest.mark.parametrize(("name", "method"), EVERY_METHOD, ids=[name for name, _ in EVERY_METHOD])
 def test_padding_order_and_cut_leave_no_trace(bench: Workbench, name: str, method: Method) -> None:
     """In float64, of the gradient of each group that GRU keeps apart."""
-    rows = bench.feed(method).step(0)
+    rows = bench.step_loader(method).step(0)
     rectifier = GRU()
     plain = bench.engine(method, rectifier)
     expected, losses = plain.gradients(rows)
@@ -79,12 +79,12 @@ COMBINATIONS: list[Method] = [
 
 
 @pytest.mark.parametrize(
-    "rectifier", [Plain(), GRU(), GRU(risk="kl")], ids=["none", "gru", "grukl"]
+    "rectifier", [NoRectifier(), GRU(), GRU(risk="kl")], ids=["none", "gru", "grukl"]
 )
 @pytest.mark.parametrize("method", COMBINATIONS, ids=repr)
 def test_refusals_reach_every_idk(bench: Workbench, method: Method, rectifier: Any) -> None:
     """No token of a forget answer is learnt, and every forget question is refused."""
-    rows, engine = bench.feed(method).step(0), bench.engine(method, rectifier)
+    rows, engine = bench.step_loader(method).step(0), bench.engine(method, rectifier)
     seen: list[Batch] = []
 
     class Watched(StepRows):
@@ -111,29 +111,29 @@ def rows_of(batch: Batch) -> Any:
 
 
 def test_which_refusal_is_drawn_depends_on_seed_epoch_and_row_alone(bench: Workbench) -> None:
-    draws = Draws(3, 20, 32, 40)
-    drawn = {(e, r): draws.other("forget", e, r, 100) for e in range(5) for r in range(20)}
-    again = Draws(3, 20, 4, 7)
+    sampler = Sampler(3, 20, 32, 40)
+    drawn = {(e, r): sampler.other("forget", e, r, 100) for e in range(5) for r in range(20)}
+    again = Sampler(3, 20, 4, 7)
     assert drawn == {visit: again.other("forget", *visit, 100) for visit in drawn}
     assert len({drawn[e, 0] for e in range(5)}) > 1, "drawn anew at each visit"
     assert len(set(drawn.values())) > 40
-    other_seed = Draws(4, 20, 32, 40)
+    other_seed = Sampler(4, 20, 32, 40)
     assert drawn != {visit: other_seed.other("forget", *visit, 100) for visit in drawn}
-    partners = {visit: draws.other("retain", *visit, 100) for visit in drawn}
+    partners = {visit: sampler.other("retain", *visit, 100) for visit in drawn}
     assert partners != drawn
     # The same refusals however the steps are cut.
     method = IDK()
-    wide, narrow = bench.feed(method, 32), bench.feed(method, 8)
+    wide, narrow = bench.step_loader(method, 32), bench.step_loader(method, 8)
     cut = [row.ids for step in range(4) for row in narrow.step(step).splits["refusal"]]
     assert [row.ids for row in wide.step(0).splits["refusal"]] == cut
 
 
-# --- start numbers in a start model's place
+# --- start log-probabilities in a start model's place
 
 
 @dataclass(frozen=True)
 class Held(Loss):
-    """A loss whose start numbers come from a held start model, as in the published codes."""
+    """A loss whose start logprobs come from a held start model, as in the published codes."""
 
     loss: Loss
 
@@ -157,16 +157,16 @@ FROM_NUMBERS: dict[str, tuple[Method, float]] = {
     # AP compares an answer with a refusal under the trained model; no start model is in its
     # formula. So what can go wrong is that it asks for one all the same (the stored run has none),
     "ap": (IDK(Retain("ap")), 1e-2),
-    # or that its refusals of retain questions get in the way of DPO's, which carry start numbers.
+    # or that its refusals of retain questions get in the way of DPO's, which carry start logprobs.
     "dpo + ap": (DPO(Retain("ap")), 1e-3),
 }
 
 
-def sgd(engine: Engine, walk: Any, lr: float, steps: int = 20) -> list[torch.Tensor]:
+def sgd(engine: Engine, loader: Any, lr: float, steps: int = 20) -> list[torch.Tensor]:
     """Returns the weights after every step."""
     found = []
     for step in range(steps):
-        gradients, _ = engine.gradients(walk.step(step))
+        gradients, _ = engine.gradients(loader.step(step))
         for parameter, gradient in zip(
             engine.space.parameters, gradients["objective"], strict=True
         ):
@@ -185,7 +185,7 @@ ROUNDED = ("dpo", "altpo", "dpo + ap")
 def test_20_steps_from_stored_numbers_are_those_of_a_held_start_model(
     tiny: Any, name: str, dtype: torch.dtype
 ) -> None:
-    """At every step, though the two compute the start numbers in different batches.
+    """At every step, though the two compute the start log-probabilities in different batches.
 
     Float64 tells rounding from a mistake: there nothing may be left, on any row.
     """
@@ -195,9 +195,9 @@ def test_20_steps_from_stored_numbers_are_those_of_a_held_start_model(
     held.terms = tuple(replace(term, loss=Held(term.loss)) for term in held.terms)
     held.groups = held.rectifier.groups(held.terms)
     stored.models = replace(stored.models, start=None)
-    walk, before = bench.feed(method, 8), weights(stored)
+    loader, before = bench.step_loader(method, 8), weights(stored)
     assert before.dtype == dtype
-    found, expected = sgd(stored, walk, lr), sgd(held, walk, lr)
+    found, expected = sgd(stored, loader, lr), sgd(held, loader, lr)
     moved = distance(expected[-1], before)
     assert moved > 1e-2, "it must have gone somewhere"
     apart = max(distance(a, b) for a, b in zip(found, expected, strict=True))
@@ -218,7 +218,7 @@ def test_rmu_trains_the_parameters_it_is_told_to(bench: Workbench) -> None:
         engine.models, engine.terms, engine.recipe, engine.num_rows, engine.pad, method=method
     )
     before = {name: p.detach().clone() for name, p in engine.models.trained.named_parameters()}
-    assert engine.step(bench.feed(method).step(0)) is not None
+    assert engine.step(bench.step_loader(method).step(0)) is not None
     after = dict(engine.models.trained.named_parameters())
     moved = [name for name in before if not torch.equal(before[name], after[name])]
     assert moved == ["model.layers.0.mlp.down_proj.weight"]
@@ -226,7 +226,7 @@ def test_rmu_trains_the_parameters_it_is_told_to(bench: Workbench) -> None:
 
 def test_rmu_leaves_what_comes_after_its_layer_alone(bench: Workbench) -> None:
     engine = bench.engine(RMU(NONE, layer=1))
-    gradients, _ = engine.gradients(bench.feed(RMU(NONE)).step(0))
+    gradients, _ = engine.gradients(bench.step_loader(RMU(NONE)).step(0))
     names = [name for name, _ in engine.models.trained.named_parameters()]
     with_gradient = {
         name
@@ -239,7 +239,7 @@ def test_rmu_leaves_what_comes_after_its_layer_alone(bench: Workbench) -> None:
 
 def test_hidden_states_are_those_of_hugging_face_but_for_the_final_norm(bench: Workbench) -> None:
     engine = bench.engine(GA())
-    rows = bench.feed(GA()).step(0)
+    rows = bench.step_loader(GA()).step(0)
     batch = next(rows.micro("forget", None, bench.tiny.pad, torch.device("cpu"))).batch
     model = engine.models.trained.eval()
     with torch.no_grad():
@@ -260,7 +260,7 @@ def test_hidden_states_are_those_of_hugging_face_but_for_the_final_norm(bench: W
 )
 def test_computing_activations_again_changes_nothing(bench: Workbench, method: Method) -> None:
     """Gradient checkpointing calls a block twice, and hooks with it."""
-    rows = bench.feed(method).step(0)
+    rows = bench.step_loader(method).step(0)
     plain, again = bench.engine(method), bench.engine(method)
     for_training(again.models.trained.train(), checkpointing=True)
     expected, _ = plain.gradients(rows)
@@ -269,16 +269,16 @@ def test_computing_activations_again_changes_nothing(bench: Workbench, method: M
     assert distance(a, b) < 1e-12 * float(a.norm())
 
 
-@pytest.mark.parametrize("rectifier", [Plain(), GRU()], ids=["none", "gru"])
+@pytest.mark.parametrize("rectifier", [NoRectifier(), GRU()], ids=["none", "gru"])
 def test_pdu_moves_by_the_whole_batchs_loss_and_survives_a_checkpoint(
     bench: Workbench, rectifier: Any, tmp_path: Path
 ) -> None:
     """Under GRU the retain term is computed as the risk, under another name."""
     method = PDU(Retain(weight=3.0), dual_step=2.0, retain_bound=0.5, warmup=0.0)
-    engine, walk = bench.engine(method, rectifier, micro_batch=4), bench.feed(method)
+    engine, loader = bench.engine(method, rectifier, micro_batch=4), bench.step_loader(method)
     weight = 3.0
     for step in range(3):
-        facts = engine.step(walk.step(step))
+        facts = engine.step(loader.step(step))
         assert facts is not None
         loss = facts["loss/retain_risk" if "loss/retain_risk" in facts else "loss/retain"]
         weight = max(0.0, weight + 2.0 * (loss - 0.5))
@@ -289,8 +289,8 @@ def test_pdu_moves_by_the_whole_batchs_loss_and_survives_a_checkpoint(
     state = checkpoint.load(tmp_path, "key", engine.device)
     assert state is not None
     other.restore(state)
-    engine.step(walk.step(3))
-    other.step(walk.step(3))
+    engine.step(loader.step(3))
+    other.step(loader.step(3))
     assert torch.equal(weights(engine), weights(other))
     assert other.terms == engine.terms
 
@@ -306,10 +306,10 @@ def test_a_step_from_start_numbers_holds_no_more_than_one_of_graddiff(tiny: Any)
 
     def peak(method: Method) -> int:
         bench = Workbench(tiny, None)
-        engine, walk = bench.engine(method, micro_batch=8), bench.feed(method)
+        engine, loader = bench.engine(method, micro_batch=8), bench.step_loader(method)
         engine.models = replace(engine.models, start=None)
-        engine.step(walk.step(0))
-        rows = walk.step(1)
+        engine.step(loader.step(0))
+        rows = loader.step(1)
         return memory.state_bytes(engine) + memory.peak_bytes(lambda: engine.step(rows))
 
     graddiff = peak(GA(Retain("nll")))

@@ -29,7 +29,7 @@ SETTINGS = (
     *(f"train.steps={STEPS}", f"train.checkpoint_every={EVERY}", "train.lr=3e-3"),
     *("parallel.threads=1", "parallel.device=cpu", "name=run"),
 )
-"""NPO asks for start numbers, and 0.3 of the newest gradient makes GRU's mean matter."""
+"""NPO asks for start log-probabilities, and 0.3 of the newest gradient makes GRU's mean matter."""
 DYING = str(Path(__file__).with_name("dying.py"))
 
 
@@ -160,7 +160,7 @@ def lines(path: Path) -> list[dict[str, Any]]:
 
 
 def seeded() -> random.Random:
-    """Draws that differ from run to run; pytest shows the seed of one that fails."""
+    """Sampler that differ from run to run; pytest shows the seed of one that fails."""
     seed = random.SystemRandom().randrange(10_000)
     print(f"seed {seed}")
     return random.Random(seed)

@@ -121,7 +121,7 @@ def ratios(found: dict[str, list[list[float]]]) -> np.ndarray:
     return np.array(wrong) / np.exp([row[0] for row in right])
 
 
-def computed(folder: Path, reference: Path, rows: dict[str, list[int]]) -> dict[str, float]:
+def computed(folder: Path, retain_model: Path, rows: dict[str, list[int]]) -> dict[str, float]:
     scores: dict[str, float] = {}
     for view in VIEWS:
         found = answers(folder, view, rows[view])
@@ -137,7 +137,7 @@ def computed(folder: Path, reference: Path, rows: dict[str, list[int]]) -> dict[
         scores[f"{view}.{name}"] for view in VIEWS[1:] for name in ("probability", "truth_ratio")
     ]
     scores["model_utility"] = float(stats.hmean(parts)) if min(parts) > 0 else 0.0
-    mine, theirs = (ratios(answers(f, "forget", rows["forget"])) for f in (folder, reference))
+    mine, theirs = (ratios(answers(f, "forget", rows["forget"])) for f in (folder, retain_model))
     scores["forget_quality_ks"], scores["forget_quality"] = stats.ks_2samp(mine, theirs)
     return scores
 
@@ -157,12 +157,12 @@ def test_a_sweep_selects_on_part_a_what_the_files_say_is_best(swept: Swept) -> N
     for place, (folder, results) in points.items():
         if results["status"] == "diverged":
             continue
-        reference = swept.evidence(results, "reference")
+        retain_model = swept.evidence(results, "retain_model")
         known = selection["points"][folder.name]
         for name in ("A", "B"):
             rows = {view: split[view][name] for view in VIEWS}
             for model in ("unlearned", "target"):
-                mine = computed(swept.evidence(results, model), reference, rows)
+                mine = computed(swept.evidence(results, model), retain_model, rows)
                 recorded = selection["scored"][known[model]][name]
                 assert {k: recorded[k] for k in mine} == pytest.approx(mine, rel=1e-9)
                 if model == "unlearned":
@@ -172,7 +172,7 @@ def test_a_sweep_selects_on_part_a_what_the_files_say_is_best(swept: Swept) -> N
         assert known["all"] == {
             k: v
             for k, v in results["scores"].items()
-            if k.split(".")[0] not in ("target", "reference")
+            if k.split(".")[0] not in ("target", "retain_model")
         }
 
     rates = sorted({rate for rate, _ in points if float(rate) < 1}, key=float)

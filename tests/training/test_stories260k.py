@@ -33,7 +33,7 @@ Lily was sad and didn't know what to do. She said, "I'm sorry, Lily. I didn't kn
 Lily didn't want to help her mom, so she"""
 """What llama2.c's own test expects of 200 steps, the first of which is the beginning."""
 
-PATHS = "target.path=", "reference.path="
+PATHS = "target.path=", "retain_model.path="
 SMALL = (
     "model=hf",
     "train.steps=3",
@@ -94,13 +94,13 @@ def ran(tmp_path: Path, *overrides: str) -> tuple[dict[str, float | None], list[
 
 def test_it_learns_about_people_and_forgets_some(folder: Path, tmp_path: Path) -> None:
     """Beside the pretrained model itself, which has never heard of anyone."""
-    paths = (f"model.path={folder}", f"reference.path={folder}")
+    paths = (f"model.path={folder}", f"retain_model.path={folder}")
     learns = ("target.train.steps=30", "target.train.lr=5e-3", "target.train.batch_size=8")
     forgets = ("method=gd", "rectifier=gru", "train.steps=3", "train.lr=2e-3")
     found, computed = ran(tmp_path, *paths, *learns, *forgets)
     assert {"target", "unlearn"} < set(computed)
     assert all(value is not None and math.isfinite(value) for value in found.values())
-    learned, never = (found[f"{of}.forget.probability"] for of in ("target", "reference"))
+    learned, never = (found[f"{of}.forget.probability"] for of in ("target", "retain_model"))
     assert learned > 0.2 > 0.02 > never  # type: ignore
     assert found["forget.probability"] < learned / 2  # type: ignore
 
@@ -109,8 +109,8 @@ def test_it_is_unlearned_as_it_is(folder: Path, tmp_path: Path) -> None:
     """With `target.path=` nothing is fine-tuned, and the base is not looked at."""
     found, computed = ran(tmp_path, *(f"{path}{folder}" for path in PATHS), "method=npo")
     assert [label for label in computed if "score" not in label and "evaluate" not in label] == [
-        "start numbers",
+        "start logprobs",
         "unlearn",
     ]
     assert found["forget.probability"] != found["target.forget.probability"]
-    assert found["target.forget.probability"] == found["reference.forget.probability"]
+    assert found["target.forget.probability"] == found["retain_model.forget.probability"]

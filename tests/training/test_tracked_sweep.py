@@ -136,7 +136,7 @@ def test_a_requeued_sweep_is_four_whole_wandb_runs(number: signal.Signals, tmp_p
     before = {job: sent(job) for job in sweep.jobs if mirrors.parts(job)}
     assert len(before) == 2
     (cut,) = [s for job, s in before.items() if not (job / "results.json").exists()]
-    assert {line["stage"] for line in cut.lines} == {"base", "target", "reference", "unlearn"}
+    assert {line["stage"] for line in cut.lines} == {"base", "target", "retain_model", "unlearn"}
     assert len([line for line in cut.lines if line["stage"] == "unlearn"]) < STEPS
 
     sweep.finish()

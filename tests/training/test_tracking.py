@@ -174,11 +174,11 @@ def test_the_summary_and_the_table_hold_the_scores(offline: Ended) -> None:
 
     (path,) = offline.folder.glob("wandb/offline-run-*/files/media/table/results*.table.json")
     shown = json.loads(path.read_text())
-    assert shown["columns"] == ["metric", "target", "unlearned", "reference"]
+    assert shown["columns"] == ["metric", "target", "unlearned", "retain_model"]
     rows = {name: cells for name, *cells in shown["data"]}
     assert len(rows) == len(scores) / 3
     for name, cells in rows.items():
-        assert cells == [scores[f"target.{name}"], scores[name], scores[f"reference.{name}"]]
+        assert cells == [scores[f"target.{name}"], scores[name], scores[f"retain_model.{name}"]]
 
 
 def test_the_configuration_and_the_name_are_the_run_s(offline: Ended) -> None:
@@ -573,7 +573,7 @@ def test_redaction(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_table_puts_the_models_side_by_side() -> None:
     scores = {"model_utility": 0.5, "forget.rouge_l": 0.1, "target.model_utility": 0.7}
-    scores |= {"reference.model_utility": None}
+    scores |= {"retain_model.model_utility": None}
     assert table(scores) == [
         ("model_utility", 0.7, 0.5, None),
         ("forget.rouge_l", None, 0.1, None),

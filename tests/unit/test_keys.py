@@ -108,11 +108,11 @@ def plan_in(home: Path, cases: dict[str, Any], combos: dict[str, list[str]]) -> 
 # --- what stands for what
 
 BASE = {"base"}
-FINETUNED = {"target", "reference"}
+FINETUNED = {"target", "retain_model"}
 UNLEARNED = {"unlearn", "evaluate unlearned", "score unlearned"}
-SCORES = {"score target", "score reference", "score unlearned"}
-EVALUATED = {"evaluate target", "evaluate reference", "evaluate unlearned"}
-NUMBERS = {"start numbers"}
+SCORES = {"score target", "score retain_model", "score unlearned"}
+EVALUATED = {"evaluate target", "evaluate retain_model", "evaluate unlearned"}
+NUMBERS = {"start logprobs"}
 AFTER_BASE = FINETUNED | NUMBERS | UNLEARNED | EVALUATED | SCORES
 ALL = BASE | AFTER_BASE
 NOTHING: set[str] = set()
@@ -227,11 +227,15 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         ALL,
     ),
     "how fine-tuning runs": (
-        ("pipeline/stages/finetune.py", "work.path(self.base)\n", 'work.path(self.base) / "."\n'),
+        (
+            "pipeline/stages/finetune.py",
+            "context.path(self.base)\n",
+            'context.path(self.base) / "."\n',
+        ),
         every,
         AFTER_BASE,
     ),
-    "how the start numbers are computed": (
+    "how the start log-probabilities are computed": (
         ("pipeline/stages/start_logprobs.py", "asked, probed)", "list(asked), probed)"),
         npo,
         NUMBERS | UNLEARNED,
@@ -368,7 +372,7 @@ def test_combinations_share_everything_before_unlearning(planned: dict[str, Keys
         assert len({keys[combo][stage] for combo in keys}) == 1, stage
     for stage in UNLEARNED:
         assert len({keys[combo][stage] for combo in keys}) == len(COMBOS), stage
-    assert keys["npo+none"]["start numbers"] == keys["npo+gru"]["start numbers"]
+    assert keys["npo+none"]["start logprobs"] == keys["npo+gru"]["start logprobs"]
 
 
 def test_keys_are_sixteen_hex_digits_and_all_different(planned: dict[str, Keys]) -> None:

@@ -22,7 +22,7 @@ from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.match import from_rows, from_texts, match
 from unlearn_runner.evaluation.logs.read import digest, open_log
-from unlearn_runner.evaluation.logs.reference import reference
+from unlearn_runner.evaluation.logs.retain_log import retain_evidence
 from unlearn_runner.evaluation.metrics.base import Judged
 from unlearn_runner.evaluation.metrics.evidence import Texts
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
@@ -381,7 +381,7 @@ def test_the_same_split(mine: Any, theirs: Any, same: bool) -> None:
     assert found.same_split is same
 
 
-# A log as a run's reference.
+# A log as a run's retain_model.
 
 
 def tofu(shared: Path, name: str) -> Rows:
@@ -420,13 +420,13 @@ def test_reference(shared: Path, log: str, split: str, rows: int | None) -> None
     path, view = shared / "data/tofu_eval_logs" / LOGS[log], tofu(shared, split)
     if rows is None:
         with pytest.raises(DataError, match="another forget split") as refused:
-            reference(path, view)
+            retain_evidence(path, view)
         assert f"{split} has {len(view)}" in refused.value.problem
         return
-    (found,) = reference(path, view, "forget").views.values()
+    (found,) = retain_evidence(path, view, "forget").views.values()
     assert found.keys == tuple(range(rows))
     backwards = Rows(split, view.items[::-1])
-    (found,) = reference(path, backwards, "forget").views.values()
+    (found,) = retain_evidence(path, backwards, "forget").views.values()
     assert found.keys == tuple(range(len(view)))[::-1][:rows]
 
 
@@ -436,16 +436,16 @@ def test_forget_quality_compares_the_rows_both_have(shared: Path) -> None:
     full = folder / "locuslab/llama2-7b_full_wd0.01.eval_log_aggregated.json"
     backwards = Rows("forget10", view.items[::-1])
     judged = Judged(
-        reference(full, view, "forgotten"),
-        reference(folder / LOGS["7b retain90"], view, "forgotten"),
+        retain_evidence(full, view, "forgotten"),
+        retain_evidence(folder / LOGS["7b retain90"], view, "forgotten"),
         {},
     )
     expected = ForgetQuality().score("quality", judged)
     assert expected["quality"] == pytest.approx(1.834066410995e-21, rel=1e-9)
     for rows in (backwards, view.first(300)):
-        both = [reference(p, rows, "any") for p in (full, folder / LOGS["7b retain90"])]
+        both = [retain_evidence(p, rows, "any") for p in (full, folder / LOGS["7b retain90"])]
         assert ForgetQuality().score("quality", Judged(*both, {})) == expected
-    mixed = reference(folder / LOGS["1B retain90"], backwards, "any")
+    mixed = retain_evidence(folder / LOGS["1B retain90"], backwards, "any")
     found = ForgetQuality().score("quality", Judged(both[0], mixed, {}))
     assert found["quality"] != expected["quality"]
 

@@ -462,16 +462,16 @@ METRICS: dict[str, Metric] = {
 }
 
 
-def _scores(model: Evidence, reference: Evidence | None) -> dict[str, float | None]:
+def _scores(model: Evidence, retain_model: Evidence | None) -> dict[str, float | None]:
     scores: dict[str, float | None] = {}
     for name, metric in METRICS.items():
-        scores |= metric.score(name, Judged(model, reference, scores))
+        scores |= metric.score(name, Judged(model, retain_model, scores))
     return scores
 
 
 def test_metrics_on_evidence(tmp_path: Path, locuslab: dict[str, Log]) -> None:
-    reference = _evidence(tmp_path / "retain", locuslab["retain90"])
-    found = _scores(_evidence(tmp_path / "full", locuslab["full"]), reference)
+    retain_model = _evidence(tmp_path / "retain", locuslab["retain90"])
+    found = _scores(_evidence(tmp_path / "full", locuslab["full"]), retain_model)
     nine, (utility, _, *forget) = PARTS["full"][:9], PARTS["full"][9:]
     names = [
         f"{view}.{name}" for view in VIEWS for name in ("probability", "rouge_l", "truth_ratio")

@@ -30,9 +30,9 @@ from unlearn_runner.methods.losses import KL, NLL
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import Gradient, GradientSpace
-from unlearn_runner.rectifiers.base import Memory, Rectified
+from unlearn_runner.rectifiers.base import Rectified, RectifierState
 from unlearn_runner.rectifiers.gru import GRU, MEAN
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import optimizer
 from unlearn_runner.training.batches import StepRows
 from unlearn_runner.training.engine import Engine
@@ -74,7 +74,7 @@ def _rectify(
     gru: GRU,
     objective: Gradient,
     risk: Gradient,
-    memory: Memory | None = None,
+    state: RectifierState | None = None,
     terms: tuple[Term, ...] | None = None,
 ) -> Rectified:
     """Hands one gradient per group to the rectifier, as a training step does."""
@@ -83,7 +83,7 @@ def _rectify(
     space = _space(*(1 if s is None else len(s) for s in shapes))
     names = [group.name for group in gru.groups(terms)]
     gradients = dict(zip(names, (objective, risk), strict=True))
-    return gru.rectify(gradients, terms, {} if memory is None else memory, space)
+    return gru.rectify(gradients, terms, {} if state is None else state, space)
 
 
 def _norm(vector: Vector) -> float:
@@ -190,7 +190,7 @@ def test_conflict_that_bf16_misses_is_found_in_float32(oracles: dict[str, Any]) 
     assert abs(left) < 1e-5 < abs(case["exact_dot"])
 
 
-# Memory and clipping.
+# RectifierState and clipping.
 
 
 @pytest.mark.parametrize(
@@ -207,22 +207,22 @@ def test_conflict_that_bf16_misses_is_found_in_float32(oracles: dict[str, Any]) 
 def test_mean_weighs_the_newest_gradient_by_gamma(
     oracles: dict[str, Any], written: str, gamma: float, convention: str
 ) -> None:
-    memory: Memory = {}
+    state: RectifierState = {}
     steps = zip(
         oracles["ema"]["inputs"], oracles["ema"]["by_gamma"][written][convention], strict=True
     )
     for risk, mean in steps:
-        _rectify(GRU(gamma=gamma), _gradient([1.0, 1.0]), _gradient(risk), memory)
-        _close(memory[MEAN], mean)
+        _rectify(GRU(gamma=gamma), _gradient([1.0, 1.0]), _gradient(risk), state)
+        _close(state[MEAN], mean)
 
 
 @pytest.mark.parametrize(("gamma", "trace"), [(0.8, "steps"), (0.2, "opposite_gamma_steps")])
 def test_pipeline_trace(oracles: dict[str, Any], gamma: float, trace: str) -> None:
     case = oracles["pipeline_trace"]
-    gru, memory = GRU(gamma=gamma, tau=case["tau"]), {}
+    gru, state = GRU(gamma=gamma, tau=case["tau"]), {}
     for step in case[trace]:
-        done = _rectify(gru, _gradient(step["g_u"]), _gradient(step["r_now"]), memory)
-        _close(memory[MEAN], step["g_r_ema"])
+        done = _rectify(gru, _gradient(step["g_u"]), _gradient(step["r_now"]), state)
+        _close(state[MEAN], step["g_r_ema"])
         assert done.facts["rectified"] is step["triggered"]
         lengths = _norm(step["g_u"]) * _norm(step["g_r_ema"])
         assert done.facts["cosine"] == pytest.approx(step["dot"] / lengths, rel=RTOL)
@@ -233,9 +233,9 @@ def test_pipeline_trace(oracles: dict[str, Any], gamma: float, trace: str) -> No
 def test_projects_on_the_mean_not_on_the_newest_gradient(oracles: dict[str, Any]) -> None:
     case = oracles["aux_terms"]
     mean, now = np.array(case["g_r_ema"]), np.array(case["g_r_now"])
-    memory: Memory = {MEAN: [torch.from_numpy((mean - 0.8 * now) / 0.2)]}
-    done = _rectify(GRU(gamma=0.8), _gradient(case["g_u"]), _gradient(case["g_r_now"]), memory)
-    _close(memory[MEAN], case["g_r_ema"])
+    state: RectifierState = {MEAN: [torch.from_numpy((mean - 0.8 * now) / 0.2)]}
+    done = _rectify(GRU(gamma=0.8), _gradient(case["g_u"]), _gradient(case["g_r_now"]), state)
+    _close(state[MEAN], case["g_r_ema"])
     _close(done.gradient, case["rectified"])
 
 
@@ -269,7 +269,7 @@ def test_no_tau_no_clip(clip: Any) -> None:
     _close(done.gradient, [300.0, 400.0])
 
 
-# Micro-batches, ranks, and the optimizer.
+# MicroBatch-batches, ranks, and the optimizer.
 
 
 def test_rectifies_once_what_micro_batches_accumulated(oracles: dict[str, Any]) -> None:
@@ -280,7 +280,7 @@ def test_rectifies_once_what_micro_batches_accumulated(oracles: dict[str, Any]) 
         for micro in case["micro"]:
             slope = torch.tensor(micro[key], dtype=torch.float64)
             (torch.dot(slope, space.parameters[0]) / case["steps"]).backward()
-        gradients.append(space.take())
+        gradients.append(space.collect())
     _close(gradients[0], case["accumulated_g_u"])
     _close(gradients[1], case["accumulated_g_r"])
     _close(_rectify(GRU(gamma=case["gamma"]), *gradients).gradient, case["correct"])
@@ -308,7 +308,7 @@ def test_adamw_steps_with_the_rectified_gradient(oracles: dict[str, Any]) -> Non
         space.parameters[0].copy_(torch.tensor(case["p0"]))
     optim = optimizer.optimizer(space.parameters, Recipe(lr=case["lr"]))
     done = _rectify(GRU(), _gradient(conflict["g_u"]), _gradient(conflict["g_r"]))
-    space.put(done.gradient)
+    space.assign(done.gradient)
     optim.step()
     stepped = space.parameters[0].tolist()
     _close(stepped, case["p1"])
@@ -423,7 +423,7 @@ def test_two_passes_give_the_gradient_of_the_whole_objective(
     oracles: dict[str, Any], method: str, risk: Any, retain_set: str
 ) -> None:
     """Whether or not the retain term moved to the risk's pass: project the whole gradient."""
-    plain, rows = _engine(oracles, retain_set, METHODS[method], Plain())
+    plain, rows = _engine(oracles, retain_set, METHODS[method], NoRectifier())
     g = np.array(_flat(plain.gradients(rows)[0]["objective"]))
     engine, rows = _engine(oracles, retain_set, METHODS[method], GRU(risk=risk))
     gradients, _ = engine.gradients(rows)
@@ -437,9 +437,9 @@ def test_two_passes_give_the_gradient_of_the_whole_objective(
 
 
 def _pairs() -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    draws = np.random.default_rng(0)
+    sampler = np.random.default_rng(0)
     for _ in range(20):
-        g, m = draws.normal(size=(2, 7))
+        g, m = sampler.normal(size=(2, 7))
         yield g, (m if g @ m < 0 else -m)
 
 
@@ -493,7 +493,7 @@ def test_a_missing_gradient_counts_as_zero(
     terms, sizes = GA(retain=retain).terms(), (2, 1)
 
     def run(zeros: bool) -> tuple[Rectified, list[list[float] | None]]:
-        memory: Memory = {}
+        state: RectifierState = {}
         for _ in range(2):  # the second step meets a mean
             given = [
                 _gradient(
@@ -504,7 +504,7 @@ def test_a_missing_gradient_counts_as_zero(
                 )
                 for side in (objective, risk)
             ]
-            done = _rectify(GRU(tau=tau), *given, memory, terms)
+            done = _rectify(GRU(tau=tau), *given, state, terms)
         return done, [None if part is None else part.tolist() for part in done.gradient]
 
     missing, found = run(zeros=False)
@@ -520,9 +520,9 @@ def test_a_missing_gradient_counts_as_zero(
 
 
 def test_gamma_one_keeps_no_memory() -> None:
-    memory: Memory = {}
-    _rectify(GRU(gamma=1.0), _gradient([1.0, 1.0]), _gradient([5.0, -7.0]), memory)
-    later = _rectify(GRU(gamma=1.0), _gradient([1.0, -3.0]), _gradient([0.0, 2.0]), memory)
+    state: RectifierState = {}
+    _rectify(GRU(gamma=1.0), _gradient([1.0, 1.0]), _gradient([5.0, -7.0]), state)
+    later = _rectify(GRU(gamma=1.0), _gradient([1.0, -3.0]), _gradient([0.0, 2.0]), state)
     _close(later.gradient, [1.0, 0.0])
 
 
@@ -598,29 +598,29 @@ def test_groups(method: str, risk: Any, objective: list[str], watched: Any, unit
 @pytest.mark.parametrize("method", METHODS)
 def test_plain_keeps_nothing_apart(method: str) -> None:
     terms = METHODS[method].terms()
-    (group,) = Plain().groups(terms)
+    (group,) = NoRectifier().groups(terms)
     assert group.terms == terms
     gradient = _gradient([3.0, -4.0])
-    assert Plain().rectify({group.name: gradient}, terms, {}, _space(2)).gradient is gradient
+    assert NoRectifier().rectify({group.name: gradient}, terms, {}, _space(2)).gradient is gradient
 
 
 def test_only_gru_takes_the_place_of_the_recipes_clip() -> None:
     assert GRU().bounds_norm
-    assert not Plain().bounds_norm
+    assert not NoRectifier().bounds_norm
 
 
 @pytest.mark.parametrize("gamma", [0.8, 1.0])
 def test_an_overflowing_retain_gradient_is_forgotten(gamma: float):
     """One infinite retain gradient passes the objective through and does not turn GRU off."""
     space = GradientSpace([nn.Parameter(torch.zeros(2, dtype=torch.float64))])
-    memory: dict[str, object] = {}
+    state: dict[str, object] = {}
     rectified = []
     for risk in ([math.inf, 0.0], [0.0, 2.0]):
         gradients = {
             "objective": [torch.tensor([1.0, -3.0], dtype=torch.float64)],
             "risk": [torch.tensor(risk, dtype=torch.float64)],
         }
-        rectified.append(GRU(gamma=gamma).rectify(gradients, (), memory, space))
+        rectified.append(GRU(gamma=gamma).rectify(gradients, (), state, space))
     assert [r.facts["rectified"] for r in rectified] == [False, True]
     assert rectified[0].gradient[0].tolist() == [1.0, -3.0]
     assert rectified[1].gradient[0].tolist() == pytest.approx([1.0, 0.0], abs=1e-12)

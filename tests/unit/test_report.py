@@ -70,7 +70,7 @@ def test_the_table_holds_every_run_and_every_score(sweep: Path, made: Path) -> N
         run = recorded[row["folder"]]
         assert row["status"] == run["status"]
         own = {
-            k: v for k, v in run["scores"].items() if not k.startswith(("target.", "reference."))
+            k: v for k, v in run["scores"].items() if not k.startswith(("target.", "retain_model."))
         }
         for name, value in own.items():
             assert (float(row[name]) if row[name] else None) == value
@@ -630,7 +630,7 @@ def large(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copytree(run.path, job)
         content = json.loads((job / "results.json").read_text())
         for name, value in content["scores"].items():
-            if value is not None and not name.startswith(("target.", "reference.")):
+            if value is not None and not name.startswith(("target.", "retain_model.")):
                 content["scores"][name] = float(draw.uniform(0, 1))
         for stage in content["stages"]:
             if stage["name"] == "evaluate unlearned" and run.status == "completed":

@@ -196,15 +196,15 @@ def test_section_4(tables: Any, say: Say, line: str) -> None:
         if (r["model"], r["forget set"]) == ("Llama-3.2-1B-Instruct", line)
     )
     full, retain = OPEN[line]
-    (scores,), (reference,) = say(full, "--retain", retain), say(retain)
+    (scores,), (retain_model,) = say(full, "--retain", retain), say(retain)
     found = {
         "n": scores["matched"],
         "D": scores["forget_quality_ks"],
         "forget quality": scores["forget_quality"],
         "forget truth ratio, full": part(scores, "forget T"),
-        "same, retain": part(reference, "forget T"),
+        "same, retain": part(retain_model, "forget T"),
         "utility full": scores["model_utility"],
-        "utility retain": reference["model_utility"],
+        "utility retain": retain_model["model_utility"],
     }
     same(found, row)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from unlearn_runner.config.select import Select, Worth
+from unlearn_runner.config.select import CriterionValue, Select
 from unlearn_runner.data.sources import Tofu
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
@@ -106,16 +106,16 @@ def scores(utility: float | None, forget: float | None, ks: float = 0.5) -> dict
 
 
 def test_a_criterion_reads_its_scores_and_no_others() -> None:
-    assert Select("forgetting").worth(scores(0.375, 0.3), TARGET) == Worth(0.3, 0.75)
+    assert Select("forgetting").worth(scores(0.375, 0.3), TARGET) == CriterionValue(0.3, 0.75)
     harmonic = Select("harmonic").worth(scores(0.375, 0.3), TARGET)
-    assert isinstance(harmonic, Worth)
+    assert isinstance(harmonic, CriterionValue)
     assert harmonic.value == pytest.approx(2 * 0.75 * 0.7 / 1.45, abs=1e-15)
     more = Select("harmonic").worth(scores(0.625, 0.3), TARGET)
-    assert isinstance(more, Worth)
+    assert isinstance(more, CriterionValue)
     assert more.value == pytest.approx(2 * 0.7 / 1.7, abs=1e-15)  # no credit beyond the target's
-    assert Select("harmonic").worth(scores(0.5, 1.0), TARGET) == Worth(0.0, 1.0)
+    assert Select("harmonic").worth(scores(0.5, 1.0), TARGET) == CriterionValue(0.0, 1.0)
     peeking = Select("forget_quality", peek=True)
-    assert peeking.worth(scores(0.5, None, 0.2), TARGET) == Worth(0.2, 1.0)
+    assert peeking.worth(scores(0.5, None, 0.2), TARGET) == CriterionValue(0.2, 1.0)
 
 
 @pytest.mark.parametrize(

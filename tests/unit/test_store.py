@@ -17,7 +17,7 @@ import pytest
 
 from unlearn_runner.distributed.single import Single
 from unlearn_runner.pipeline.execute import Done, Executor
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store import store as store_module
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
@@ -40,14 +40,14 @@ class Slow(Stage):
 
     kind: ClassVar[str] = "slow"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         with self.counter.open("a") as file:
             file.write(f"{os.getpid()}\n")
-        work.log({"stage": self.label, "step": 1})
+        context.log({"stage": self.label, "step": 1})
         time.sleep(self.seconds)
-        (work.folder / "text").write_text(self.text)
-        (work.folder / "inner").mkdir()
-        (work.folder / "inner" / "more").write_text(self.text * 2)
+        (context.folder / "text").write_text(self.text)
+        (context.folder / "inner").mkdir()
+        (context.folder / "inner" / "more").write_text(self.text * 2)
         return "completed"
 
 
@@ -310,8 +310,8 @@ def test_a_stage_that_fails_publishes_nothing_and_frees_its_lock(
     store: Store, tmp_path: Path
 ) -> None:
     class Failing(Slow):
-        def run(self, work: Work) -> Outcome:
-            (work.folder / "text").write_text("half")
+        def run(self, context: StageContext) -> Outcome:
+            (context.folder / "text").write_text("half")
             raise RuntimeError("no memory")
 
     stage = Slow("slow")

@@ -19,7 +19,7 @@ from unlearn_runner import __version__
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.read import open_log
-from unlearn_runner.evaluation.logs.reference import against
+from unlearn_runner.evaluation.logs.retain_log import against
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
@@ -27,6 +27,7 @@ from unlearn_runner.evaluation.metrics.probability import Probability
 from unlearn_runner.evaluation.metrics.rouge import RougeL
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
+from unlearn_runner.utils.text import format_score
 
 PARTS = ("probability", "rouge_l", "truth_ratio")
 WHOLE = ("model_utility", "forget_quality", "forget_quality_ks")
@@ -82,10 +83,10 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
     from unlearn_runner.utils.files import finite
 
     model = log.evidence()
-    reference, match = None, None
+    retain_model, match = None, None
     if retain is not None:
-        reference, match = against(log, retain, only_shared)
-    scores = compute(model, reference, metrics(log.eps, mean))
+        retain_model, match = against(log, retain, only_shared)
+    scores = compute(model, retain_model, metrics(log.eps, mean))
     content: dict[str, Any] = {name: scores[name] for name in WHOLE}
     content["parts"] = {
         view: {part: scores[f"{view}.{part}"] for part in PARTS} for view in model.views
@@ -123,7 +124,6 @@ def print_table(found: list[dict[str, Any]]) -> None:
 
     from unlearn_runner.evaluation.metrics.scores import LOWER
     from unlearn_runner.utils.console import results_console
-    from unlearn_runner.utils.text import shown
 
     names = _short([content["log"] for content in found])
     table = Table()
@@ -138,7 +138,7 @@ def print_table(found: list[dict[str, Any]]) -> None:
     for name, values in rows:
         if name.endswith(f".{PARTS[0]}"):
             table.add_section()
-        table.add_row(name, "lower" if name in LOWER else "higher", *map(shown, values))
+        table.add_row(name, "lower" if name in LOWER else "higher", *map(format_score, values))
     out = results_console()
     out.print(table)
     for name, content in zip(names, found, strict=True):

@@ -22,7 +22,7 @@ from rich.table import Table
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
-from unlearn_runner.store.inventory import Entry, Uses, entries, look, remove, uses
+from unlearn_runner.store.inventory import Entry, Uses, entries, inspect_entry, remove, uses
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.progress import progress
 from unlearn_runner.utils.text import size
@@ -205,7 +205,7 @@ def verify(root: Path, asked: argparse.Namespace) -> int:
     damaged = 0
     with progress("verify", len(paths)) as tick:
         for path in paths:
-            entry = look(path, every=True)
+            entry = inspect_entry(path, every=True)
             tick()
             if entry is not None and entry.fault:
                 damaged += 1

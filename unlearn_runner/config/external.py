@@ -11,7 +11,7 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.utils.process import command
 
 
-def adopted(arguments: Sequence[str]) -> list[str]:
+def adopt(arguments: Sequence[str]) -> list[str]:
     """Returns the command line with what the launcher chose.
 
     Raises:

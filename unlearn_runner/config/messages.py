@@ -16,21 +16,25 @@ from omegaconf.errors import OmegaConfBaseException
 
 from unlearn_runner.config.groups import OPTIONAL, groups
 from unlearn_runner.errors import HELP, ConfigError, UserError, listed, nearest
+from unlearn_runner.utils.console import console
 
 SWEEP = ("-m", "--multirun")
 OURS = {*SWEEP, "--config-dir", "-cd"}
+RENAMED = {"reference": "retain_model"}
+"""Keys by their names before 0.2."""
 ALONE = (*SWEEP, "--resolve", "--version", "--hydra-help", "--run", "-r")
 WITH_VALUE = ("--cfg", "-c", "--package", "-p", "--info", "-i", "--config-dir", "-cd")
 WITH_VALUE += ("--config-name", "-cn", "--config-path", "-cp", "--shell-completion", "-sc")
 
 
-def checked(arguments: Sequence[str], conf: Path) -> list[str]:
+def validate_arguments(arguments: Sequence[str], conf: Path) -> list[str]:
     """Returns the command line with its flags first, as Hydra needs them.
 
     Raises:
         ConfigError: For an unknown flag, or an override that no configuration could take.
     """
     flags, overrides = split(arguments)
+    overrides = [_renamed(override) for override in overrides]
     sweeping = any(flag in SWEEP for flag in flags) or swept(overrides)
     options = groups(conf, *further(flags, overrides))
     for override in overrides:
@@ -38,6 +42,18 @@ def checked(arguments: Sequence[str], conf: Path) -> list[str]:
         if found is not None:
             raise found
     return [*flags, *_without_null(overrides)]
+
+
+def _renamed(override: str) -> str:
+    """Returns an override under today's name of its key; an old one is taken for one release."""
+    key, equals, value = override.partition("=")
+    bare = key.lstrip("+~")
+    for old, new in RENAMED.items():
+        if bare == old or bare.startswith(f"{old}."):
+            today = key.replace(old, new, 1)
+            console.print(f"note: {bare} is now called {today.lstrip('+~')}", markup=False)
+            return f"{today}{equals}{value}"
+    return override
 
 
 def swept(overrides: Iterable[str]) -> bool:

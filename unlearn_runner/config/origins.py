@@ -20,7 +20,7 @@ from unlearn_runner.config.groups import CONF
 from unlearn_runner.utils.console import results_console
 
 COMMAND_LINE = "command line"
-SHOWN = ("method", "rectifier", "adapter", "train", "target", "reference", "evaluate")
+SHOWN = ("method", "rectifier", "adapter", "train", "target", "retain_model", "evaluate")
 """Groups of settings that are listed whole."""
 ALSO = ("benchmark.forget", "benchmark.compat", "benchmark.generate", "seed", "keep", "save_dtype")
 
@@ -33,7 +33,7 @@ class Setting:
     by: str
 
 
-def origins(overrides: list[str], further: Sequence[Path] = ()) -> dict[str, list[Setting]]:
+def config_sources(overrides: list[str], further: Sequence[Path] = ()) -> dict[str, list[Setting]]:
     """Returns for every dotted key the values it was given in order; the last one holds.
 
     Args:
@@ -92,7 +92,7 @@ def table(overrides: list[str], config: Mapping[str, Any], further: Sequence[Pat
     for column in ("setting", "value", "set by"):
         shown.add_column(column, no_wrap=column == "setting")
     shown.add_column("instead of")
-    found = origins(overrides, further)
+    found = config_sources(overrides, further)
     place = 0
     for key in sorted((k for k in there if _listed(k)), key=_place):
         if key not in found or key.endswith("._target_"):

@@ -1,4 +1,4 @@
-"""`${choose:KEY,{a: 1, b: 2}}` in a YAML: a setting that follows from another one.
+"""`${lookup:KEY,{a: 1, b: 2}}` in a YAML: a setting that follows from another one.
 
 Published settings differ by forget split; `benchmark.forget=forget05` then chooses them all.
 """
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.errors import listed
 
 
-def choose(key: object, table: Mapping[str, Any]) -> Any:
+def lookup(key: object, table: Mapping[str, Any]) -> Any:
     """Returns the entry for `key`.
 
     Raises:
@@ -27,4 +27,4 @@ def choose(key: object, table: Mapping[str, Any]) -> Any:
 
 def register() -> None:
     """Teaches OmegaConf the word; to be called before a configuration is resolved."""
-    OmegaConf.register_new_resolver("choose", choose, replace=True)
+    OmegaConf.register_new_resolver("lookup", lookup, replace=True)

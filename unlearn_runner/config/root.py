@@ -18,15 +18,16 @@ from unlearn_runner.config.model import Model
 from unlearn_runner.config.sweep import Sweep
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster
-from unlearn_runner.distributed.clusters.here import Here
+from unlearn_runner.distributed.clusters.in_process import InProcess
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Benchmark
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.adapters.base import Adapter
-from unlearn_runner.models.adapters.none import Full
+from unlearn_runner.models.adapters.none import NoAdapter
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
+from unlearn_runner.utils.console import console
 
 resolvers.register()  # every way to a configuration comes by here
 
@@ -48,7 +49,7 @@ class Target:
 
 
 @dataclass(frozen=True)
-class Reference:
+class RetainModel:
     """The retain-only model that forget quality compares with; trained here when all is null."""
 
     path: str | None = None
@@ -62,7 +63,8 @@ class Reference:
     def __post_init__(self) -> None:
         if self.path is not None and self.log is not None:
             raise ConfigError(
-                "reference.path and reference.log both name the reference", "reference.log=null"
+                "retain_model.path and retain_model.log both name the retain model",
+                "retain_model.log=null",
             )
 
 
@@ -112,10 +114,10 @@ class Run:
     evaluate: Evaluation
     parallel: Parallel
     tracker: Tracker
-    adapter: Adapter = field(default_factory=Full)
+    adapter: Adapter = field(default_factory=NoAdapter)
     sweep: Sweep = field(default_factory=Sweep)
-    cluster: Cluster = field(default_factory=Here)
-    reference: Reference = field(default_factory=Reference)
+    cluster: Cluster = field(default_factory=InProcess)
+    retain_model: RetainModel = field(default_factory=RetainModel)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
     seed: Annotated[int, Ge(0)] = 0
@@ -172,6 +174,10 @@ def validate(config: dict[str, Any]) -> Run:
         )
     if isinstance(config.get("name"), (int, float)):
         config["name"] = str(config["name"])  # name=2024 is a name, too
+    if "reference" in config:  # its name before 0.2; taken for one release more
+        old = config.pop("reference")
+        config["retain_model"] = {**config.get("retain_model", {}), **(old or {})}
+        console.print("note: reference is now called retain_model", markup=False)
     return build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
 
 

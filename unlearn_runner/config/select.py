@@ -28,7 +28,7 @@ RANKED = {
 
 
 @dataclass(frozen=True)
-class Worth:
+class CriterionValue:
     """What a criterion says of one model on one part."""
 
     value: float
@@ -86,7 +86,7 @@ class Select:
         bar = f", keeping {self.keep:g} of the target's {UTILITY}" if self.keep else ""
         return f"{best} {self.ranked} on part A{bar}"
 
-    def worth(self, scores: Scores, target: Scores) -> Worth | str:
+    def worth(self, scores: Scores, target: Scores) -> CriterionValue | str:
         """Returns what the criterion says of one model, or why it cannot win whatever its keep.
 
         Args:
@@ -105,4 +105,4 @@ class Select:
         if self.criterion == "harmonic":
             one, two = min(1.0, kept), 1.0 - other
             other = 2 * one * two / (one + two) if one + two > 0 else 0.0
-        return Worth(other, kept)
+        return CriterionValue(other, kept)

@@ -66,33 +66,33 @@ class Layout:
     def before_backward(self, model: Any, last: bool) -> None:
         """Told before each backward pass whether it is the last one of its group of terms."""
 
-    def let_go(self, model: Any) -> None:
+    def release(self, model: Any) -> None:
         """Frees what a forward pass has gathered, where no backward pass follows that would."""
 
-    def held(self, gradient: Tensor) -> Tensor:
+    def to_local(self, gradient: Tensor) -> Tensor:
         """Returns what this rank holds of a parameter's gradient, as a plain tensor."""
         return gradient
 
-    def wrapped(self, held: Tensor, parameter: nn.Parameter) -> Tensor:
+    def from_local(self, held: Tensor, parameter: nn.Parameter) -> Tensor:
         """Returns what is held of a parameter's gradient in the parameter's own form."""
         return held
 
     def reduce(self, gradient: list[Tensor | None]) -> None:
         """Sums a pass's gradient over the ranks, in place, unless the backward pass did."""
 
-    def piece(self, held: Tensor) -> Tensor:
+    def flat_shard(self, held: Tensor) -> Tensor:
         """Returns the part of a held tensor that enters sums over all ranks here; [numbers]."""
         return held.reshape(-1)
 
     def total(self, numbers: Tensor) -> Tensor:
         """Returns sums over all ranks."""
-        return self.ranks.sum(numbers)
+        return self.ranks.all_reduce_sum(numbers)
 
-    def packed(self, held: Tensor) -> Any:
+    def to_checkpoint(self, held: Tensor) -> Any:
         """Returns a held tensor as a checkpoint stores it."""
         return held
 
-    def unpacked(self, stored: Any, parameter: nn.Parameter) -> Tensor:
+    def from_checkpoint(self, stored: Any, parameter: nn.Parameter) -> Tensor:
         """Returns what this rank holds of a tensor of a parameter's shape, from any checkpoint."""
         return stored.whole() if isinstance(stored, Parts) else stored
 

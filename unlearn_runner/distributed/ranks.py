@@ -35,11 +35,11 @@ class Ranks:
         """Whether this process writes what is written once."""
         return self.rank == 0
 
-    def share(self, items: Sequence[T]) -> Sequence[T]:
+    def shard(self, items: Sequence[T]) -> Sequence[T]:
         """Returns this rank's share: every world-th item, from its own on."""
         return items[self.rank :: self.world]
 
-    def sum(self, numbers: Tensor) -> Tensor:
+    def all_reduce_sum(self, numbers: Tensor) -> Tensor:
         """Returns the sum over ranks of a small tensor, the same bits on each; overwrites it."""
         if self.world > 1:
             # NCCL sums nothing that lies in host memory (offloaded gradients do).
@@ -47,7 +47,7 @@ class Ranks:
             dist.all_reduce(numbers, group=self.control if nccl and not numbers.is_cuda else None)
         return numbers
 
-    def largest(self, number: int) -> int:
+    def all_reduce_max(self, number: int) -> int:
         """Returns the largest of the ranks' numbers."""
         if self.world == 1:
             return number
@@ -55,22 +55,22 @@ class Ranks:
         dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.control)
         return int(found)
 
-    def tell(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Returns rank 0's value, on every rank."""
-        return self._said(value, self.control)
+        return self._broadcast(value, self.control)
 
-    def announced(self, value: T) -> T:
+    def broadcast_unbounded(self, value: T) -> T:
         """Returns rank 0's value, on every rank, however long it takes rank 0 to have one."""
-        return self._said(value, self.patient)
+        return self._broadcast(value, self.patient)
 
-    def _said(self, value: T, group: Any) -> T:
+    def _broadcast(self, value: T, group: Any) -> T:
         if self.world == 1:
             return value
         box = [value]
         dist.broadcast_object_list(box, src=0, group=group)
         return box[0]
 
-    def collect(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Returns every rank's value, on every rank."""
         if self.world == 1:
             return [value]
@@ -86,7 +86,7 @@ class Ranks:
         dist.gather_object(value, box, dst=0, group=self.control)
         return box or []
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Waits until every rank is here."""
         if self.world > 1:
             dist.barrier(group=self.control)

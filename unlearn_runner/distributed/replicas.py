@@ -47,7 +47,7 @@ class Replicas(Layout):
                 ):
                     entry.copy_(summed.view_as(entry))
 
-    def piece(self, held: Tensor) -> Tensor:
+    def flat_shard(self, held: Tensor) -> Tensor:
         """Returns this rank's part of a tensor that all ranks hold: products are shared work."""
         flat, rank, world = held.reshape(-1), self.ranks.rank, self.ranks.world
         return flat[len(flat) * rank // world : len(flat) * (rank + 1) // world]

@@ -81,17 +81,17 @@ class Shards(Layout):
         """Lets gradients leave after this pass, or not yet."""
         model.set_requires_gradient_sync(self.reduce_when == "each" or last)
 
-    def let_go(self, model: Any) -> None:
+    def release(self, model: Any) -> None:
         """Leaves each layer in pieces again."""
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
-    def held(self, gradient: Tensor) -> Tensor:
+    def to_local(self, gradient: Tensor) -> Tensor:
         """Returns the local piece."""
         return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
-    def wrapped(self, held: Tensor, parameter: nn.Parameter) -> Tensor:
+    def from_local(self, held: Tensor, parameter: nn.Parameter) -> Tensor:
         """Returns the piece as a DTensor like the parameter."""
         if not isinstance(parameter, DTensor):
             return held
@@ -104,14 +104,14 @@ class Shards(Layout):
             stride=parameter.stride(),
         )
 
-    def packed(self, held: Tensor) -> Any:
+    def to_checkpoint(self, held: Tensor) -> Any:
         """Marks a piece as one."""
         return {SHARD: held}
 
-    def unpacked(self, stored: Any, parameter: nn.Parameter) -> Tensor:
+    def from_checkpoint(self, stored: Any, parameter: nn.Parameter) -> Tensor:
         """Returns this rank's piece of a whole tensor, or of one in any number of pieces."""
         if not isinstance(parameter, DTensor):
-            return super().unpacked(stored, parameter)
+            return super().from_checkpoint(stored, parameter)
         whole = stored.whole() if isinstance(stored, Parts) else stored
         length = -(-parameter.shape[0] // self.ranks.world)
         piece = whole[length * self.ranks.rank : length * (self.ranks.rank + 1)]
@@ -120,7 +120,7 @@ class Shards(Layout):
     def state(self, model: Any) -> dict[str, Any]:
         """Returns pieces of parameters, and whole buffers."""
         return {
-            name: self.packed(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
+            name: self.to_checkpoint(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
             for name, tensor in trainable_state(model).items()
         }
 
@@ -132,7 +132,7 @@ class Shards(Layout):
             raise RuntimeError(f"names of weights differ: {', '.join(odd[:3])}")
         for name, tensor in here.items():
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-            found = self.unpacked(stored[name], cast(nn.Parameter, tensor))
+            found = self.from_checkpoint(stored[name], cast(nn.Parameter, tensor))
             if found.shape != local.shape:
                 raise RuntimeError(f"{name} has another shape")
             local.copy_(found)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Examination:
+class Evaluator:
     """What a model is asked, and how."""
 
     template: Prompting
@@ -26,7 +26,7 @@ class Examination:
     precision: str
     batch_size: int = field(metadata=INERT)
 
-    def take(
+    def run(
         self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks | None = None
     ) -> None:
         """Writes `<view>.logprobs.parquet` and `<view>.generations.parquet`.

@@ -126,7 +126,7 @@ class Method(ABC):
             start_logprobs=any(term.loss.needs_start_logprobs for term in terms),
             alternatives=tuple(s for s in splits if needs_alternatives(terms, s)),
             alternative_logprobs=any(
-                term.loss.needs_start_logprobs and term.loss.needs_other for term in terms
+                term.loss.needs_start_logprobs and term.loss.needs_alternative for term in terms
             ),
         )
 
@@ -181,4 +181,4 @@ def needs_start_model(terms: tuple[Term, ...]) -> bool:
 def needs_alternatives(terms: tuple[Term, ...], split: AnsweredSplit) -> bool:
     """Returns whether any term reads other answers to the questions of a split."""
     instead = split == "forget" and any(term.split in ("refusal", "mixed") for term in terms)
-    return instead or any(term.split == split and term.loss.needs_other for term in terms)
+    return instead or any(term.split == split and term.loss.needs_alternative for term in terms)

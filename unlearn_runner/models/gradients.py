@@ -36,20 +36,20 @@ class GradientSpace:
         for parameter in self.parameters:
             parameter.grad = None
 
-    def take(self) -> Gradient:
+    def collect(self) -> Gradient:
         """Moves the accumulated gradient out of the parameters, summed over the ranks."""
         taken: Gradient = [
-            None if parameter.grad is None else self.layout.held(parameter.grad)
+            None if parameter.grad is None else self.layout.to_local(parameter.grad)
             for parameter in self.parameters
         ]
         self.clear()
         self.layout.reduce(taken)
         return taken
 
-    def put(self, gradient: Gradient) -> None:
+    def assign(self, gradient: Gradient) -> None:
         """Makes `gradient` the one the optimizer steps with."""
         for parameter, entry in zip(self.parameters, gradient, strict=True):
-            parameter.grad = None if entry is None else self.layout.wrapped(entry, parameter)
+            parameter.grad = None if entry is None else self.layout.from_local(entry, parameter)
 
     def dots(self, *pairs: tuple[Gradient, Gradient]) -> list[float]:
         """Returns the inner products of pairs of gradients, summed in float64.
@@ -61,8 +61,8 @@ class GradientSpace:
             for place in range(len(pairs)):
                 x, y = entries[2 * place], entries[2 * place + 1]
                 if x is not None and y is not None:
-                    piece = self.layout.piece(x)
-                    total[place] += _dot(piece, piece if y is x else self.layout.piece(y))
+                    piece = self.layout.flat_shard(x)
+                    total[place] += _dot(piece, piece if y is x else self.layout.flat_shard(y))
         return self.layout.total(total).tolist()  # one transfer for all products
 
     def add(self, a: Gradient, b: Gradient, alpha: float = 1.0) -> Gradient:

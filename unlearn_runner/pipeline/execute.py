@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Any, cast
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.pipeline.plan import Plan
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
-from unlearn_runner.store.store import PASSING, Store
+from unlearn_runner.store.store import EPHEMERAL, Store
 from unlearn_runner.tracking import divergence
 from unlearn_runner.tracking.folder import METRICS, last_by_step
 from unlearn_runner.tracking.provenance import versions
@@ -90,7 +90,7 @@ class Executor:
             finished.append(done)
             _say(done, number, len(plan.stages))
         if self.shared is not None:
-            self.shared.ranks.announced(None)
+            self.shared.ranks.broadcast_unbounded(None)
         self.record.telemetry(
             line for stage in plan.stages if not stage.given for line in self._lines(stage)
         )
@@ -106,12 +106,14 @@ class Executor:
         """
         started = time.monotonic()
         manifest = self.store.manifest(stage, load)
-        if manifest is not None and not (keep and manifest.get(PASSING)):
+        if manifest is not None and not (keep and manifest.get(EPHEMERAL)):
             return Done(stage, True, time.monotonic() - started, manifest["outcome"])
         if stage.given:  # fetched to where it belongs, never published
             here = self.store.root
-            work = Work(here, here, stage.key, self.store.path, self._session, self.record.line)
-            outcome = self._compute(stage, work)
+            context = StageContext(
+                here, here, stage.key, self.store.path, self._session, self.record.line
+            )
+            outcome = self._compute(stage, context)
             return Done(stage, False, time.monotonic() - started, outcome)
 
         waited: list[str] = []
@@ -134,7 +136,7 @@ class Executor:
 
     def _publish(self, stage: Stage, keep: bool, started: float) -> tuple[Outcome, float]:
         """Computes a stage whose lock is held; returns how it ended and the seconds it took."""
-        passing = not keep and self.store.passes(stage)
+        ephemeral = not keep and self.store.is_ephemeral(stage)
         if fault := self.store.fault(stage):
             warning = f"{self.store.path(stage)} is damaged and is computed again: {fault}"
             console.print(f"warning: {warning}", markup=False)
@@ -146,20 +148,20 @@ class Executor:
             self.record.line(facts, lines)
 
         place, checkpoints = building.folder, building.checkpoints
-        work = Work(place, checkpoints, stage.key, self.store.path, self._session, log)
-        outcome = self._compute(stage, work)
+        context = StageContext(place, checkpoints, stage.key, self.store.path, self._session, log)
+        outcome = self._compute(stage, context)
         if telemetry := last_by_step(lines):
             (building.folder / METRICS).write_text("".join(telemetry), encoding="utf-8")
         seconds = time.monotonic() - started
         facts = {"seconds": round(seconds, 3), "versions": versions()}
-        facts |= {PASSING: True} if passing else {}
+        facts |= {EPHEMERAL: True} if ephemeral else {}
         self.store.publish(stage, building, outcome, facts)
         return outcome, seconds
 
-    def _compute(self, stage: Stage, work: Work) -> Outcome:
+    def _compute(self, stage: Stage, context: StageContext) -> Outcome:
         if self.shared is not None and stage.on_all_ranks:
-            self.shared.ranks.announced((stage.key, work.folder, work.checkpoints))
-        return stage.run(work)
+            self.shared.ranks.broadcast_unbounded((stage.key, context.folder, context.checkpoints))
+        return stage.run(context)
 
     def _as_it_is(self, stage: Stage, over: bool) -> Done:
         """Returns what the store has of a stage that nothing is computed for."""
@@ -180,14 +182,16 @@ def follow(plan: Plan, store: Store, session: Session) -> None:
         ConfigError: If it says one that this rank did not plan.
     """
     stages = {stage.key: stage for stage in plan.stages}
-    while order := session.ranks.announced(cast(tuple[str, Path, Path] | None, None)):
+    while order := session.ranks.broadcast_unbounded(cast(tuple[str, Path, Path] | None, None)):
         key, folder, checkpoints = order
         if key not in stages:
             raise ConfigError(
                 f"rank {session.ranks.rank} planned other stages than rank 0",
                 "the same code and data files on every machine",
             )
-        stages[key].run(Work(folder, checkpoints, key, store.path, lambda: session, lambda _: None))
+        stages[key].run(
+            StageContext(folder, checkpoints, key, store.path, lambda: session, lambda _: None)
+        )
 
 
 def required_stages(plan: Plan, store: Store) -> dict[str, bool]:

@@ -9,7 +9,7 @@ from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Splits, View
-from unlearn_runner.evaluation.logs.reference import RetainLog
+from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.pipeline.stages.given import Given, given
 
 
@@ -52,8 +52,8 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     target = retain_model = base = None
     if run.target.path is not None:
         target = given("target", "target.path", run.target.path, run.target.revision)
-    if (path := run.reference.path) is not None:
-        retain_model = given("reference", "reference.path", path, run.reference.revision)
+    if (path := run.retain_model.path) is not None:
+        retain_model = given("retain_model", "retain_model.path", path, run.retain_model.revision)
     trains_retain_model = retain_model is None and needs_retain_model(run)
     if target is None or trains_retain_model:
         base = _base(run)
@@ -64,8 +64,8 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
 
 def needs_retain_model(run: Run) -> bool:
     """Returns whether a score compares with the retain model, and no log stands for it."""
-    wanted = any(metric.needs_reference for metric in run.benchmark.metrics.values())
-    return wanted and run.reference.log is None
+    wanted = any(metric.needs_retain_model for metric in run.benchmark.metrics.values())
+    return wanted and run.retain_model.log is None
 
 
 def _base(run: Run) -> Given | None:
@@ -82,17 +82,17 @@ def _base(run: Run) -> Given | None:
 
 def _retain_log(run: Run, views: dict[str, tuple[View, Rows]]) -> RetainLog | None:
     """Returns the retain model's log, read once so that a wrong one is refused now."""
-    if run.reference.log is None:
+    if run.retain_model.log is None:
         return None
     forget = next((name for name, (view, _) in views.items() if view.goal == "forget"), None)
     if forget is None:
         raise ConfigError(
-            "reference.log: this benchmark has no forget view to compare with a log",
-            "reference.log=null",
+            "retain_model.log: this benchmark has no forget view to compare with a log",
+            "retain_model.log=null",
         )
     from unlearn_runner.evaluation.logs.read import digest
 
-    path = Path(run.reference.log).expanduser().absolute()
+    path = Path(run.retain_model.log).expanduser().absolute()
     log = RetainLog(path, digest(path), views[forget][1], forget)
     log.matched()
     return log

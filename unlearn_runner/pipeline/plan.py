@@ -10,16 +10,16 @@ from typing import Any
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.evaluation.evaluator import Examination
-from unlearn_runner.evaluation.logs.reference import RetainLog
+from unlearn_runner.evaluation.evaluator import Evaluator
+from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.prerequisites import Unlearning, one_shot_stage, prerequisite_stages
-from unlearn_runner.pipeline.stages.along import ScoreAlong
 from unlearn_runner.pipeline.stages.base import Stage
-from unlearn_runner.pipeline.stages.evaluate import Along, Evaluate
+from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune
 from unlearn_runner.pipeline.stages.pretrain import Pretrain
 from unlearn_runner.pipeline.stages.score import Score, Source
+from unlearn_runner.pipeline.stages.trajectory import ScoreTrajectory
 from unlearn_runner.pipeline.stages.unlearn import Unlearn
 
 
@@ -30,7 +30,7 @@ class Plan:
     stages: tuple[Stage, ...]
     unlearn: Stage
     scores: dict[str, Stage]
-    """Score stage by whose scores they are: "target", "unlearned", "reference"."""
+    """Score stage by whose scores they are: "target", "unlearned", "retain_model"."""
     wanted: tuple[Stage, ...]
     """What the run is for; the other stages are computed only where one of these needs them."""
     inputs: Inputs
@@ -48,21 +48,21 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     rowsets = inputs.rowsets
     base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
     target = inputs.target or _finetune(run, base(), rowsets.splits.full, inputs, "target")
-    examination = _examination(run, rowsets)
+    evaluator = _examination(run, rowsets)
     # A one-shot method has no steps to be scored along.
     rows = len(rowsets.splits.forget)
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, rows)
-    along = Along(steps, examination, run.keep == "checkpoints") if steps else None
+    along = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
     unlearned = _unlearn(run, target, inputs, along)
     models: dict[str, Stage | None] = {
         "target": target,
-        "reference": _retain_model(run, base, inputs),
+        "retain_model": _retain_model(run, base, inputs),
         "unlearned": unlearned,
     }
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
     evaluations = {
-        name: Evaluate(f"evaluate {name}", model, examination, bases.get(name))
+        name: Evaluate(f"evaluate {name}", model, evaluator, bases.get(name))
         for name, model in models.items()
         if model is not None
     }
@@ -118,7 +118,7 @@ def _retain_model(run: Run, base: Callable[[], Stage], inputs: Inputs) -> Stage 
     """Returns the retain model; none when a log stands for it or no score compares with it."""
     if inputs.retain_model is not None or not needs_retain_model(run):
         return inputs.retain_model
-    return _finetune(run, base(), inputs.rowsets.splits.retain, inputs, "reference")
+    return _finetune(run, base(), inputs.rowsets.splits.retain, inputs, "retain_model")
 
 
 def _finetune(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> Stage:
@@ -135,8 +135,8 @@ def _finetune(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> 
     )
 
 
-def _examination(run: Run, rowsets: Rowsets) -> Examination:
-    return Examination(
+def _examination(run: Run, rowsets: Rowsets) -> Evaluator:
+    return Evaluator(
         template=run.model.template,
         views={name: rows for name, (_, rows) in rowsets.views.items()},
         generation=run.benchmark.generation,
@@ -146,7 +146,7 @@ def _examination(run: Run, rowsets: Rowsets) -> Examination:
     )
 
 
-def _unlearn(run: Run, target: Stage, inputs: Inputs, along: Along | None) -> Stage:
+def _unlearn(run: Run, target: Stage, inputs: Inputs, along: PeriodicEval | None) -> Stage:
     splits = inputs.rowsets.splits
     if run.method.one_shot:
         return one_shot_stage(run, target, splits.forget)
@@ -154,7 +154,7 @@ def _unlearn(run: Run, target: Stage, inputs: Inputs, along: Along | None) -> St
     return Unlearn(
         label="unlearn",
         start=target,
-        start_numbers=found.start_logprobs,
+        start_logprobs=found.start_logprobs,
         template=run.model.template,
         method=run.method,
         rectifier=run.rectifier,
@@ -168,7 +168,7 @@ def _unlearn(run: Run, target: Stage, inputs: Inputs, along: Along | None) -> St
         along=along,
         refusals=found.refusals,
         alternates=found.alternates,
-        other_numbers=found.alternative_logprobs,
+        alternative_logprobs=found.alternative_logprobs,
     )
 
 
@@ -181,20 +181,20 @@ def _scores(
 ) -> tuple[dict[str, Stage], Stage | None]:
     """Returns the score stage of each model, and the one along the way where there are steps."""
     log: RetainLog | None = inputs.retain_log
-    reference: Source | None = log or evaluations.get("reference")
+    retain_model: Source | None = log or evaluations.get("retain_model")
     how: dict[str, Any] = {
         "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
         "metrics": run.benchmark.metrics,
         "version": run.benchmark.version,
     }
-    sources: dict[str, Source] = {**evaluations, **({"reference": log} if log else {})}
+    sources: dict[str, Source] = {**evaluations, **({"retain_model": log} if log else {})}
     scores: dict[str, Stage] = {
-        name: Score(label=f"score {name}", evaluated=source, reference=reference, **how)
+        name: Score(label=f"score {name}", evaluated=source, retain_model=retain_model, **how)
         for name, source in sources.items()
     }
     if not steps:
         return scores, None
-    along = ScoreAlong(
-        label="score along", unlearned=unlearned, reference=reference, steps=steps, **how
+    along = ScoreTrajectory(
+        label="score along", unlearned=unlearned, retain_model=retain_model, steps=steps, **how
     )
     return scores, along

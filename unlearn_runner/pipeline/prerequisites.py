@@ -8,11 +8,11 @@ from typing import Any, cast
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.one_shot import OneShot
-from unlearn_runner.pipeline.stages.alternatives import OtherNumbers, Sample
+from unlearn_runner.pipeline.stages.alternatives import AlternativeLogprobs, SampleAlternates
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.finetune import Finetune
 from unlearn_runner.pipeline.stages.one_shot import Edit
-from unlearn_runner.pipeline.stages.start_logprobs import StartNumbers
+from unlearn_runner.pipeline.stages.start_logprobs import StartLogprobs
 
 
 @dataclass(frozen=True)
@@ -48,13 +48,15 @@ def prerequisite_stages(
     }
     start = alternates = numbers = None
     if needed.start_logprobs:
-        start = StartNumbers(label="start numbers", **how)
+        start = StartLogprobs(label="start logprobs", **how)
     if needed.alternates is not None and "forget" in needed.alternatives:
         setting = needed.alternates
-        alternates = Sample("alternates", target, run.model.template, forget, setting, run.seed)
+        alternates = SampleAlternates(
+            "alternates", target, run.model.template, forget, setting, run.seed
+        )
     if needed.alternative_logprobs:
-        numbers = OtherNumbers(
-            label="other start numbers",
+        numbers = AlternativeLogprobs(
+            label="alternative logprobs",
             alternates=alternates,
             refusals=() if alternates is not None else refusals,
             seed=run.seed,

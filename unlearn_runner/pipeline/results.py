@@ -18,7 +18,7 @@ from unlearn_runner.utils.process import command
 
 
 def scores(plan: Plan, store: Store, done: Iterable[Done]) -> dict[str, Scores]:
-    """Returns the scores of "unlearned", "target" and "reference"; empty where one diverged."""
+    """Returns the scores of "unlearned", "target" and "retain_model"; empty where one diverged."""
     ended = {item.stage.key: item.outcome for item in done}
     found: dict[str, Scores] = {}
     for name, stage in plan.scores.items():
@@ -35,7 +35,7 @@ def flat(by_model: dict[str, Scores]) -> Scores:
     """Returns one mapping: the unlearned model's scores bare, the others' under a prefix."""
     return {
         (key if model == "unlearned" else f"{model}.{key}"): value
-        for model in ("unlearned", "target", "reference")
+        for model in ("unlearned", "target", "retain_model")
         if model in by_model
         for key, value in by_model[model].items()
     }
@@ -94,5 +94,5 @@ def given(plan: Plan) -> dict[str, str]:
     """Returns what the run was given instead of making it: by label, what and which."""
     found = {s.label: f"{s.reads()} ({s.kind}/{s.key})" for s in plan.stages if s.given}
     if (log := plan.inputs.retain_log) is not None:
-        found["reference log"] = f"{log.path} (sha256 {log.digest}...)"
+        found["retain log"] = f"{log.path} (sha256 {log.digest}...)"
     return found

@@ -76,7 +76,7 @@ def serve(composed: ComposedJob) -> None:
         be_silent()
     session = open_session(job.run.parallel)
     # Rank 0's word: another might look at the store later, and see more.
-    if session.ranks.announced(complete(job.plan, job.store)):
+    if session.ranks.broadcast_unbounded(complete(job.plan, job.store)):
         session = None
     if speaks:
         run_job(job, session)
@@ -131,7 +131,7 @@ def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[D
     from unlearn_runner.utils import signals
 
     try:
-        with signals.heeded():
+        with signals.catch_signals():
             return Executor(job.store, record, job.run.parallel, session).run(job.plan)
     except KeyboardInterrupt as error:
         record.status("interrupted", signal=str(error) or "SIGINT", resume=command())
@@ -156,7 +156,7 @@ def _finish(
 ) -> None:
     """Writes and prints what the run came to."""
     from unlearn_runner.pipeline import results, tables
-    from unlearn_runner.pipeline.stages import along
+    from unlearn_runner.pipeline.stages import trajectory
 
     store = job.store
     by_model = results.scores(job.plan, store, done)
@@ -165,7 +165,7 @@ def _finish(
         facts = {"ranks": session.ranks.world, "threads": session.threads}
         content["provenance"] |= facts
     if job.plan.along is not None and done[-1].outcome == "completed":
-        content["along"] = along.read(store.path(job.plan.along))
+        content["along"] = trajectory.read(store.path(job.plan.along))
     record.results(content)
     why = {"divergence": content["divergence"]} if "divergence" in content else {}
     record.status(content["status"], **why)

@@ -90,7 +90,7 @@ class Session:
         state = self.layout.whole_state(model)
         if self.ranks.main:
             load.save(model, tokenizer, folder, dtype, state)
-        self.ranks.wait()
+        self.ranks.barrier()
 
 
 def open_session(parallel: Parallel) -> Session:

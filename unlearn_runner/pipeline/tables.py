@@ -6,11 +6,11 @@ from typing import Any
 
 from rich.table import Table
 
-from unlearn_runner.evaluation.metrics.scores import LOWER, Scores, ordered
+from unlearn_runner.evaluation.metrics.scores import LOWER, Scores, sort_metrics
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.tracking.divergence import last_finite
 from unlearn_runner.utils.console import results_console
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 ALONG = ("model_utility", "forget_quality", "forget", "retain")
 
@@ -19,24 +19,24 @@ MOST_ALONG = 20  # rows; results.json has them all
 
 
 def print_table(by_model: dict[str, Scores], title: str) -> None:
-    """Prints target, unlearned and reference side by side, each metric with its direction."""
+    """Prints target, unlearned and retain model side by side, each metric with its direction."""
     if not any(by_model.values()):
         print(title)
         return
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("metric")
     table.add_column("better", justify="center")
-    models = [name for name in ("target", "unlearned", "reference") if name in by_model]
+    models = [name for name in ("target", "unlearned", "retain_model") if name in by_model]
     for model in models:
         table.add_column(model, justify="right")
     views = ""
-    for key in ordered(by_model.get("target", {})):
+    for key in sort_metrics(by_model.get("target", {})):
         view = key.partition(".")[0] if "." in key else ""
         if view != views:
             table.add_section()
             views = view
         arrow = "lower" if key in LOWER else "higher"
-        cells = (shown(by_model[m].get(key)) for m in models)
+        cells = (format_score(by_model[m].get(key)) for m in models)
         table.add_row(key, arrow, *cells)
     results_console().print(table)
 
@@ -53,7 +53,7 @@ def print_along(along: list[dict[str, Any]], last: Scores) -> None:
     """Prints what changed step by step: the whole, and what was to be forgotten and retained."""
     if not along:
         return
-    names = [n for n in ordered(along[0]["scores"]) if n.partition(".")[0] in ALONG]
+    names = [n for n in sort_metrics(along[0]["scores"]) if n.partition(".")[0] in ALONG]
     table = Table(title="along the way", title_justify="left", title_style="bold")
     table.add_column("step", justify="right")
     for name in names:
@@ -61,8 +61,10 @@ def print_along(along: list[dict[str, Any]], last: Scores) -> None:
     apart = -(-len(along) // MOST_ALONG)
     for number, point in enumerate(along, 1):
         if number % apart == 0:
-            table.add_row(f"{point['step']}", *(shown(point["scores"].get(n)) for n in names))
-    table.add_row("end", *(shown(last.get(n)) for n in names))
+            table.add_row(
+                f"{point['step']}", *(format_score(point["scores"].get(n)) for n in names)
+            )
+    table.add_row("end", *(format_score(last.get(n)) for n in names))
     results_console().print(table)
 
 

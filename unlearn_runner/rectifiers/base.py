@@ -12,7 +12,7 @@ from unlearn_runner.methods.base import Term
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
-Memory = dict[str, Any]
+RectifierState = dict[str, Any]
 """Gradients a rectifier carries from step to step, by name; saved with the optimizer's state."""
 
 
@@ -37,7 +37,7 @@ class Rectified:
 
 @dataclass(frozen=True)
 class Rectifier(ABC):
-    """Base class of rectifiers: frozen settings; state lives in the memory it is handed."""
+    """Base class of rectifiers: frozen settings; state lives in what it is handed."""
 
     acts: ClassVar[bool] = True
     """Whether it may change a gradient; what is said of rectifying holds for it then."""
@@ -61,7 +61,7 @@ class Rectifier(ABC):
         self,
         gradients: Mapping[str, Gradient],
         terms: tuple[Term, ...],
-        memory: Memory,
+        state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
         """Returns the gradient to step with; may overwrite the gradients it is given.
@@ -69,6 +69,6 @@ class Rectifier(ABC):
         Args:
             gradients: One gradient by group name, each of its group's weighted sum.
             terms: The method's terms, as `groups` saw them.
-            memory: What earlier steps left; updated in place.
+            state: What earlier steps left; updated in place.
             space: The arithmetic of gradients, wherever they are stored.
         """

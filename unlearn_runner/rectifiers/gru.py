@@ -19,7 +19,7 @@ from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import RetainLoss, retain_loss
-from unlearn_runner.rectifiers.base import Group, Memory, Rectified, Rectifier
+from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier, RectifierState
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
@@ -86,7 +86,7 @@ class GRU(Rectifier):
         self,
         gradients: Mapping[str, Gradient],
         terms: tuple[Term, ...],
-        memory: Memory,
+        state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
         """Smooths the retain gradient, removes the conflict, bounds the norm."""
@@ -94,11 +94,11 @@ class GRU(Rectifier):
         _, weight = self._risk(terms)
         if weight:
             objective = space.add(objective, risk, weight)
-        if MEAN in memory and self.gamma < 1:
-            mean = space.mix(memory[MEAN], risk, self.gamma)
+        if MEAN in state and self.gamma < 1:
+            mean = space.mix(state[MEAN], risk, self.gamma)
         else:
             mean = space.scale(risk, self.gamma)
-        memory[MEAN] = mean
+        state[MEAN] = mean
         # The only numbers that ranks exchange for GRU.
         dot, square, norm_square = space.dots(
             (objective, mean), (mean, mean), (objective, objective)
@@ -110,7 +110,7 @@ class GRU(Rectifier):
                 dot, norm_square = dot * factor, norm_square * factor**2
         if not math.isfinite(square):
             # One overflow would otherwise stay in the mean, and turn GRU off, for good.
-            del memory[MEAN]
+            del state[MEAN]
         removed = self._removed(dot, square, norm_square)
         if removed:
             objective = space.add(objective, mean, removed)

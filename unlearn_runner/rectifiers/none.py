@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_runner.methods.base import Term
-from unlearn_runner.rectifiers.base import Group, Memory, Rectified, Rectifier
+from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier, RectifierState
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 
 @dataclass(frozen=True)
-class Plain(Rectifier):
+class NoRectifier(Rectifier):
     """The gradient of the method's objective as it is: one backward pass per term, one buffer."""
 
     acts: ClassVar[bool] = False
@@ -27,7 +27,7 @@ class Plain(Rectifier):
         self,
         gradients: Mapping[str, Gradient],
         terms: tuple[Term, ...],
-        memory: Memory,
+        state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
         """Returns the objective's gradient untouched."""

@@ -1,4 +1,4 @@
-"""What models answered: expected, before unlearning, after it, and by the retain-only reference.
+"""What models answered: expected, before unlearning, after it, and by the retain model.
 
 The texts are in the evidence of the evaluations that `results.json` names; where the store cannot
 be reached, a report does without them and says so.
@@ -18,7 +18,7 @@ from unlearn_runner.report.read import RunFolder
 MODELS = {
     "before": "evaluate target",
     "after": "evaluate unlearned",
-    "reference": "evaluate reference",
+    "retain_model": "evaluate retain_model",
 }
 """Stage by column."""
 LONGEST = 400

@@ -29,7 +29,7 @@ from unlearn_runner.report.compare import GROUPS, Axes, Comparison, number
 from unlearn_runner.report.overview import overview, troubles, warnings
 from unlearn_runner.report.read import RunFolder, read
 from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 MARKS = 6
 """Runs whose curves stand out, each with a dash pattern and a color of its own."""
@@ -144,7 +144,7 @@ def _front(compared: Comparison) -> list[RunFolder]:
 def _anchors(compared: Comparison) -> list[tuple[str, dict[str, float | None]]]:
     """Returns the scores of what the runs are compared with, each different one once."""
     found: list[tuple[str, dict[str, float | None]]] = []
-    for model in ("target", "reference"):
+    for model in ("target", "retain_model"):
         for run in compared.runs:
             scores = run.scores_of(model)
             if any(value is not None for value in scores.values()) and (model, scores) not in found:
@@ -179,7 +179,9 @@ def _numbers(compared: Comparison) -> tables.Table | None:
         row = [tables.Cell(float(n), str(n)), tables.Cell(float(found.steps), steps)]
         for key in loss:
             ends = (found.first.get(key), found.last.get(key))
-            row.append(tables.text(" → ".join(map(shown, ends)) if ends[0] is not None else "–"))
+            row.append(
+                tables.text(" → ".join(map(format_score, ends)) if ends[0] is not None else "–")
+            )
         row += [tables.score(found.mean.get(key)) for key in rest]
         rows.append(row)
     return tables.Table("Curves in numbers", columns, rows)
@@ -209,7 +211,7 @@ def _environment() -> Any:
     found.filters["raw"] = Markup
     found.filters["folding"] = _folding
     found.filters["numbers"] = provenance.listed
-    found.filters["shown"] = shown
+    found.filters["shown"] = format_score
     found.filters["setting"] = number
     return found
 

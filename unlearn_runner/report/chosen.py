@@ -12,10 +12,10 @@ from unlearn_runner.errors import DataError
 from unlearn_runner.report.read import RunFolder
 
 FILE = "selection.json"
-PART_A, PART_B, ALL = "A", "B", "all"
+VALIDATION, TEST, ALL = "A", "B", "all"
 HEADS = {
-    PART_A: "part A (selected on)",
-    PART_B: "part B (held out)",
+    VALIDATION: "part A (selected on)",
+    TEST: "part B (held out)",
     ALL: "all rows (partly selected on)",
 }
 """What a selected setting's scores are called, wherever they are shown."""

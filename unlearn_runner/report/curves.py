@@ -8,7 +8,7 @@ from html import escape
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.telemetry import Chart, Curve
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 376, 30, 204
@@ -112,12 +112,13 @@ def thinned(curve: Curve, most: int) -> Curve:
 def _described(chart: Chart, marked: Sequence[int]) -> str:
     ends = [curve[-1][1] for curve in chart.curves.values()]
     said = [
-        f"{len(ends)} runs; at their last step between {shown(min(ends))} and {shown(max(ends))}."
+        f"{len(ends)} runs; at their last step between {format_score(min(ends))} and "
+        f"{format_score(max(ends))}."
     ]
     for number in marked:
         if number in chart.curves:
             first, last = chart.curves[number][0][1], chart.curves[number][-1][1]
-            said.append(f"Run {number}: from {shown(first)} to {shown(last)}.")
+            said.append(f"Run {number}: from {format_score(first)} to {format_score(last)}.")
     if chart.over:
         said.append(f"Ended early, diverged: {', '.join(f'run {n}' for n in sorted(chart.over))}.")
     return " ".join(said)

@@ -11,7 +11,7 @@ from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
 from unlearn_runner.report.compare import Comparison, choices, number
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.tradeoff import SMALLEST
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 FIRST = ("rectifier.gamma", "rectifier.tau")
 """GRU's two settings: what papers show, where they were swept."""
@@ -155,4 +155,4 @@ def _cell(
     elif len(runs) > 1:
         notes.append(f"{ended} seeds")
     kind = "collapsed" if useless else ""
-    return HeatCell(shown(mean), ", ".join(notes), shade, kind)
+    return HeatCell(format_score(mean), ", ".join(notes), shade, kind)

@@ -22,7 +22,7 @@ from unlearn_runner.tracking.divergence import cause
 from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS
 
 CONFIG = "config.yaml"
-OTHERS = ("target.", "reference.")
+OTHERS = ("target.", "retain_model.")
 """Prefixes of scores that are not the unlearned model's."""
 DERIVED = re.compile(r"([^-,]+)-([^-,]+)-([^-,]+)(?:,|$)")
 """How the runner names a folder: benchmark, method, rectifier, then what was overridden."""
@@ -106,7 +106,7 @@ class RunFolder:
         at = next((line for line in self.lines if line.get("diverged")), None)
         return {} if at is None else {"stage": at["stage"], "cause": cause(at)}
 
-    def scores_of(self, model: Literal["target", "reference"]) -> dict[str, float | None]:
+    def scores_of(self, model: Literal["target", "retain_model"]) -> dict[str, float | None]:
         """Returns the scores of what the unlearned model is compared with."""
         found = self.results.get("scores", {})
         prefix = f"{model}."
@@ -192,13 +192,25 @@ class RunFolder:
         return next((place for place in places if place.is_dir()), None)
 
 
+def _in_todays_words(results: dict[str, Any]) -> dict[str, Any]:
+    """Returns results of an earlier release, which called the retain model the reference."""
+    scores, stages = results.get("scores"), results.get("stages")
+    if isinstance(scores, dict):
+        old = re.compile(r"^reference\.")
+        results["scores"] = {old.sub("retain_model.", k): v for k, v in scores.items()}
+    for stage in stages if isinstance(stages, list) else []:
+        if isinstance(stage, dict) and isinstance(stage.get("name"), str):
+            stage["name"] = re.sub(r"\breference$", "retain_model", stage["name"])
+    return results
+
+
 def read(path: Path, number: int = 1) -> RunFolder:
     """Returns one run.
 
     Raises:
         DataError: If one of its files cannot be read.
     """
-    results = _json(path / RESULTS)
+    results = _in_todays_words(_json(path / RESULTS))
     for name in ("scores", "provenance"):
         _shape(path / RESULTS, results.get(name, {}), dict, name)
     _shape(path / RESULTS, results.get("stages", []), list, "stages")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unlearn_runner.evaluation.metrics.scores import lower, ordered
+from unlearn_runner.evaluation.metrics.scores import lower, sort_metrics
 from unlearn_runner.report.chosen import HEADS, Chosen
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.tables import Cell, Column, Table, text
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 
 def sentences(compared: Comparison) -> list[str]:
@@ -46,7 +46,7 @@ def table(compared: Comparison) -> Table | None:
         if winner is None:
             continue
         scores = winner["scores"]
-        for name in ordered(scores):
+        for name in sort_metrics(scores):
             row = [text(chosen.folder.name), text(_setting(winner["axes"])), text(name)]
             row.append(text("lower" if lower(name) else "higher"))
             rows.append([*row, *(_cell(*scores[name][column]) for column in HEADS)])
@@ -56,4 +56,6 @@ def table(compared: Comparison) -> Table | None:
 def _cell(mean: float | None, half: float | None) -> Cell:
     if mean is None:
         return Cell(None, "–")
-    return Cell(mean, shown(mean) if half is None else f"{shown(mean)} ± {shown(half)}")
+    return Cell(
+        mean, format_score(mean) if half is None else f"{format_score(mean)} ± {format_score(half)}"
+    )

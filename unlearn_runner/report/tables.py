@@ -14,7 +14,7 @@ from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.cost import own_seconds
 from unlearn_runner.report.read import RunFolder
 from unlearn_runner.report.telemetry import rectified_share
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 Kind = Literal["text", "number"]
 
@@ -71,7 +71,7 @@ def setting(value: object) -> Cell:
 
 def score(value: float | None) -> Cell:
     """Returns a cell of a score."""
-    return Cell(value, "–" if value is None else shown(value))
+    return Cell(value, "–" if value is None else format_score(value))
 
 
 def of_runs(compared: Comparison) -> Table:
@@ -159,7 +159,9 @@ def _mean(group: Sequence[RunFolder], metric: str) -> Cell:
     if not values:
         return Cell(None, "–")
     mean, half = interval(values)
-    return Cell(mean, shown(mean) if half is None else f"{shown(mean)} ± {shown(half)}")
+    return Cell(
+        mean, format_score(mean) if half is None else f"{format_score(mean)} ± {format_score(half)}"
+    )
 
 
 def as_csv(table: Table) -> str:

@@ -11,7 +11,7 @@ from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison, choices, number
 from unlearn_runner.report.labels import Box, around, label
 from unlearn_runner.report.read import RunFolder
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 WIDTH, HEIGHT = 620, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 604, 34, 384
@@ -22,7 +22,7 @@ SMALLEST = 1e-30
 WIDE = 10.0
 """P-values further apart than this ratio are drawn by their exponent."""
 CROWDED = 0.25
-"""Share of an axis: runs that fill less of it are drawn once more, without target and reference."""
+"""Share of an axis: runs that fill less of it are drawn once more, without the other models."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def _anchors(compared: Comparison, forget: str) -> list[tuple[str, float, float]
     """Returns what the runs are compared with; several where they have not one target."""
     found: dict[tuple[str, float, float], None] = {}
     for run in compared.runs:
-        for model in ("target", "reference"):
+        for model in ("target", "retain_model"):
             scores = run.scores_of(model)
             x, y = scores.get(forget), scores.get(compared.axes.utility)
             if x is not None and y is not None:
@@ -227,11 +227,14 @@ def _described(
 ) -> str:
     utility = compared.axes.utility
     said = [f"{len(points)} runs."]
-    said += [f"{model}: {utility} {shown(y)}, {forget} {shown(x)}." for model, x, y in anchors]
+    said += [
+        f"{model}: {utility} {format_score(y)}, {forget} {format_score(x)}."
+        for model, x, y in anchors
+    ]
     ordered = sorted(front, key=lambda n: points[n][1], reverse=True)
     said.append("On the front, from most utility to most forgetting:")
     said += [
-        f"run {n}: {utility} {shown(points[n][1])}, {forget} {shown(points[n][0])};"
+        f"run {n}: {utility} {format_score(points[n][1])}, {forget} {format_score(points[n][0])};"
         for n in ordered[:12]
     ]
     if len(ordered) > 12:

@@ -72,7 +72,7 @@ class Entry:
             if isinstance(retain, dict) and retain.get("loss") not in (None, "none"):
                 parts[0] += f" (retain {retain['loss']})"
             adapter = _class(settings.get("adapter", {}))
-            parts += [adapter] if adapter not in ("?", "Full") else []
+            parts += [adapter] if adapter not in ("?", "NoAdapter") else []
             return f"{' + '.join(parts)}, seed {settings.get('seed')}"
         return ": ".join(str(self.manifest[k]) for k in ("label", "reads") if self.manifest.get(k))
 
@@ -99,14 +99,14 @@ def entries(root: Path, every: bool = False) -> list[Entry]:
         folders = sorted(p for kind in sorted(root.iterdir()) if kind.is_dir() for p in _in(kind))
     except OSError as error:
         raise refusal(error, root) or error from None
-    return [entry for path in folders if (entry := look(path, every))]
+    return [entry for path in folders if (entry := inspect_entry(path, every))]
 
 
 def _in(kind: Path) -> list[Path]:
     return [] if kind.name.startswith(".") else list(kind.iterdir())
 
 
-def look(path: Path, every: bool = False) -> Entry | None:
+def inspect_entry(path: Path, every: bool = False) -> Entry | None:
     """Returns what stands at a path of a store, or none when it is nothing of ours."""
     manifest: dict[str, Any] = {}
     state: State
@@ -142,7 +142,7 @@ def remove(entry: Entry) -> str:
     """Removes an entry that nobody works on; returns why not, or an empty string."""
     try:
         with hold(entry.path.parent, entry.key, "removing it", wait=False):
-            now = look(entry.path)
+            now = inspect_entry(entry.path)
             if now is not None and (now.state, now.changed) != (entry.state, entry.changed):
                 return "it has changed"
             discard(entry.path)

@@ -32,7 +32,7 @@ from unlearn_runner.utils.text import size
 
 MANIFEST = "manifest.json"
 PARTIAL, REMOVED = ".partial", ".removed"
-PASSING = "passing"
+EPHEMERAL = "ephemeral"
 """In a manifest: no run that keeps the artifact whole has made it or asked for it; see `drop`."""
 SMALL = 4 << 20
 """Bytes up to which a file is hashed whenever it is looked at: some milliseconds."""
@@ -82,33 +82,33 @@ class Store:
         folder = self.path(artifact)
         return inspect(folder, self.verify)[1] if os.path.lexists(folder) else ""
 
-    def passes(self, artifact: Artifact) -> bool:
+    def is_ephemeral(self, artifact: Artifact) -> bool:
         """Returns whether an artifact that is to be made belongs to no run that keeps it whole."""
         folder = self.path(artifact)
         if not os.path.lexists(folder):
             return True
         found, _ = inspect(folder, every=False)  # damaged or without its weights; whose was it?
-        return bool(found.get(PASSING))
+        return bool(found.get(EPHEMERAL))
 
     def keep(self, artifact: Artifact, manifest: dict[str, Any]) -> None:
-        """Takes the mark of passing from an artifact whose lock is held."""
-        if manifest.pop(PASSING, False):
+        """Takes the mark `ephemeral` from an artifact whose lock is held."""
+        if manifest.pop(EPHEMERAL, False):
             self._rewrite(artifact, manifest)
 
     def drop(self, artifact: Artifact, pattern: str) -> None:
-        """Removes the files of a passing artifact that match, and says so in its manifest.
+        """Removes the files of an ephemeral artifact that match, and says so in its manifest.
 
-        An artifact is marked as passing when it is made for a run that keeps no weights
+        An artifact is marked as ephemeral when it is made for a run that keeps no weights
         (`keep=scores`), and no longer once a run that keeps them has asked for it. So nobody's
         kept weights are removed, and a run that died before it removed its own leaves the mark to
         the next. What remains still answers what it was and how it ended; whoever needs the files
         computes it again.
         """
-        if not _passing(self.manifest(artifact), self.path(artifact), pattern):
+        if not _ephemeral_files(self.manifest(artifact), self.path(artifact), pattern):
             return
         with self.locked(artifact):
             manifest = self.manifest(artifact)  # another run may have taken the mark away meanwhile
-            gone = _passing(manifest, self.path(artifact), pattern)
+            gone = _ephemeral_files(manifest, self.path(artifact), pattern)
             if manifest is None or not gone:
                 return
             manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in gone}
@@ -223,9 +223,9 @@ def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
     return manifest, ""
 
 
-def _passing(manifest: dict[str, Any] | None, folder: Path, pattern: str) -> list[str]:
+def _ephemeral_files(manifest: dict[str, Any] | None, folder: Path, pattern: str) -> list[str]:
     """Returns what of an artifact is to be dropped: also what a kill left of an earlier drop."""
-    if manifest is None or not manifest.get(PASSING):
+    if manifest is None or not manifest.get(EPHEMERAL):
         return []
     left = [name for name in manifest.get("dropped", []) if (folder / name).exists()]
     return [*(name for name in manifest["files"] if fnmatch(name, pattern)), *left]

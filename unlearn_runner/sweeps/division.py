@@ -10,12 +10,12 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.metrics.parts import divide
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.stages.score import Score
-from unlearn_runner.sweeps.parted import Parted
-from unlearn_runner.sweeps.points import Point
+from unlearn_runner.sweeps.jobs import SweepJob
 from unlearn_runner.sweeps.selection import Selection
+from unlearn_runner.sweeps.split_scores import SplitScores
 
 
-def prepared(asked: Select, points: Sequence[Point]) -> Selection | None:
+def prepared(asked: Select, points: Sequence[SweepJob]) -> Selection | None:
     """Returns what is to be selected, or none where nothing is.
 
     Raises:
@@ -41,7 +41,7 @@ def prepared(asked: Select, points: Sequence[Point]) -> Selection | None:
         ) from None
     rows = {name: of for name, (_, of) in data.views.items()}
     folder = planned[0].folder.parent
-    return Selection(asked, points, Parted(asked, together, parts, rows, folder))
+    return Selection(asked, points, SplitScores(asked, together, parts, rows, folder))
 
 
 def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
@@ -62,14 +62,14 @@ def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
     return found
 
 
-def _data(points: Sequence[Point]) -> Rowsets:
+def _data(points: Sequence[SweepJob]) -> Rowsets:
     return next(p.planned.plan.inputs.rowsets for p in points if p.job is not None)
 
 
-def _check_alike(points: Sequence[Point]) -> None:
+def _check_alike(points: Sequence[SweepJob]) -> None:
     """Refuses points of different benchmarks: their scores are of different questions."""
 
-    def facts(point: Point) -> str:
+    def facts(point: SweepJob) -> str:
         stage = cast(Score, point.planned.plan.scores["unlearned"])
         views = point.planned.plan.inputs.rowsets.views
         digests = [rows.digest for _, rows in views.values()]

@@ -15,15 +15,15 @@ from typing import Any
 
 from rich.table import Table
 
-from unlearn_runner.config.select import Scores, Select, Worth
-from unlearn_runner.evaluation.metrics.scores import SEEDS, interval, lower, ordered
-from unlearn_runner.report.chosen import ALL, FILE, HEADS, PART_A, PART_B
-from unlearn_runner.sweeps.parted import Parted, code
-from unlearn_runner.sweeps.points import DONE, Point
+from unlearn_runner.config.select import CriterionValue, Scores, Select
+from unlearn_runner.evaluation.metrics.scores import SEEDS, interval, lower, sort_metrics
+from unlearn_runner.report.chosen import ALL, FILE, HEADS, TEST, VALIDATION
+from unlearn_runner.sweeps.jobs import DONE, SweepJob
+from unlearn_runner.sweeps.split_scores import SplitScores, code
 from unlearn_runner.tracking.folder import RESULTS
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import finite, write_json
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 
 @dataclass
@@ -31,8 +31,8 @@ class Setting:
     """The points that differ in their seeds alone."""
 
     axes: dict[str, str]
-    points: list[Point]
-    worth: Worth | None = None
+    points: list[SweepJob]
+    worth: CriterionValue | None = None
     """Its seeds' mean; none where one of them rules it out."""
     why: str = ""
     """Why it cannot win."""
@@ -48,13 +48,13 @@ class Selection:
     """What is to be selected, checked before anything runs."""
 
     asked: Select
-    points: Sequence[Point]
-    parted: Parted
+    points: Sequence[SweepJob]
+    split_scores: SplitScores
 
     @property
     def folder(self) -> Path:
         """The sweep's folder."""
-        return self.parted.folder
+        return self.split_scores.folder
 
     def finish(self) -> None:
         """Selects, prints and writes; says why where nothing can be selected."""
@@ -78,20 +78,20 @@ class Selection:
         for point in self.points:
             axes = {k: v for k, v in point.values.items() if k not in SEEDS}
             found.setdefault(tuple(axes.items()), Setting(axes, [])).points.append(point)
-        self.parted.score(self.points)
+        self.split_scores.score(self.points)
         for setting in found.values():
             self._judge(setting)
         return list(found.values())
 
-    def judged(self, points: Sequence[Point]) -> Setting:
+    def judged(self, points: Sequence[SweepJob]) -> Setting:
         """Returns what is to be said of one setting's points, which have ended."""
-        self.parted.score(points)
+        self.split_scores.score(points)
         found = Setting({k: v for k, v in points[0].values.items() if k not in SEEDS}, [*points])
         self._judge(found)
         return found
 
     def _judge(self, setting: Setting) -> None:
-        worths: list[Worth] = []
+        worths: list[CriterionValue] = []
         for point in setting.points:
             worth = self._worth(point)
             if isinstance(worth, str):
@@ -102,17 +102,17 @@ class Selection:
             math.fsum(getattr(worth, name) for worth in worths) / len(worths)
             for name in ("value", "kept")
         )
-        setting.worth = Worth(value, kept)
+        setting.worth = CriterionValue(value, kept)
         if kept < self.asked.keep:
             setting.why = f"keeps less than {self.asked.keep:g} of the target's utility on part A"
 
-    def _worth(self, point: Point) -> Worth | str:
+    def _worth(self, point: SweepJob) -> CriterionValue | str:
         if point.status != "completed":
             return point.status
-        mine, target = self.parted.of(point), self.parted.of(point, "target")
+        mine, target = self.split_scores.of(point), self.split_scores.of(point, "target")
         if mine is None or target is None:
             return "its evidence is no longer in the store"
-        return self.asked.worth(mine[PART_A], target[PART_A])
+        return self.asked.worth(mine[VALIDATION], target[VALIDATION])
 
     def _best(self, settings: Sequence[Setting]) -> Setting | None:
         """Returns the winner: of equals the one that keeps more, then the first of the grid."""
@@ -123,12 +123,12 @@ class Selection:
     def _spread(self, setting: Setting) -> dict[str, dict[str, list[float | None]]]:
         """Returns mean and half of the 95 % interval over seeds, by score and column."""
         columns: dict[str, list[Scores]] = {
-            name: [(self.parted.of(point) or {})[name] for point in setting.points]
-            for name in (PART_A, PART_B)
+            name: [(self.split_scores.of(point) or {})[name] for point in setting.points]
+            for name in (VALIDATION, TEST)
         }
         columns[ALL] = [_all_rows(point) for point in setting.points]
         found: dict[str, dict[str, list[float | None]]] = {}
-        for score in columns[PART_A][0]:
+        for score in columns[VALIDATION][0]:
             found[score] = {}
             for name, by_seed in columns.items():
                 values = [v for scores in by_seed if (v := scores.get(score)) is not None]
@@ -168,11 +168,11 @@ class Selection:
                 for setting in settings
             ],
             "points": {point.name: self._facts(point) for point in self.points},
-            "scored": self.parted.of_all(self.points),
-            "split": self.parted.split,
+            "scored": self.split_scores.of_all(self.points),
+            "split": self.split_scores.split,
         }
 
-    def _facts(self, point: Point) -> dict[str, Any]:
+    def _facts(self, point: SweepJob) -> dict[str, Any]:
         if point.job is None:
             return {"axes": point.values, "status": point.status}
         scores = point.planned.plan.scores
@@ -186,9 +186,9 @@ def _reasons(settings: Sequence[Setting]) -> list[str]:
     return [f"{count} of {len(settings)}: {why}" for why, count in counted.items()]
 
 
-def _all_rows(point: Point) -> dict[str, float | None]:
+def _all_rows(point: SweepJob) -> dict[str, float | None]:
     scores = point.written(RESULTS).get("scores", {})
-    return {k: v for k, v in scores.items() if not k.startswith(("target.", "reference."))}
+    return {k: v for k, v in scores.items() if not k.startswith(("target.", "retain_model."))}
 
 
 def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Table:
@@ -198,10 +198,12 @@ def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Table:
     table.add_column("better", justify="center")
     for label in HEADS.values():
         table.add_column(label.replace(" (", "\n("), justify="right")
-    for name in ordered(scores):
+    for name in sort_metrics(scores):
         cells = []
         for column in HEADS:
             mean, half = scores[name][column]
-            cells.append(shown(mean) + (f" ± {shown(half)}" if half is not None else ""))
+            cells.append(
+                format_score(mean) + (f" ± {format_score(half)}" if half is not None else "")
+            )
         table.add_row(name, "lower" if lower(name) else "higher", *cells)
     return table

@@ -20,12 +20,12 @@ from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.job import PlannedJob, refuse_other_configuration
 from unlearn_runner.sweeps import propose
-from unlearn_runner.sweeps.board import Board
 from unlearn_runner.sweeps.division import prepared
 from unlearn_runner.sweeps.grid import Grid
-from unlearn_runner.sweeps.points import Point, planned_points, same_mistake
+from unlearn_runner.sweeps.jobs import SweepJob, planned_jobs, same_mistake
+from unlearn_runner.sweeps.monitor import SweepMonitor
+from unlearn_runner.sweeps.search import SearchLoop, follow
 from unlearn_runner.sweeps.selection import Selection
-from unlearn_runner.sweeps.trials import Course, follow
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console, results_console
@@ -44,23 +44,23 @@ def run(arguments: Sequence[str]) -> int:
     started = time.monotonic()
     read: dict[str, Rowsets] = {}
     with Grid(overrides, folders).opened() as grid:
-        found = planned_points(grid, [], read)
+        found = planned_jobs(grid, [], read)
     if (mistake := same_mistake(found)) is not None:
         raise mistake
     first = next(point for point in found if point.job is not None)
     settings = first.planned.run
     selection = prepared(settings.sweep.select, found)
     if isinstance(settings.sweep, Search) and selection is not None:
-        course = Course(grid, settings.sweep, selection, read)
+        course = SearchLoop(grid, settings.sweep, selection, read)
         return _search(course, settings, len(found))
     if settings.plan_only:
         print_plan(found)
         return 0
     settings.cluster.check()
-    board = Board(found, settings.sweep.fail_fast)
+    monitor = SweepMonitor(found, settings.sweep.fail_fast)
     for point in found:
         if point.job is None:
-            board.refuse(point)
+            monitor.refuse(point)
     folder = first.folder.parent
     todo = _unfinished(found)
     spent = time.monotonic() - started
@@ -71,13 +71,13 @@ def run(arguments: Sequence[str]) -> int:
     )
 
     def run_all() -> None:
-        if todo and not board.stopped:
-            _go(todo, board, folder)
+        if todo and not monitor.stopped:
+            _go(todo, monitor, folder)
 
-    return _to_the_end(run_all, board, folder, selection)
+    return _to_the_end(run_all, monitor, folder, selection)
 
 
-def _search(course: Course, settings: Run, seeds: int) -> int:
+def _search(course: SearchLoop, settings: Run, seeds: int) -> int:
     """Runs a search; returns the exit code.
 
     Args:
@@ -92,41 +92,41 @@ def _search(course: Course, settings: Run, seeds: int) -> int:
         return 0
     settings.cluster.check()
     trials, folder = course.search.trials, course.selection.folder
-    board = Board([], course.search.fail_fast, trials * seeds)
-    course.selection.points = board.points
+    monitor = SweepMonitor([], course.search.fail_fast, trials * seeds)
+    course.selection.points = monitor.points
     console.print(f"search {folder.name}: {trials} settings, {seeds} jobs each", markup=False)
 
-    def go(points: Sequence[Point]) -> None:
+    def go(points: Sequence[SweepJob]) -> None:
         for point in points:
             if point.job is None:
-                board.refuse(point)
-        if (todo := _unfinished(points)) and not board.stopped:
-            _go(todo, board, folder)
+                monitor.refuse(point)
+        if (todo := _unfinished(points)) and not monitor.stopped:
+            _go(todo, monitor, folder)
         signals.check()
 
-    return _to_the_end(lambda: follow(course, board, go), board, folder, course.selection)
+    return _to_the_end(lambda: follow(course, monitor, go), monitor, folder, course.selection)
 
 
 def _to_the_end(
-    work: Callable[[], None], board: Board, folder: Path, selection: Selection | None
+    work: Callable[[], None], monitor: SweepMonitor, folder: Path, selection: Selection | None
 ) -> int:
     """Runs jobs, and says how they ended; returns the exit code."""
     title = f"sweep {folder.name}"
-    with signals.heeded():
+    with signals.catch_signals():
         try:
             work()
             signals.check()
         except KeyboardInterrupt:
-            board.summary(title)
+            monitor.summary(title)
             raise
-    board.summary(title)
+    monitor.summary(title)
     if selection is not None:
         selection.finish()
     print(f"sweep    {folder}")
-    return board.code
+    return monitor.code
 
 
-def _go(todo: list[Point], board: Board, folder: Path) -> None:
+def _go(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
     """Runs the unfinished jobs, while no other command does."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with hold(folder.parent, folder.name, f"sweep {folder.name}"):
@@ -136,17 +136,19 @@ def _go(todo: list[Point], board: Board, folder: Path) -> None:
                 refuse_other_configuration(point.planned)
             except UserError as error:
                 point.mistake = error
-                board.refuse(point)
+                monitor.refuse(point)
                 todo.remove(point)
                 continue
             if point.written("status.json").get("status") != "waiting":
                 Record(point.folder).status("waiting")
-        if todo and not board.stopped:
-            todo[0].planned.run.cluster.run(todo, board)
+        if todo and not monitor.stopped:
+            todo[0].planned.run.cluster.run(todo, monitor)
 
 
-def _unfinished(found: Sequence[Point]) -> list[Point]:
-    return [point for point in found if point.job is not None and point.look() == "waiting"]
+def _unfinished(found: Sequence[SweepJob]) -> list[SweepJob]:
+    return [
+        point for point in found if point.job is not None and point.refresh_status() == "waiting"
+    ]
 
 
 def run_one(found: PlannedJob, overrides: list[str]) -> int:
@@ -157,17 +159,17 @@ def run_one(found: PlannedJob, overrides: list[str]) -> int:
         overrides: The command line's.
     """
     found.run.cluster.check()
-    point = Point([], overrides, found)
-    board = Board([point])
-    with signals.heeded():
-        if point.look() == "waiting":
+    point = SweepJob([], overrides, found)
+    monitor = SweepMonitor([point])
+    with signals.catch_signals():
+        if point.refresh_status() == "waiting":
             Record(point.folder).status("waiting")
-            found.run.cluster.run([point], board)
-    board.summary(point.name)
-    return board.code
+            found.run.cluster.run([point], monitor)
+    monitor.summary(point.name)
+    return monitor.code
 
 
-def print_plan(found: Sequence[Point]) -> None:
+def print_plan(found: Sequence[SweepJob]) -> None:
     """Prints what a sweep would compute: every stage once, and how many jobs want it."""
     stages: dict[str, tuple[str, str, bool, int]] = {}
     for point in (p for p in found if p.job is not None):

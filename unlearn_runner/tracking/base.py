@@ -27,7 +27,7 @@ class Mirrored:
     warn: Callable[[str], None] = field(repr=False)
     """Says that the mirror is less than was wanted, where it is not lost altogether."""
     figures: Figures = field(default=lambda _: {}, repr=False)
-    """Draws what the run folder holds."""
+    """Sampler what the run folder holds."""
 
     @property
     def name(self) -> str:
@@ -90,14 +90,14 @@ def numbers(facts: Mapping[str, Any]) -> dict[str, float | None]:
     }
 
 
-TABLE = ("metric", "target", "unlearned", "reference")
+TABLE = ("metric", "target", "unlearned", "retain_model")
 
 
 def table(scores: Mapping[str, float | None]) -> list[tuple[str | float | None, ...]]:
     """Returns the rows of the results table, under the headings of `TABLE`."""
-    names = (re.sub(r"^(target|reference)\.", "", name) for name in scores)
+    names = (re.sub(r"^(target|retain_model)\.", "", name) for name in scores)
     return [
-        (name, scores.get(f"target.{name}"), scores.get(name), scores.get(f"reference.{name}"))
+        (name, scores.get(f"target.{name}"), scores.get(name), scores.get(f"retain_model.{name}"))
         for name in dict.fromkeys(names)
     ]
 

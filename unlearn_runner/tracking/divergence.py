@@ -48,10 +48,12 @@ def cause(line: Mapping[str, Any]) -> str:
 
 def last_finite(found: Mapping[str, Any]) -> str:
     """Returns what `evidence` has of the last finite step, in words; empty where it has none."""
-    from unlearn_runner.utils.text import shown
+    from unlearn_runner.utils.text import format_score
 
     last = found.get("last_finite")
     if not last:
         return ""
-    values = ", ".join(f"{name} {shown(value)}" for name, value in last.items() if name != "step")
+    values = ", ".join(
+        f"{name} {format_score(value)}" for name, value in last.items() if name != "step"
+    )
     return f"last finite at step {last['step']}: {values}"

@@ -52,7 +52,7 @@ class Record:
             tracker: Where to.
             config: The resolved configuration.
             parts: What tells this run's numbers from another's: configuration, stages' keys.
-            figures: Draws the run for trackers that take pictures.
+            figures: Sampler the run for trackers that take pictures.
         """
         if tracker.mirrors:
             place = str(self.folder.resolve())

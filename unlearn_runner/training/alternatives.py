@@ -13,11 +13,11 @@ import numpy as np
 
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.errors import DataError
-from unlearn_runner.training.batches import Draws, Splits
+from unlearn_runner.training.batches import Sampler, Splits
 
 
 @dataclass
-class Others:
+class AlternativeAnswers:
     """Other answers to the questions of one split, encoded when they are first drawn.
 
     Args:
@@ -43,7 +43,7 @@ class Others:
 
 
 @dataclass(frozen=True)
-class Also:
+class ExtraSplits:
     """What a feed adds to the rows of a step.
 
     Splits: `refusal`, the forget questions with other answers; `mixed`, those and the retain rows;
@@ -51,16 +51,16 @@ class Also:
     their other answers.
     """
 
-    forget: Others | None = None
-    retain: Others | None = None
+    forget: AlternativeAnswers | None = None
+    retain: AlternativeAnswers | None = None
     skip: int = 0
 
-    def __call__(self, draws: Draws, visits: list[tuple[int, int]], splits: Splits) -> None:
+    def __call__(self, sampler: Sampler, visits: list[tuple[int, int]], splits: Splits) -> None:
         """Adds to `splits`."""
         if self.skip:
             splits["tail"] = _tails(splits["forget"], self.skip)
         if self.forget is not None:
-            drawn = [self.forget(*self.choice(draws, *visit)) for visit in visits]
+            drawn = [self.forget(*self.choice(sampler, *visit)) for visit in visits]
             pairs = zip(splits["forget"], drawn, strict=True)
             splits["forget"] = [replace(row, other=other) for row, other in pairs]
             splits["refusal"] = drawn
@@ -68,15 +68,15 @@ class Also:
         if self.retain is not None:
             found = []
             for (epoch, row), kept in zip(visits, splits["retain"], strict=True):
-                partner = draws.partner(epoch, row)
-                choice = draws.other("retain", epoch, row, len(self.retain.texts[partner]))
+                partner = sampler.retain_partner(epoch, row)
+                choice = sampler.other("retain", epoch, row, len(self.retain.texts[partner]))
                 found.append(replace(kept, other=self.retain(partner, choice)))
             splits["retain"] = found
 
-    def choice(self, draws: Draws, epoch: int, row: int) -> tuple[int, int]:
+    def choice(self, sampler: Sampler, epoch: int, row: int) -> tuple[int, int]:
         """Returns the row of a visit and which of its other answers goes with it."""
         assert self.forget is not None
-        return row, draws.other("forget", epoch, row, len(self.forget.texts[row]))
+        return row, sampler.other("forget", epoch, row, len(self.forget.texts[row]))
 
 
 def _tails(rows: list[Encoded], skip: int) -> list[Encoded]:

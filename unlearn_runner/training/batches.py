@@ -24,13 +24,13 @@ Splits = dict[str, list[Encoded]]
 
 
 @dataclass(frozen=True)
-class Draws:
+class Sampler:
     """The order of `num_rows` rows over epochs, and a partner row for each visit."""
 
     seed: int
     num_rows: int
     batch_size: int
-    num_partners: int = 0
+    num_retain: int = 0
 
     def step(self, step: int) -> list[tuple[int, int]]:
         """Returns the (epoch, row) visits of an optimizer step; batches run across epoch ends."""
@@ -43,10 +43,10 @@ class Draws:
     def _order(self, epoch: int) -> np.ndarray:
         return _permutation(self.seed, epoch, self.num_rows)
 
-    def partner(self, epoch: int, row: int) -> int:
+    def retain_partner(self, epoch: int, row: int) -> int:
         """Returns the retain row that goes with a visit: a uniform draw, anew each epoch."""
         generator = np.random.default_rng([self.seed, PARTNER, epoch, row])
-        return int(generator.integers(self.num_partners))
+        return int(generator.integers(self.num_retain))
 
     def other(self, split: str, epoch: int, row: int, number: int) -> int:
         """Returns which of `number` other answers goes with a visit.
@@ -60,7 +60,7 @@ class Draws:
         generator = np.random.default_rng([self.seed, OTHER[split], epoch, row])
         return int(generator.integers(number))
 
-    def noise(self, step: int, rank: int = 0) -> int:
+    def step_seed(self, step: int, rank: int = 0) -> int:
         """Returns the seed of whatever else is random in an optimizer step, on one rank."""
         entropy = [self.seed, NOISE, step, *([rank] if rank else [])]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
@@ -72,12 +72,12 @@ def _permutation(seed: int, epoch: int, num_rows: int) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Micro:
+class MicroBatch:
     """One micro-batch."""
 
     batch: Batch
-    counts: bool
-    """False on a rank that has no rows left, and computes with one that is another's."""
+    is_filler: bool
+    """Whether the rank has no rows left, and computes with one that is another's."""
     last: bool
     """Whether it is the last one of its split in this step."""
 
@@ -107,50 +107,52 @@ class StepRows:
         pad: int,
         device: torch.device,
         ranks: Ranks = ALONE,
-    ) -> Iterator[Micro]:
+    ) -> Iterator[MicroBatch]:
         """Yields a rank's share of a split in micro-batches.
 
         Sorted by length, so that little of them is padding and the ranks have equal work. Every
         rank gets equally many, since a model in shards is computed by all ranks together.
         """
         rows = sorted(self.splits[split], key=lambda row: len(row.ids))
-        mine, most = ranks.share(rows), -(-len(rows) // ranks.world)
+        mine, most = ranks.shard(rows), -(-len(rows) // ranks.world)
         size = micro_batch or most
         for start in range(0, most, size):
             chosen = mine[start : start + size]
             batch = collate(chosen or rows[:1], pad, device)
-            yield Micro(batch, counts=bool(chosen), last=start + size >= most)
+            yield MicroBatch(batch, is_filler=not chosen, last=start + size >= most)
 
 
 @dataclass(frozen=True)
-class Feed:
+class StepLoader:
     """All rows of a training stage: the ones it walks through, and partners drawn beside them."""
 
     walked: str
     rows: Sequence[Encoded]
     partners: Sequence[Encoded]
-    draws: Draws
-    also: Callable[[Draws, list[tuple[int, int]], Splits], None] | None = None
+    sampler: Sampler
+    also: Callable[[Sampler, list[tuple[int, int]], Splits], None] | None = None
     """Adds splits that a method asks for, given the step's visits; see `training.alternatives`."""
 
     def step(self, step: int) -> StepRows:
         """Returns the rows of an optimizer step."""
-        visits = self.draws.step(step)
+        visits = self.sampler.step(step)
         splits = {self.walked: [self.rows[row] for _, row in visits]}
         if self.partners:
-            splits["retain"] = [self.partners[self.draws.partner(*visit)] for visit in visits]
+            splits["retain"] = [
+                self.partners[self.sampler.retain_partner(*visit)] for visit in visits
+            ]
         if self.also is not None:
-            self.also(self.draws, visits, splits)
+            self.also(self.sampler, visits, splits)
         return StepRows(splits)
 
 
-def feed(
+def step_loader(
     walked: str,
     rows: Sequence[Encoded],
     batch_size: int,
     seed: int,
     partners: Sequence[Encoded] = (),
-) -> Feed:
+) -> StepLoader:
     """Returns a feed over `rows`, each visit with a retain partner where there are any.
 
     Args:
@@ -160,4 +162,4 @@ def feed(
         seed: Seed of order and partners.
         partners: Retain rows.
     """
-    return Feed(walked, rows, partners, Draws(seed, len(rows), batch_size, len(partners)))
+    return StepLoader(walked, rows, partners, Sampler(seed, len(rows), batch_size, len(partners)))

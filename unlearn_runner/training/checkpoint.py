@@ -48,13 +48,13 @@ def save(folder: Path, key: str, step: int, state: dict[str, Any], ranks: Ranks 
     mine = ({}, "")
     if ranks.main or pieces:
         mine = _written(path, lambda file: torch.save(state, file))
-    every = ranks.collect((path.name, *mine))
+    every = ranks.all_gather((path.name, *mine))
     failures = [reason for _, _, reason in every if reason]
     if ranks.main and not failures:
         files = {name: facts for name, facts, _ in every if facts}
         text = json.dumps({"key": key, "step": step, "files": files})
         failures += filter(None, [_written(note, lambda file: file.write(text.encode()))[1]])
-    if failed := ranks.tell(failures):
+    if failed := ranks.broadcast(failures):
         path.unlink(missing_ok=True)
         free = shutil.disk_usage(folder).free / 2**30
         raise UserError(
@@ -95,7 +95,7 @@ def load(
     if ranks.main:
         for leftover in folder.glob(".*.writing"):
             leftover.unlink()
-    for note, facts in ranks.tell(list(_notes(folder)) if ranks.main else []):
+    for note, facts in ranks.broadcast(list(_notes(folder)) if ranks.main else []):
         if facts is not None and facts["key"] != key:
             raise DataError(
                 f"{note} is the checkpoint of another configuration ({facts['key']}, not {key})",
@@ -129,10 +129,10 @@ def _whole(note: Path, facts: dict[str, Any] | None, ranks: Ranks) -> list[Path]
     """Returns a checkpoint's files when all are as they were written; ranks share the hashing."""
     files = sorted((facts or {}).get("files", {}).items(), key=lambda item: _rank(item[0]))
     sound = bool(files)
-    for name, entry in ranks.share(files):
+    for name, entry in ranks.shard(files):
         path = note.with_name(name)
         sound &= path.is_file() and _digest(path) == entry.get("sha256")
-    return [note.with_name(name) for name, _ in files] if all(ranks.collect(sound)) else []
+    return [note.with_name(name) for name, _ in files] if all(ranks.all_gather(sound)) else []
 
 
 def _rank(name: str) -> int:

@@ -40,18 +40,20 @@ class Diverged(Exception):
             "diverged": True,
             "found": "after the step" if after else "in the step",
             # JSON has no word for them.
-            "not_finite": {name: str(value) for name, value in odd(numbers).items()},
+            "not_finite": {name: str(value) for name, value in nonfinite(numbers).items()},
         }
         if weights:
             self.line["weights"] = dict(weights)
 
 
-def odd(numbers: Mapping[str, Any]) -> dict[str, float]:
+def nonfinite(numbers: Mapping[str, Any]) -> dict[str, float]:
     """Returns those that are not finite."""
     return {n: v for n, v in numbers.items() if isinstance(v, float) and not math.isfinite(v)}
 
 
-def lost(names: Sequence[str], weights: Iterable[Tensor], layout: Layout) -> dict[str, Any]:
+def count_nonfinite(
+    names: Sequence[str], weights: Iterable[Tensor], layout: Layout
+) -> dict[str, Any]:
     """Counts the weights that are not finite, on all ranks together; empty where all are.
 
     One transfer from the device and one message. Every rank must call it, and gets the same.
@@ -63,7 +65,7 @@ def lost(names: Sequence[str], weights: Iterable[Tensor], layout: Layout) -> dic
     """
     import torch
 
-    held = (layout.piece(layout.held(weight.detach())) for weight in weights)
+    held = (layout.flat_shard(layout.to_local(weight.detach())) for weight in weights)
     counts = torch.stack([(~torch.isfinite(piece)).sum() for piece in held])
     found = layout.total(counts).tolist()
     named = [name for name, count in zip(names, found, strict=True) if count]

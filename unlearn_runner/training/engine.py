@@ -16,8 +16,8 @@ from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace
-from unlearn_runner.rectifiers.base import Memory, Rectifier
-from unlearn_runner.rectifiers.none import Plain
+from unlearn_runner.rectifiers.base import Rectifier, RectifierState
+from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import divergence, optimizer
 from unlearn_runner.training.batches import StepRows
 from unlearn_runner.training.divergence import Diverged
@@ -45,7 +45,7 @@ class Engine:
     recipe: Recipe
     num_rows: int
     pad: int
-    rectifier: Rectifier = field(default_factory=Plain)
+    rectifier: Rectifier = field(default_factory=NoRectifier)
     layout: Layout = field(default_factory=Layout)
     method: Method | None = None
 
@@ -54,7 +54,7 @@ class Engine:
         self.groups = self.rectifier.groups(self.terms)
         self.optimizer = optimizer.optimizer(self.space.parameters, self.recipe)
         self.schedule = optimizer.schedule(self.optimizer, self.recipe, self.num_rows)
-        self.memory: Memory = {}
+        self.rectifier_state: RectifierState = {}
         self.moved: dict[str, float] = {}
         self.device = self.layout.device
         self.stop_requested = False
@@ -78,18 +78,18 @@ class Engine:
                     last = micro.last and term is group.terms[-1]
                     self.layout.before_backward(trained, last)
                     loss = term.loss(self.models, micro.batch) / count
-                    if not micro.counts:
+                    if micro.is_filler:
                         loss = loss * 0.0
                     (loss * term.weight).backward()
                     losses[term.name] = losses.get(term.name, 0) + loss.detach()
-            gradients[group.name] = self.space.take()
+            gradients[group.name] = self.space.collect()
         return gradients, self._summed(losses)
 
     def _summed(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
         """Sums the ranks' losses, and asks in the same message whether any of them is to end."""
         numbers = [loss.double() for loss in losses.values()]
         numbers.append(numbers[0].new_tensor(bool(signals.requested())))
-        *values, stop = self.layout.ranks.sum(torch.stack(numbers)).tolist()
+        *values, stop = self.layout.ranks.all_reduce_sum(torch.stack(numbers)).tolist()
         self.stop_requested = bool(stop)
         return dict(zip(losses, values, strict=True))
 
@@ -100,7 +100,7 @@ class Engine:
             Diverged: If a loss or the gradient is not finite; the weights are as before the step.
         """
         gradients, losses = self.gradients(rows)
-        rectified = self.rectifier.rectify(gradients, self.terms, self.memory, self.space)
+        rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
         gradient, bound = rectified.gradient, self.recipe.clip
         if rectified.norm is not None:
             norm = rectified.norm
@@ -110,24 +110,26 @@ class Engine:
             gradient, norm = self.space.clip(gradient, bound)
         named = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
-        if divergence.odd(named):
+        if divergence.nonfinite(named):
             self.space.clear()
-            raise Diverged({**named, **rectified.facts}, self.lost(), facts={**named, "lr": lr})
-        self.space.put(gradient)
+            raise Diverged(
+                {**named, **rectified.facts}, self.count_nonfinite(), facts={**named, "lr": lr}
+            )
+        self.space.assign(gradient)
         self.optimizer.step()
         self.schedule.step()
         self.space.clear()
         self._move(losses)
         return {**named, "lr": lr, **rectified.facts, **self.moved}
 
-    def lost(self) -> dict[str, Any]:
+    def count_nonfinite(self) -> dict[str, Any]:
         """Returns which of the trained weights are not finite; every rank must call it."""
         named = self.models.trained.named_parameters()
         names = [name for name, parameter in named if parameter.requires_grad]
-        return divergence.lost(names, self.space.parameters, self.layout)
+        return divergence.count_nonfinite(names, self.space.parameters, self.layout)
 
     @torch.no_grad()
-    def look(self, rows: StepRows, facts: dict[str, Any]) -> None:
+    def check_finite(self, rows: StepRows, facts: dict[str, Any]) -> None:
         """Looks at where a step led, before anything is made of it; every rank must call it.
 
         Weights may be finite and yet so large that nothing computed with them is. So each term is
@@ -147,11 +149,11 @@ class Engine:
             micro = rows.micro(term.split, self.recipe.micro_batch, self.pad, self.device, ranks)
             loss = term.loss(self.models, next(micro).batch) / rows.count(term.split, term.unit)
             losses[term.name] = loss.double()
-        self.layout.let_go(trained)
-        values = ranks.sum(torch.stack(list(losses.values()))).tolist()
+        self.layout.release(trained)
+        values = ranks.all_reduce_sum(torch.stack(list(losses.values()))).tolist()
         numbers = _losses(dict(zip(losses, values, strict=True)))
-        weights = self.lost()
-        if weights or divergence.odd(numbers):
+        weights = self.count_nonfinite()
+        if weights or divergence.nonfinite(numbers):
             raise Diverged(numbers, weights, True, facts)
 
     def _move(self, losses: dict[str, float]) -> None:
@@ -182,27 +184,30 @@ class Engine:
             "model": self.layout.state(self.models.trained),
             "optimizer": self._optimizer_state(),
             "schedule": self.schedule.state_dict(),
-            "memory": self._remembered(),
+            "rectifier_state": self._rectifier_state(),
             "moved": self.moved,
         }
 
     def _optimizer_state(self) -> dict[str, Any]:
         state = self.optimizer.state_dict()
         moments = {
-            i: {n: self._packed(x) for n, x in entry.items()} for i, entry in state["state"].items()
+            i: {n: self._to_checkpoint(x) for n, x in entry.items()}
+            for i, entry in state["state"].items()
         }
         return {**state, "state": moments}
 
-    def _packed(self, entry: Any) -> Any:
+    def _to_checkpoint(self, entry: Any) -> Any:
         """Returns a tensor of the optimizer's as a checkpoint stores it; counters as they are."""
         if not isinstance(entry, torch.Tensor) or entry.dim() == 0:
             return entry
-        return self.layout.packed(self.layout.held(entry))
+        return self.layout.to_checkpoint(self.layout.to_local(entry))
 
-    def _remembered(self) -> Memory:
+    def _rectifier_state(self) -> RectifierState:
         return {
-            name: [None if entry is None else self.layout.packed(entry) for entry in gradient]
-            for name, gradient in self.memory.items()
+            name: [
+                None if entry is None else self.layout.to_checkpoint(entry) for entry in gradient
+            ]
+            for name, gradient in self.rectifier_state.items()
         }
 
     def restore(self, state: dict[str, Any]) -> int:
@@ -225,12 +230,12 @@ class Engine:
                 f"a checkpoint does not fit the model that is trained: {reason}",
                 "remove the checkpoints, and the stage starts over",
             ) from None
-        self.memory = {
+        self.rectifier_state = {
             name: [
-                None if entry is None else self.layout.unpacked(entry, parameter)
+                None if entry is None else self.layout.from_checkpoint(entry, parameter)
                 for entry, parameter in zip(gradient, self.space.parameters, strict=True)
             ]
-            for name, gradient in state["memory"].items()
+            for name, gradient in state["rectifier_state"].items()
         }
         self._resume_terms(state["moved"])
         return int(state["step"])
@@ -238,7 +243,7 @@ class Engine:
     def _restored(self, stored: Any, parameter: torch.nn.Parameter) -> Any:
         if isinstance(stored, torch.Tensor) and stored.dim() == 0:
             return stored
-        return self.layout.wrapped(self.layout.unpacked(stored, parameter), parameter)
+        return self.layout.from_local(self.layout.from_checkpoint(stored, parameter), parameter)
 
 
 def _losses(losses: dict[str, float]) -> dict[str, float]:

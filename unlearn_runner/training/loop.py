@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from unlearn_runner.training import checkpoint, loop
-from unlearn_runner.training.batches import Feed
+from unlearn_runner.training import checkpoint
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.utils import signals
@@ -39,22 +39,22 @@ class TrainingLog:
 
 def train(
     engine: Engine,
-    feed: Feed,
+    loader: StepLoader,
     title: str,
     log: TrainingLog,
     along: Callable[[int], None] = lambda _: None,
-    examined: Collection[int] = (),
+    evaluated_after: Collection[int] = (),
 ) -> bool:
     """Runs the loop to its end, continuing from a checkpoint where one is found.
 
     Args:
         engine: What changes.
-        feed: The rows of every step.
+        loader: The rows of every step.
         title: What telemetry and progress call it.
         log: Where checkpoints and telemetry go.
         along: Called with the number of steps done after every step, and once more for the step
             that a checkpoint was found of; must not change the model, nor mind being repeated.
-        examined: The steps after which `along` looks at the model.
+        evaluated_after: The steps after which `along` looks at the model.
 
     Returns:
         Whether it reached the end; false when training diverged, of which the last line of
@@ -74,10 +74,10 @@ def train(
             along(first)
         for done in range(first + 1, total + 1):
             # Dropout, where a model has any, is drawn anew each step: the same step after a resume.
-            torch.manual_seed(feed.draws.noise(done, ranks.rank))
+            torch.manual_seed(loader.sampler.step_seed(done, ranks.rank))
             engine.models.trained.train()
             started = time.perf_counter()
-            rows = feed.step(done - 1)
+            rows = loader.step(done - 1)
             line: dict[str, Any] = {"stage": title, "step": done}
             try:
                 facts = engine.step(rows)
@@ -85,8 +85,8 @@ def train(
                 line |= {**facts, "tokens_per_s": round(rate, 1)}
                 stop = engine.stop_requested or (ranks.world == 1 and bool(signals.requested()))
                 save = stop or (every and done % every == 0 and done < total)
-                if save or done == total or done in examined:
-                    engine.look(rows, line)
+                if save or done == total or done in evaluated_after:
+                    engine.check_finite(rows, line)
             except Diverged as found:
                 log.write({**line, **found.line})
                 return False
@@ -94,17 +94,17 @@ def train(
             if save:
                 checkpoint.save(log.checkpoints, log.key, done, engine.state(done), ranks)
             if stop:
-                loop.obey(ranks)
+                raise_stop(ranks)
             along(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, heed=False)  # a rank must not leave before the others know
     return True
 
 
-def obey(ranks: Ranks) -> NoReturn:
+def raise_stop(ranks: Ranks) -> NoReturn:
     """Ends here: some rank was asked to, and all agree on the signal.
 
     Raises:
         Interrupted: Always.
     """
-    raise Interrupted(ranks.largest(requested() or 0))
+    raise Interrupted(ranks.all_reduce_max(requested() or 0))

@@ -27,9 +27,9 @@ def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]
         command: What to run: a module that calls `run_child`.
         options: Of `subprocess.Popen`.
     """
-    from unlearn_runner.utils.signals import held_back
+    from unlearn_runner.utils.signals import block_signals
 
-    with held_back():
+    with block_signals():
         return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **options)
 
 
@@ -60,7 +60,7 @@ def _die_with_the_owner() -> None:
 def _code(work: Callable[[str], int], text: str) -> int:
     from unlearn_runner.utils import signals
 
-    with signals.heeded():
+    with signals.catch_signals():
         try:
             return work(text)
         except UserError as error:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 _received: list[int] = []
-_heeding: list[bool] = []
+_catching: list[bool] = []
 
 
 class Interrupted(KeyboardInterrupt):
@@ -53,32 +53,32 @@ def check() -> None:
 
 
 @contextmanager
-def heeded() -> Iterator[None]:
+def catch_signals() -> Iterator[None]:
     """Takes signals as requests while it lasts.
 
     Does nothing within itself, and elsewhere than in the main thread.
     """
-    if _heeding or threading.current_thread() is not threading.main_thread():
+    if _catching or threading.current_thread() is not threading.main_thread():
         yield
         return
     _received.clear()
-    _heeding.append(True)
+    _catching.append(True)
     before = {number: signal.signal(number, _note) for number in SIGNALS}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `held_back`
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `block_signals`
     try:
         yield
     finally:
-        _heeding.clear()
+        _catching.clear()
         for number, handler in before.items():
             signal.signal(number, handler)
 
 
 @contextmanager
-def held_back() -> Iterator[None]:
+def block_signals() -> Iterator[None]:
     """Holds signals back while it lasts, here and in the children that are started meanwhile.
 
     A cluster warns every process of a job at once. A child that does not heed yet would die of it;
-    so it is born with the signals held back, and gets them as soon as it is `heeded`.
+    so it is born with the signals held back, and gets them as soon as it is `catch_signals`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:

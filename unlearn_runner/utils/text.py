@@ -12,7 +12,7 @@ def size(count: float) -> str:
     return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
 
 
-def shown(value: float | None) -> str:
+def format_score(value: float | None) -> str:
     """Returns a score as tables print it."""
     if value is None:
         return "-"

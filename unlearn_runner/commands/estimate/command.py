@@ -108,7 +108,7 @@ def setting_of(
         (before, term)
         for before, group in enumerate(groups)
         for term in group.terms
-        if term.loss.needs_other
+        if term.loss.needs_alternative
     ]
     setting = Setting(
         trained=trained,

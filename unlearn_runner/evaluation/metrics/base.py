@@ -16,7 +16,7 @@ class Judged:
 
     model: Evidence
     """The evidence of the model being scored."""
-    reference: Evidence | None
+    retain_model: Evidence | None
     """The evidence of the retain-only model, or none."""
     scores: Mapping[str, float | None]
     """Scores computed before this metric, in the benchmark's order."""
@@ -26,7 +26,7 @@ class Judged:
 class Metric(ABC):
     """Base class of metrics; the keys a metric returns are final score names."""
 
-    needs_reference: ClassVar[bool] = False
+    needs_retain_model: ClassVar[bool] = False
     """Whether the metric compares with the retain-only model."""
 
     @abstractmethod
@@ -40,10 +40,10 @@ class Metric(ABC):
 
 
 def compute(
-    model: Evidence, reference: Evidence | None, metrics: dict[str, Metric]
+    model: Evidence, retain_model: Evidence | None, metrics: dict[str, Metric]
 ) -> dict[str, float | None]:
     """Returns all scores of a model, each metric seeing the ones before it."""
     scores: dict[str, float | None] = {}
     for name, metric in metrics.items():
-        scores |= metric.score(name, Judged(model, reference, scores))
+        scores |= metric.score(name, Judged(model, retain_model, scores))
     return scores

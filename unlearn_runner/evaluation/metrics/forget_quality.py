@@ -12,12 +12,12 @@ from unlearn_runner.evaluation.metrics.evidence import Floats
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, view_ratio
 
 
-def forget_quality(ratio: Floats, reference: Floats) -> tuple[float, float]:
+def forget_quality(ratio: Floats, retain_model: Floats) -> tuple[float, float]:
     """Returns p-value and statistic of the two-sided two-sample Kolmogorov-Smirnov test.
 
     Args:
         ratio: Truth ratio R per forget row of the unlearned model.
-        reference: The same rows under the retain-only model.
+        retain_model: The same rows under the retain-only model.
 
     The p-value is scipy's default, exact at benchmark sizes; the statistic is reported with it
     because p-values of different numbers of rows cannot be compared.
@@ -25,7 +25,7 @@ def forget_quality(ratio: Floats, reference: Floats) -> tuple[float, float]:
     from scipy.stats import ks_2samp
 
     # A named tuple that scipy builds at run time, which type checkers cannot see into.
-    statistic, pvalue = cast(tuple[float, float], ks_2samp(ratio, reference))
+    statistic, pvalue = cast(tuple[float, float], ks_2samp(ratio, retain_model))
     return float(pvalue), float(statistic)
 
 
@@ -37,18 +37,18 @@ class ForgetQuality(Metric):
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to the right answer's probability on both sides: 1e-10 in open-unlearning."""
 
-    needs_reference: ClassVar[bool] = True
+    needs_retain_model: ClassVar[bool] = True
 
     def score(self, name: str, judged: Judged) -> dict[str, float | None]:
         """Returns `<name>` (p-value) and `<name>_ks` (statistic), over the rows both have."""
         nothing: dict[str, float | None] = {name: None, f"{name}_ks": None}
         forget = [view.name for view in judged.model.views.values() if view.goal == "forget"]
-        if judged.reference is None or not forget:
+        if judged.retain_model is None or not forget:
             return nothing
-        model, reference = judged.model.views[forget[0]], judged.reference.views[forget[0]]
+        model, retain_model = judged.model.views[forget[0]], judged.retain_model.views[forget[0]]
         mine = view_ratio(model, self.mean, self.eps)
-        theirs = view_ratio(reference, self.mean, self.eps)
-        here, there = model.shared(reference)
+        theirs = view_ratio(retain_model, self.mean, self.eps)
+        here, there = model.shared(retain_model)
         if mine is None or theirs is None or not len(here):
             return nothing
         pvalue, statistic = forget_quality(mine[here], theirs[there])

@@ -42,7 +42,7 @@ Scores = dict[str, float | None]
 LOWER = ("forget.probability", "forget.rouge_l", "forget_quality_ks")
 
 
-def ordered(names: Iterable[str]) -> list[str]:
+def sort_metrics(names: Iterable[str]) -> list[str]:
     """Returns names of scores: of the whole first, then view by view."""
     names = list(names)
     views = list(dict.fromkeys(n.partition(".")[0] for n in names if "." in n))

@@ -51,11 +51,13 @@ def sample(
                 i for i, texts in enumerate(found) for _ in range(setting.number - len(texts))
             ]
             drawn: dict[int, list[str]] = {}
-            for start in ranks.share(range(0, len(missing), BATCH)):
+            for start in ranks.shard(range(0, len(missing), BATCH)):
                 chosen = [prompts[i] for i in missing[start : start + BATCH]]
                 torch.manual_seed(seed * 1_000_003 + turn * 10_007 + start)
                 drawn[start] = _draw(model, tokenizer, chosen, setting, HOTTER**turn, ends)
-            parts = {start: texts for part in ranks.collect(drawn) for start, texts in part.items()}
+            parts = {
+                start: texts for part in ranks.all_gather(drawn) for start, texts in part.items()
+            }
             texts = [text for start in sorted(parts) for text in parts[start]]
             for i, text in zip(missing, texts, strict=True):
                 last = turn == ROUNDS - 1

@@ -22,7 +22,7 @@ def deal(model: Any, order: Sequence[int], batch_size: int, ranks: Ranks) -> lis
     of another's, which does not count.
     """
     batches = [order[i : i + batch_size] for i in range(0, len(order), batch_size)]
-    mine: list[Dealt] = [(batch, True) for batch in ranks.share(batches)]
+    mine: list[Dealt] = [(batch, True) for batch in ranks.shard(batches)]
     if in_step(model) and batches:
         mine += [(batches[0], False)] * (-(-len(batches) // ranks.world) - len(mine))
     return mine

@@ -31,7 +31,7 @@ class Loss(ABC):
     """Whether the loss reads the start model's log-probabilities, stored before training."""
     needs_start_model: ClassVar[bool] = False
     """Whether the loss needs the start model itself, held beside the trained one."""
-    needs_other: ClassVar[bool] = False
+    needs_alternative: ClassVar[bool] = False
     """Whether every row must carry another answer to its question (`Batch.other`)."""
 
     @abstractmethod

@@ -69,7 +69,7 @@ class DPO(Loss):
     doubled: bool = False
 
     needs_start_logprobs: ClassVar[bool] = True
-    needs_other: ClassVar[bool] = True
+    needs_alternative: ClassVar[bool] = True
 
     def __call__(self, models: Models, batch: Batch) -> Tensor:
         """Returns the sum over rows."""
@@ -89,7 +89,7 @@ class AP(Loss):
 
     beta: float = 0.1
 
-    needs_other: ClassVar[bool] = True
+    needs_alternative: ClassVar[bool] = True
 
     def __call__(self, models: Models, batch: Batch) -> Tensor:
         """Returns the sum over rows."""

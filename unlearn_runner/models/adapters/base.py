@@ -32,7 +32,7 @@ class Adapter(ABC):
 
     @property
     def storage(self) -> Storage:
-        """Number format of weights that are not trained; the start numbers are made with it."""
+        """Number format of weights that are not trained, also when start logprobs are computed."""
         return "float32"
 
     @property

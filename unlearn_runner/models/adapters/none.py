@@ -10,7 +10,7 @@ from unlearn_runner.models.adapters.base import Adapter, Base
 
 
 @dataclass(frozen=True)
-class Full(Adapter):
+class NoAdapter(Adapter):
     """The whole model is trained, and the result is an ordinary model."""
 
     adapts: ClassVar[bool] = False

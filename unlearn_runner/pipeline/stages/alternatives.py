@@ -1,4 +1,4 @@
-"""What must be known of other answers before unlearning: the alternates, and their start numbers.
+"""Other answers before unlearning: alternates sampled, and their start log-probabilities.
 
 Alternates are sampled from the start model once and shared by every run from it. Of refusals only
 those pairs of question and refusal are scored that the run will draw, a small part of all of them.
@@ -15,7 +15,7 @@ from typing import Any, ClassVar
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.altpo import Alternates
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
 
@@ -24,7 +24,7 @@ NUMBERS = "other.logprobs.parquet"
 
 
 @dataclass(frozen=True)
-class Sample(Stage):
+class SampleAlternates(Stage):
     """Samples other answers to the forget questions from the start model."""
 
     model: Stage
@@ -40,13 +40,13 @@ class Sample(Stage):
         """Names the rows and the model."""
         return f"{self.model.label}, {len(self.rows)} rows ({self.rows.name})"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Generates, and writes one line of texts per row."""
         from unlearn_runner.evaluation.probes.alternates import sample
         from unlearn_runner.models.load import load_model, load_tokenizer
 
-        session = work.open_session()
-        folder = work.path(self.model)
+        session = context.open_session()
+        folder = context.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(folder, "float32", session.device, session.attention).eval()
         texts = sample(
@@ -54,7 +54,7 @@ class Sample(Stage):
         )
         if session.ranks.main:
             lines = [json.dumps(found, ensure_ascii=False) for found in texts]
-            (work.folder / ALTERNATES).write_text("\n".join(lines) + "\n", encoding="utf-8")
+            (context.folder / ALTERNATES).write_text("\n".join(lines) + "\n", encoding="utf-8")
         return "completed"
 
 
@@ -65,7 +65,7 @@ def read_alternates(folder: Path) -> list[list[str]]:
 
 
 @dataclass(frozen=True)
-class OtherNumbers(Stage):
+class AlternativeLogprobs(Stage):
     """Scores, under the start model, the other answers that a run will draw."""
 
     model: Stage
@@ -91,26 +91,26 @@ class OtherNumbers(Stage):
         what = f"{len(self.refusals)} refusals" if self.refusals else "alternates"
         return f"{self.model.label}, {what} as drawn in {steps} x {batch} visits"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the distinct pairs."""
         from unlearn_runner.data.encode import encode_whole, room
         from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
         from unlearn_runner.models.load import load_model, load_tokenizer
-        from unlearn_runner.training.batches import Draws
+        from unlearn_runner.training.batches import Sampler
 
-        session = work.open_session()
-        folder = work.path(self.model)
+        session = context.open_session()
+        folder = context.path(self.model)
         tokenizer = load_tokenizer(folder)
         model = load_model(
             folder, self.precision, session.device, session.attention, self.storage
         ).eval()
-        texts = self.texts(work)
+        texts = self.texts(context)
         steps, batch = self.drawn_by
-        draws = Draws(self.seed, len(self.rows), batch)
-        visits = [visit for step in range(steps) for visit in draws.step(step)]
+        sampler = Sampler(self.seed, len(self.rows), batch)
+        visits = [visit for step in range(steps) for visit in sampler.step(step)]
         pairs = sorted(
-            {(row, draws.other("forget", epoch, row, len(texts[row]))) for epoch, row in visits}
+            {(row, sampler.other("forget", epoch, row, len(texts[row]))) for epoch, row in visits}
         )
         asked: list[Asked] = [(row, "other", choice, texts[row][choice]) for row, choice in pairs]
         most = room(model, self.max_length)
@@ -125,24 +125,24 @@ class OtherNumbers(Stage):
                 model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
             )
         if session.ranks.main:
-            write_logprobs(work.folder / NUMBERS, "forget", asked, probed)
+            write_logprobs(context.folder / NUMBERS, "forget", asked, probed)
         return "completed"
 
-    def texts(self, work: Work) -> list[tuple[str, ...]] | list[list[str]]:
+    def texts(self, context: StageContext) -> list[tuple[str, ...]] | list[list[str]]:
         """Returns per row the other answers to choose from."""
-        return other_texts(work, self.alternates, self.refusals, len(self.rows))
+        return alternative_texts(context, self.alternates, self.refusals, len(self.rows))
 
 
-def other_texts(
-    work: Work, alternates: Stage | None, refusals: tuple[str, ...], rows: int
+def alternative_texts(
+    context: StageContext, alternates: Stage | None, refusals: tuple[str, ...], rows: int
 ) -> list[tuple[str, ...]] | list[list[str]]:
     """Returns per row the other answers to choose from: its alternates, or all refusals."""
     if alternates is not None:
-        return read_alternates(work.path(alternates))
+        return read_alternates(context.path(alternates))
     return [refusals] * rows
 
 
-def read_numbers(folder: Path) -> Mapping[tuple[int, int], Any]:
+def read_logprobs(folder: Path) -> Mapping[tuple[int, int], Any]:
     """Returns per-token log-probabilities by (row, choice)."""
     import numpy as np
     import pyarrow.parquet as pq

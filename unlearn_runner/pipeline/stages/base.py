@@ -1,4 +1,4 @@
-"""What a stage is: a frozen description of one piece of work, keyed by all that determines it.
+"""What a stage is: a frozen description of one piece of context, keyed by all that determines it.
 
 Describing and planning a stage never loads torch; `run` imports what it needs when it runs.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Work:
+class StageContext:
     """What a running stage is given."""
 
     folder: Path
@@ -95,5 +95,5 @@ class Stage(ABC):
         return ", ".join(stage.label for stage in self.inputs)
 
     @abstractmethod
-    def run(self, work: Work) -> Outcome:
-        """Computes the artifact into `work.folder`."""
+    def run(self, context: StageContext) -> Outcome:
+        """Computes the artifact into `context.folder`."""

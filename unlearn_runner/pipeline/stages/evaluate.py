@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from unlearn_runner.evaluation.evaluator import Examination
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.evaluation.evaluator import Evaluator
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class Evaluate(Stage):
     """Runs both probes over every view, once."""
 
     model: Stage
-    examination: Examination
+    evaluator: Evaluator
     base: Stage | None = None
     """The model that `model` starts from, when it left an adapter instead of a whole one."""
 
@@ -31,33 +31,33 @@ class Evaluate(Stage):
 
     def reads(self) -> str:
         """Names the model and the views."""
-        views = self.examination.views.items()
+        views = self.evaluator.views.items()
         listed = ", ".join(f"{name} {len(rows)}" for name, rows in views)
         models = (
             self.model.label if self.base is None else f"{self.model.label} on {self.base.label}"
         )
         return f"{models}, rows of {listed}"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Loads the model and examines it."""
         from unlearn_runner.models.load import load_tokenizer
 
-        session = work.open_session()
-        folder = work.path(self.model)
+        session = context.open_session()
+        folder = context.path(self.model)
         tokenizer = load_tokenizer(folder)
-        precision, base = self.examination.precision, self.base and work.path(self.base)
+        precision, base = self.evaluator.precision, self.base and context.path(self.base)
         model = session.frozen(folder, precision, base)
-        self.examination.take(model, tokenizer, work.folder, self.label, session.ranks)
+        self.evaluator.run(model, tokenizer, context.folder, self.label, session.ranks)
         return "completed"
 
 
 @dataclass(frozen=True)
-class Along:
+class PeriodicEval:
     """Examinations while a model is unlearned."""
 
     steps: tuple[int, ...]
     """After which optimizer steps."""
-    examination: Examination
+    evaluator: Evaluator
     models: bool = False
     """Whether the models of those steps are kept, too."""
 
@@ -66,7 +66,7 @@ class Along:
         step: int,
         model: Any,
         tokenizer: Any,
-        work: Work,
+        context: StageContext,
         title: str,
         save: Callable[[Path], None],
     ) -> None:
@@ -76,35 +76,35 @@ class Along:
             step: Optimizer steps done.
             model: As it is then.
             tokenizer: Its tokenizer.
-            work: Where to.
+            context: Where to.
             title: What the progress is called.
             save: Writes the model into a folder.
         """
         if step not in self.steps:
             return
-        session: Session = work.open_session()
-        ranks, room = session.ranks, work.checkpoints / folder(step)
-        if ranks.tell(room.exists()):
+        session: Session = context.open_session()
+        ranks, room = session.ranks, context.checkpoints / folder(step)
+        if ranks.broadcast(room.exists()):
             return
         unfinished = room.with_name(f".{room.name}")
         unfinished.mkdir(exist_ok=True)
         model.eval()
-        with session.layout.autocast(self.examination.precision):
-            self.examination.take(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
+        with session.layout.autocast(self.evaluator.precision):
+            self.evaluator.run(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
         if self.models:
             save(unfinished / "model")
         if ranks.main:
             unfinished.rename(room)
-        ranks.wait()
+        ranks.barrier()
 
-    def collect(self, work: Work) -> None:
+    def collect(self, context: StageContext) -> None:
         """Puts the evidence of all steps into the stage's artifact.
 
         It stays where it was, too: a run that is killed before the artifact is published goes on
         from a checkpoint, and makes none of an earlier step.
         """
         for step in self.steps:
-            taken, place = work.checkpoints / folder(step), work.folder / folder(step)
+            taken, place = context.checkpoints / folder(step), context.folder / folder(step)
             shutil.copytree(taken, place, copy_function=_linked)
 
 

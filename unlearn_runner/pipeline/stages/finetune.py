@@ -1,4 +1,4 @@
-"""Fine-tuning: base model in, model that answers the given rows out. Target and reference both."""
+"""Fine-tuning: base model in, model that answers the given rows out; target and retain model."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import NLL
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.training.recipe import Recipe
 
@@ -34,19 +34,19 @@ class Finetune(Stage):
         """Names the rows and the base."""
         return f"{self.base.label}, {len(self.rows)} rows ({self.rows.name})"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Loads the base, trains, saves."""
         from unlearn_runner.models.load import load_tokenizer
 
-        session = work.open_session()
-        base = work.path(self.base)
+        session = context.open_session()
+        base = context.path(self.base)
         tokenizer = load_tokenizer(base)
         model = session.trainable(base, self.recipe.precision)
         if not fit(
-            model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
+            model, tokenizer, self.template, self.rows, self.recipe, self.seed, context, self.label
         ):
             return "diverged"
-        session.save(model, tokenizer, work.folder)
+        session.save(model, tokenizer, context.folder)
         return "completed"
 
 
@@ -57,7 +57,7 @@ def fit(
     rows: Rows,
     recipe: Recipe,
     seed: int,
-    work: Work,
+    context: StageContext,
     title: str,
 ) -> bool:
     """Minimises the NLL of the rows' answers; returns false when training diverged.
@@ -67,11 +67,11 @@ def fit(
     from unlearn_runner.data.encode import encode_rows, room
     from unlearn_runner.models.forward import Models
     from unlearn_runner.models.load import for_training
-    from unlearn_runner.training.batches import feed
+    from unlearn_runner.training.batches import step_loader
     from unlearn_runner.training.engine import Engine
     from unlearn_runner.training.loop import train
 
-    session: Session = work.open_session()
+    session: Session = context.open_session()
     model = for_training(model, recipe.gradient_checkpointing)
     encoded = encode_rows(tokenizer, template, rows, room(model, recipe.max_length))
     engine = Engine(
@@ -82,5 +82,5 @@ def fit(
         pad=tokenizer.pad_token_id,
         layout=session.layout,
     )
-    walk = feed("train", encoded, recipe.batch_size, seed)
-    return train(engine, walk, title, work.training_log())
+    loader = step_loader("train", encoded, recipe.batch_size, seed)
+    return train(engine, loader, title, context.training_log())

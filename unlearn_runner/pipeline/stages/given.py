@@ -14,7 +14,7 @@ from typing import ClassVar
 
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.models import folder as folders
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
 
@@ -52,7 +52,7 @@ class Local(Given):
         """Returns the folder."""
         return self.path if self.path.is_dir() else None
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Never called while the folder is there.
 
         Raises:
@@ -102,7 +102,7 @@ class Hub(Given):
             return None
         return None if folders.wanting(Path(found)) else Path(found)
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Fetches the files into the hub's cache (`HF_HOME`).
 
         Raises:

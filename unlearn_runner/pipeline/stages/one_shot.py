@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from unlearn_runner.methods.one_shot import OneShot
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
-from unlearn_runner.training.divergence import Diverged, lost
+from unlearn_runner.training.divergence import Diverged, count_nonfinite
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Edit(Stage):
     def _inputs(self) -> Iterator[Stage]:
         yield from (self.start, *self.tuned)
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Loads, changes, saves."""
         import torch
 
@@ -37,15 +37,15 @@ class Edit(Stage):
         from unlearn_runner.models.gradients import Gradient, GradientSpace
         from unlearn_runner.models.load import load_model, load_tokenizer, save
 
-        session = work.open_session()
-        folder = work.path(self.start)
+        session = context.open_session()
+        folder = context.path(self.start)
         model = load_model(folder, "float32", session.device)
         space = GradientSpace(model.parameters())
         names = [name for name, p in model.named_parameters() if p.requires_grad]
 
         @torch.no_grad()
         def vector(part: int) -> Gradient:
-            other = load_model(work.path(self.tuned[part]), "float32", session.device)
+            other = load_model(context.path(self.tuned[part]), "float32", session.device)
             found = dict(other.named_parameters())
             pairs = zip(names, space.parameters, strict=True)
             return [found[name].detach().sub_(p) for name, p in pairs]
@@ -56,9 +56,9 @@ class Edit(Stage):
                 if entry is not None:
                     parameter.add_(entry)
         facts = {"stage": self.label, "step": 1, "change_norm": space.norm(change)}
-        if weights := lost(names, space.parameters, space.layout):
-            work.log(Diverged({}, weights, True, facts).line)
+        if weights := count_nonfinite(names, space.parameters, space.layout):
+            context.log(Diverged({}, weights, True, facts).line)
             return "diverged"
-        work.log(facts)
-        save(model, load_tokenizer(folder), work.folder, self.save_dtype)
+        context.log(facts)
+        save(model, load_tokenizer(folder), context.folder, self.save_dtype)
         return "completed"

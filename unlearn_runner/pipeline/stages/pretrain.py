@@ -8,7 +8,7 @@ from typing import ClassVar
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.models.shape import Shape
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.training.recipe import Recipe
 
@@ -33,11 +33,11 @@ class Pretrain(Stage):
         """Names the rows."""
         return f"{len(self.rows)} rows ({self.rows.name}), tokenizer also from {self.full.name}"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Trains the tokenizer, then the model on question and answer of `rows`."""
         from unlearn_runner.models.load import in_precision, new_llama, train_tokenizer
 
-        session = work.open_session()
+        session = context.open_session()
         from unlearn_runner.pipeline.stages.finetune import fit
 
         rows = [*self.full, *self.rows]
@@ -46,8 +46,8 @@ class Pretrain(Stage):
         model = in_precision(new_llama(self.shape, tokenizer, self.seed), self.recipe.precision)
         model = session.placed(model, self.recipe.precision)
         if len(self.rows) and not fit(
-            model, tokenizer, self.template, self.rows, self.recipe, self.seed, work, self.label
+            model, tokenizer, self.template, self.rows, self.recipe, self.seed, context, self.label
         ):
             return "diverged"
-        session.save(model, tokenizer, work.folder)
+        session.save(model, tokenizer, context.folder)
         return "completed"

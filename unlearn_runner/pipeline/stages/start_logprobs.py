@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
 
@@ -20,7 +20,7 @@ FILE = "forget.logprobs.parquet"
 
 
 @dataclass(frozen=True)
-class StartNumbers(Stage):
+class StartLogprobs(Stage):
     """Scores the forget answers under the model that unlearning starts from."""
 
     model: Stage
@@ -39,15 +39,15 @@ class StartNumbers(Stage):
         """Names the rows and the model."""
         return f"{self.model.label}, {len(self.rows)} rows ({self.rows.name})"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the answers."""
         from unlearn_runner.data.encode import encode_rows, room
         from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
         from unlearn_runner.models.load import load_model, load_tokenizer
 
-        session = work.open_session()
-        folder = work.path(self.model)
+        session = context.open_session()
+        folder = context.path(self.model)
         tokenizer = load_tokenizer(folder)
         device, attention = session.device, session.attention
         model = load_model(folder, self.precision, device, attention, self.storage).eval()
@@ -58,7 +58,7 @@ class StartNumbers(Stage):
             )
         asked: list[Asked] = [(i, "answer", 0, row.answer) for i, row in enumerate(self.rows)]
         if session.ranks.main:
-            write_logprobs(work.folder / FILE, "forget", asked, probed)
+            write_logprobs(context.folder / FILE, "forget", asked, probed)
         return "completed"
 
 

@@ -13,15 +13,15 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method, needs_alternatives, needs_start_model
 from unlearn_runner.models.adapters.base import Adapter, Base
-from unlearn_runner.models.adapters.none import Full
-from unlearn_runner.pipeline.stages.base import Stage, Work
-from unlearn_runner.pipeline.stages.evaluate import Along
+from unlearn_runner.models.adapters.none import NoAdapter
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.training.recipe import Recipe
 
 if TYPE_CHECKING:
-    from unlearn_runner.training.alternatives import Also
+    from unlearn_runner.training.alternatives import ExtraSplits
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Unlearn(Stage):
     """Minimises a method's terms, rectified, from the target on."""
 
     start: Stage
-    start_numbers: Stage | None
+    start_logprobs: Stage | None
     template: Prompting
     method: Method
     rectifier: Rectifier
@@ -43,10 +43,10 @@ class Unlearn(Stage):
     """What forget (or retain) questions are answered with, where a term asks for it."""
     alternates: Stage | None = None
     """Takes the refusals' place where the method has alternates."""
-    other_numbers: Stage | None = None
-    adapter: Adapter = field(default_factory=Full)
+    alternative_logprobs: Stage | None = None
+    adapter: Adapter = field(default_factory=NoAdapter)
     save_dtype: str = "float32"
-    along: Along | None = None
+    along: PeriodicEval | None = None
 
     kind: ClassVar[str] = "unlearn"
     order: ClassVar[int] = 1
@@ -56,18 +56,18 @@ class Unlearn(Stage):
         rows = f"{len(self.forget)} forget rows ({self.forget.name}), retain {self.retain.name}"
         return f"{', '.join(stage.label for stage in self.inputs)}, {rows}"
 
-    def run(self, work: Work) -> Outcome:
+    def run(self, context: StageContext) -> Outcome:
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import encode_rows, room, with_start
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
         from unlearn_runner.pipeline.stages import start_logprobs
-        from unlearn_runner.training.batches import feed
+        from unlearn_runner.training.batches import step_loader
         from unlearn_runner.training.engine import Engine
         from unlearn_runner.training.loop import train
 
-        session, recipe, adapter = work.open_session(), self.recipe, self.adapter
-        folder, layout = work.path(self.start), session.layout
+        session, recipe, adapter = context.open_session(), self.recipe, self.adapter
+        folder, layout = context.path(self.start), session.layout
         tokenizer = load_tokenizer(folder)
 
         def prepare(loaded: Any) -> None:
@@ -84,8 +84,8 @@ class Unlearn(Stage):
                 held = session.trainable(folder, recipe.precision).eval()
         most = room(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, most)
-        if self.start_numbers is not None:
-            forget = with_start(forget, start_logprobs.read(work.path(self.start_numbers)))
+        if self.start_logprobs is not None:
+            forget = with_start(forget, start_logprobs.read(context.path(self.start_logprobs)))
         wants_retain = any(term.split in ("retain", "mixed") for term in watched)
         retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
         engine = Engine(
@@ -98,33 +98,33 @@ class Unlearn(Stage):
             layout=layout,
             method=self.method,
         )
-        walk = feed("forget", forget, recipe.batch_size, self.seed, retain)
-        walk = replace(walk, also=self.also(tokenizer, most, work))
+        loader = step_loader("forget", forget, recipe.batch_size, self.seed, retain)
+        loader = replace(loader, also=self.also(tokenizer, most, context))
 
         def save(place: Path, dtype: str = "float32") -> None:
             base = Base(folder, self.start.address)
             state = layout.whole_state(model, adapter.trains_a_part)
             if session.ranks.main:
                 adapter.save(model, tokenizer, place, base, dtype, state)
-            session.ranks.wait()
+            session.ranks.barrier()
 
         def along(step: int) -> None:
             if self.along is not None:
-                self.along.take(step, model, tokenizer, work, self.label, save)
+                self.along.take(step, model, tokenizer, context, self.label, save)
 
-        examined = () if self.along is None else self.along.steps
-        if not train(engine, walk, self.label, work.training_log(), along, examined):
+        evaluated_after = () if self.along is None else self.along.steps
+        if not train(engine, loader, self.label, context.training_log(), along, evaluated_after):
             return "diverged"
-        save(work.folder, self.save_dtype)
+        save(context.folder, self.save_dtype)
         if self.along is not None and session.ranks.main:
-            self.along.collect(work)
+            self.along.collect(context)
         return "completed"
 
-    def also(self, tokenizer: Any, most: int, work: Work) -> Also:
+    def also(self, tokenizer: Any, most: int, context: StageContext) -> ExtraSplits:
         """Returns what the method's terms need beside the rows: other answers, tails."""
         from unlearn_runner.data.encode import Encoded, encode_whole
-        from unlearn_runner.pipeline.stages.alternatives import other_texts, read_numbers
-        from unlearn_runner.training.alternatives import Also, Others
+        from unlearn_runner.pipeline.stages.alternatives import alternative_texts, read_logprobs
+        from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
 
         terms, numbers = self.method.terms(), None
 
@@ -135,13 +135,13 @@ class Unlearn(Stage):
 
         forget = retain = None
         if needs_alternatives(terms, "forget"):
-            texts = other_texts(work, self.alternates, self.refusals, len(self.forget))
-            if self.other_numbers is not None:
-                numbers = read_numbers(work.path(self.other_numbers))
-            forget = Others(texts, encoder(self.forget), numbers)
+            texts = alternative_texts(context, self.alternates, self.refusals, len(self.forget))
+            if self.alternative_logprobs is not None:
+                numbers = read_logprobs(context.path(self.alternative_logprobs))
+            forget = AlternativeAnswers(texts, encoder(self.forget), numbers)
         if needs_alternatives(terms, "retain"):
-            retain = Others([self.refusals] * len(self.retain), encoder(self.retain))
-        return Also(forget, retain, self.method.skip)
+            retain = AlternativeAnswers([self.refusals] * len(self.retain), encoder(self.retain))
+        return ExtraSplits(forget, retain, self.method.skip)
 
 
 def only_trained(model: Any, method: Method) -> None:

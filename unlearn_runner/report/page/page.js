@@ -127,7 +127,7 @@
       first.className = "n";
       first.textContent = row[0];
       line.append(first, cell([row[1]]), cell([row[2]]));
-      for (const column of ["before", "after", "reference"]) {
+      for (const column of ["before", "after", "retain_model"]) {
         const texts = (data.texts[run[column]] || {})[view];
         line.append(cell(texts ? texts[at] : ["–"]));
       }

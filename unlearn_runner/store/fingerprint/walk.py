@@ -87,7 +87,7 @@ class _Walk:
         """Whether every module that was looked for is still the same, and absent ones are."""
         places = {top: sources(top) for top in self.sources}
         return all(
-            self.look(name, places.get(name.partition(".")[0], [])) is module
+            self._find(name, places.get(name.partition(".")[0], [])) is module
             for name, module in self.modules.items()
         )
 
@@ -115,11 +115,11 @@ class _Walk:
         """The module, or None where it is not followed or has no source."""
         if name not in self.modules:
             places = self.sources.get(name.partition(".")[0], [])
-            self.modules[name] = self.look(name, places)
+            self.modules[name] = self._find(name, places)
         return self.modules[name]
 
     @staticmethod
-    def look(name: str, places: list[Path]) -> Module | None:
+    def _find(name: str, places: list[Path]) -> Module | None:
         """The module as its file is now."""
         return None if inert(name) else find(name, places)
 

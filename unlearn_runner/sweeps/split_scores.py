@@ -11,15 +11,15 @@ from typing import Any, cast
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.evaluation.logs.reference import RetainLog
+from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.metrics.base import compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.parts import Parts, part
 from unlearn_runner.pipeline.stages.score import Score, Source
-from unlearn_runner.report.chosen import FILE, PART_A, PART_B
+from unlearn_runner.report.chosen import FILE, TEST, VALIDATION
 from unlearn_runner.store.fingerprint import code_hash
 from unlearn_runner.store.store import Store
-from unlearn_runner.sweeps.points import Point
+from unlearn_runner.sweeps.jobs import SweepJob
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import finite
 
@@ -28,7 +28,7 @@ ByPart = dict[str, dict[str, float | None]]
 
 
 @dataclass
-class Parted:
+class SplitScores:
     """The two parts, and what has been scored on them."""
 
     asked: Select
@@ -43,7 +43,7 @@ class Parted:
     @cached_property
     def split(self) -> dict[str, Any]:
         """The division, row by row, as it is written down."""
-        parts = ((PART_A, self.parts.a), (PART_B, self.parts.b))
+        parts = ((VALIDATION, self.parts.a), (TEST, self.parts.b))
         return {
             "share": self.asked.share,
             "seed": self.asked.seed,
@@ -69,7 +69,7 @@ class Parted:
         same = isinstance(old, dict) and old.get("code") == code()
         return old.get("scored", {}) if same and old.get("split") == self.split else {}
 
-    def score(self, points: Sequence[Point]) -> None:
+    def score(self, points: Sequence[SweepJob]) -> None:
         """Scores both parts of what completed, and of its targets, each model once."""
         todo: dict[str, tuple[Score, Store]] = {}
         for point in (p for p in points if p.status == "completed"):
@@ -82,18 +82,18 @@ class Parted:
             console.print(f"scoring both parts of {models}")
         for key, (stage, store) in todo.items():
             evidence = _evidence(stage.evaluated, stage, store)
-            reference = stage.reference and _evidence(stage.reference, stage, store)
-            if evidence is not None and (reference or stage.reference is None):
+            retain_model = stage.retain_model and _evidence(stage.retain_model, stage, store)
+            if evidence is not None and (retain_model or stage.retain_model is None):
                 self.scored[key] = {
-                    name: finite(compute(part(evidence, rows), reference, stage.metrics))
-                    for name, rows in ((PART_A, self.parts.a), (PART_B, self.parts.b))
+                    name: finite(compute(part(evidence, rows), retain_model, stage.metrics))
+                    for name, rows in ((VALIDATION, self.parts.a), (TEST, self.parts.b))
                 }
 
-    def of(self, point: Point, model: str = "unlearned") -> ByPart | None:
+    def of(self, point: SweepJob, model: str = "unlearned") -> ByPart | None:
         """Returns a point's scores of A and B, or its target's; none where evidence is missing."""
         return self.scored.get(point.planned.plan.scores[model].key)
 
-    def of_all(self, points: Sequence[Point]) -> dict[str, ByPart]:
+    def of_all(self, points: Sequence[SweepJob]) -> dict[str, ByPart]:
         """Returns the scores that these points have, and their targets."""
         planned = [point.planned.plan.scores for point in points if point.job is not None]
         keys = dict.fromkeys(stages[model].key for stages in planned for model in MODELS)

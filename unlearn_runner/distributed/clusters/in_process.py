@@ -13,7 +13,7 @@ from unlearn_runner.utils import signals
 
 
 @dataclass(frozen=True)
-class Here(Cluster):
+class InProcess(Cluster):
     """This process. Libraries are loaded once; models are freed after each job."""
 
     @property

@@ -14,9 +14,9 @@ from unlearn_runner.config.sweep import Range, Search
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.sweeps.board import Board
 from unlearn_runner.sweeps.grid import Grid, text
-from unlearn_runner.sweeps.points import Point, planned_points, same_mistake
+from unlearn_runner.sweeps.jobs import SweepJob, planned_jobs, same_mistake
+from unlearn_runner.sweeps.monitor import SweepMonitor
 from unlearn_runner.sweeps.propose import Setting, Trial, propose
 from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.utils.files import finite, write_json
@@ -25,12 +25,12 @@ FILE = "search.json"
 WORST = 2.0
 """Loss of a setting that cannot win at all; of one that keeps too little, from 1 on."""
 
-Go = Callable[[Sequence[Point]], None]
+Go = Callable[[Sequence[SweepJob]], None]
 """Brings points to their end, as far as they are not there."""
 
 
 @dataclass
-class Course:
+class SearchLoop:
     """One search on its way.
 
     Args:
@@ -45,7 +45,7 @@ class Course:
     selection: Selection
     data: dict[str, Rowsets]
     tried: list[Trial] = field(default_factory=list)
-    _seen: dict[str, Point] = field(default_factory=dict)
+    _seen: dict[str, SweepJob] = field(default_factory=dict)
 
     @property
     def space(self) -> dict[str, Range]:
@@ -72,7 +72,7 @@ class Course:
                 "++sweep.space={train.lr: {low: 1e-5, high: 1e-3, log: true}}",
             )
 
-    def next(self) -> list[tuple[Setting, list[Point]]]:
+    def next(self) -> list[tuple[Setting, list[SweepJob]]]:
         """Proposes a batch, and plans its points.
 
         Raises:
@@ -86,20 +86,20 @@ class Course:
             raise mistake
         return found
 
-    def _planned(self, count: int) -> Iterator[tuple[Setting, list[Point]]]:
+    def _planned(self, count: int) -> Iterator[tuple[Setting, list[SweepJob]]]:
         for setting in propose(self.search, self.space, self.tried, count):
             axes = [f"{key}={text(value)}" for key, value in setting.items()]
-            planned = planned_points(self.grid, axes, self.data)
+            planned = planned_jobs(self.grid, axes, self.data)
             # Rounding and choices may propose a point again: it is the same job.
             yield setting, [self._seen.setdefault(_id(p), p) for p in planned]
 
-    def take(self, batch: Sequence[tuple[Setting, list[Point]]]) -> None:
+    def take(self, batch: Sequence[tuple[Setting, list[SweepJob]]]) -> None:
         """Adds a batch that has ended to what is known, and writes it down."""
         for setting, points in batch:
             self.tried.append(Trial(setting, self._loss(points)))
         write_json(self.selection.folder / FILE, finite(self._content()))
 
-    def _loss(self, points: Sequence[Point]) -> float:
+    def _loss(self, points: Sequence[SweepJob]) -> float:
         """Returns what is to be small: below 1 for settings that could win."""
         judged = self.selection.judged(points)
         if judged.worth is None:
@@ -120,14 +120,14 @@ class Course:
         }
 
 
-def _id(point: Point) -> str:
+def _id(point: SweepJob) -> str:
     return str(point.folder) if point.job is not None else point.name
 
 
-def follow(course: Course, board: Board, go: Go) -> None:
+def follow(course: SearchLoop, monitor: SweepMonitor, go: Go) -> None:
     """Goes on until all trials are done, or a failure ends it."""
-    points = board.points
-    while len(course.tried) < course.search.trials and not board.stopped:
+    points = monitor.points
+    while len(course.tried) < course.search.trials and not monitor.stopped:
         batch = course.next()
         known = {id(point) for point in points}
         new = [p for _, found in batch for p in found if id(p) not in known]

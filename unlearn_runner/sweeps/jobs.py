@@ -29,7 +29,7 @@ DONE = ("completed", "diverged")
 
 
 @dataclass
-class Point:
+class SweepJob:
     """One job of a sweep."""
 
     axes: list[str]
@@ -95,7 +95,7 @@ class Point:
     def _keys(self) -> list[str]:
         return [stage.key for stage in self.planned.plan.stages]
 
-    def look(self) -> str:
+    def refresh_status(self) -> str:
         """Returns how it ended as far as it is still true; `waiting` where there is work to do.
 
         It has ended when its folder says so, of the stages as they would be now, and the artifacts
@@ -113,7 +113,7 @@ class Point:
         return self.status
 
 
-def planned_points(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[Point]:
+def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[SweepJob]:
     """Plans every point of an opened grid; a mistake in one is kept with it.
 
     Args:
@@ -121,7 +121,7 @@ def planned_points(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> lis
         more: Further overrides that all of them share.
         read: Rows that have been read; those that are read now are added.
     """
-    found: dict[str, Point] = {}
+    found: dict[str, SweepJob] = {}
     for axes in grid.points():
         point = _point(grid, [*more, *axes], read)
         # A setting that cannot change a result makes no other job.
@@ -129,8 +129,8 @@ def planned_points(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> lis
     return list(found.values())
 
 
-def _point(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> Point:
-    point = Point(axes, [*grid.fixed, *axes], folders=list(grid.folders))
+def _point(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob:
+    point = SweepJob(axes, [*grid.fixed, *axes], folders=list(grid.folders))
     try:
         composed = grid.compose(axes)
 
@@ -153,7 +153,7 @@ def sweep_name(run: Run) -> str:
     return names.checked(run.name or run.sweep.name or "sweep")
 
 
-def same_mistake(found: Sequence[Point]) -> UserError | None:
+def same_mistake(found: Sequence[SweepJob]) -> UserError | None:
     """Returns the mistake that all points share, which then is one of the command."""
     mistakes = {str(point.mistake) for point in found}
     return found[0].mistake if len(mistakes) == 1 else None

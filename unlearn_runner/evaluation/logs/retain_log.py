@@ -1,4 +1,4 @@
-"""A log as the retain-only reference: its forget rows, under the keys of somebody else's rows."""
+"""A log as the retain model: its forget rows, under the keys of somebody else's rows."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from unlearn_runner.store.keys import INERT
 SAME_SPLIT = "give a log of the retain model that was evaluated on the same forget rows"
 
 
-def reference(path: Path, rows: Rows, name: str = FORGET) -> Evidence:
+def retain_evidence(path: Path, rows: Rows, name: str = FORGET) -> Evidence:
     """Returns a log's forget view as the evidence of a benchmark's forget view.
 
     Args:
@@ -99,7 +99,7 @@ class RetainLog:
         Raises:
             DataError: If it is malformed, or of another split.
         """
-        return reference(self.path, self.rows, self.view)
+        return retain_evidence(self.path, self.rows, self.view)
 
     def everything(self) -> Evidence:
         """Returns all it recorded."""

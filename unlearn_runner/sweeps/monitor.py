@@ -11,12 +11,12 @@ from rich.table import Table
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed, interval
-from unlearn_runner.sweeps.points import DONE, Point
+from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.signals import SIGNALS
-from unlearn_runner.utils.text import shown
+from unlearn_runner.utils.text import format_score
 
 MOST = 8
 """Scores in the table; results.json has them all."""
@@ -24,7 +24,7 @@ SAID = 600
 """Characters of a cause."""
 
 
-class Board:
+class SweepMonitor:
     """Keeps how the jobs of a sweep end.
 
     Args:
@@ -34,7 +34,7 @@ class Board:
     """
 
     def __init__(
-        self, points: Sequence[Point], fail_fast: bool = False, total: int | None = None
+        self, points: Sequence[SweepJob], fail_fast: bool = False, total: int | None = None
     ) -> None:
         self.points, self.fail_fast = list(points), fail_fast
         self.total = total or len(self.points)
@@ -43,12 +43,12 @@ class Board:
         self._began: dict[int, float] = {}
         self._code = 0
 
-    def begin(self, job: Point) -> None:
+    def begin(self, job: SweepJob) -> None:
         """Says that a job begins."""
         self._began[id(job)] = time.monotonic()
         self._say(job, "begins")
 
-    def end(self, job: Point, code: int = 0, cause: Exception | str | None = None) -> None:
+    def end(self, job: SweepJob, code: int = 0, cause: Exception | str | None = None) -> None:
         """Takes how a job ended, and says it.
 
         Args:
@@ -74,7 +74,7 @@ class Board:
         spent = time.monotonic() - self._began.get(id(job), time.monotonic())
         self._say(job, f"{job.status}  {spent:.1f}s  {job.cause}".rstrip())
 
-    def refuse(self, point: Point) -> None:
+    def refuse(self, point: SweepJob) -> None:
         """Takes a job that cannot be, for a mistake in its settings."""
         point.status, point.cause = "failed", _cause(point.mistake, {})
         self._code = self._code or USAGE_ERROR
@@ -85,7 +85,7 @@ class Board:
         """The exit code of the sweep."""
         return self._code
 
-    def _say(self, point: Point, what: str) -> None:
+    def _say(self, point: SweepJob, what: str) -> None:
         place = self.points.index(point) + 1
         console.print(f"[job {place}/{self.total}] {point.name}  {what}", markup=False)
 
@@ -121,7 +121,7 @@ def _cause(given: Exception | str | None, status: Mapping[str, Any]) -> str:
     return text if len(text) <= SAID else f"{text[:SAID]}..."
 
 
-Row = tuple[Point, Mapping[str, Any]]
+Row = tuple[SweepJob, Mapping[str, Any]]
 
 
 def label(scores: Mapping[str, float | None], status: str) -> str:
@@ -146,7 +146,7 @@ def table(title: str, rows: Sequence[Row]) -> Table:
         found.add_row(
             *(values.get(axis, "") for axis in axes),
             label(scores, point.status),
-            *(shown(scores.get(name)) for name in names),
+            *(format_score(scores.get(name)) for name in names),
         )
     return found
 
@@ -158,7 +158,7 @@ def _axes(rows: Sequence[Row]) -> list[str]:
 def _names(rows: Sequence[Row]) -> list[str]:
     """Returns the scores that a table shows: of the whole, of the forget rows, and others."""
     names = dict.fromkeys(n for _, results in rows for n in results.get("scores", {}))
-    own = [n for n in names if n.partition(".")[0] not in ("target", "reference")]
+    own = [n for n in names if n.partition(".")[0] not in ("target", "retain_model")]
     whole = [n for n in own if "." not in n]
     forget = [n for n in own if n.startswith("forget.")]
     rest = [n for n in own if n not in whole and n not in forget]
@@ -198,7 +198,9 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
         for name in names:
             values = [v for scores in kept if (v := scores.get(name)) is not None]
             mean, half = interval(values) if values else (None, None)
-            cells.append(shown(mean) + (f" ± {shown(half)}" if half is not None else ""))
+            cells.append(
+                format_score(mean) + (f" ± {format_score(half)}" if half is not None else "")
+            )
         told = (f"{ends[place].count(end)} {end}" for end in dict.fromkeys(ends[place]))
         found.add_row(*place, str(len(kept)), ", ".join(told), *cells)
     return found

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from unlearn_runner.evaluation.benchmarks.base import View
 from unlearn_runner.evaluation.metrics.base import Metric, compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
-from unlearn_runner.pipeline.stages.base import Stage, Work
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.evaluate import folder
 from unlearn_runner.pipeline.stages.score import Source, retained
 from unlearn_runner.store.artifact import Outcome
@@ -18,11 +18,11 @@ FILE = "along.json"
 
 
 @dataclass(frozen=True)
-class ScoreAlong(Stage):
+class ScoreTrajectory(Stage):
     """Scores the evidence that an unlearning left after some of its steps."""
 
     unlearned: Stage
-    reference: Source | None
+    retain_model: Source | None
     steps: tuple[int, ...]
     views: dict[str, View]
     metrics: dict[str, Metric]
@@ -32,24 +32,24 @@ class ScoreAlong(Stage):
     order: ClassVar[int] = 3
     on_all_ranks: ClassVar[bool] = False
 
-    def run(self, work: Work) -> Outcome:
-        """Writes `along.json`, and one line of telemetry per examined step."""
+    def run(self, context: StageContext) -> Outcome:
+        """Writes `along.json`, and one line of telemetry per evaluated step."""
         from unlearn_runner.utils.files import finite, write_json
 
-        place = work.path(self.unlearned)
-        reference = retained(self.reference, work, self.views)
+        place = context.path(self.unlearned)
+        retain_model = retained(self.retain_model, context, self.views)
         found = []
         for step in self.steps:
             judged = Evidence.load(place / folder(step), self.views)
-            scores = compute(judged, reference, self.metrics)
+            scores = compute(judged, retain_model, self.metrics)
             found.append({"step": step, "scores": scores})
-            work.log({"stage": self.label, "step": step, **scores})
-        write_json(work.folder / FILE, finite(found))
+            context.log({"stage": self.label, "step": step, **scores})
+        write_json(context.folder / FILE, finite(found))
         return "completed"
 
 
 def read(place: Path) -> list[dict[str, Any]]:
-    """Returns step and scores of every examined step."""
+    """Returns step and scores of every evaluated step."""
     import json
 
     return json.loads((place / FILE).read_text(encoding="utf-8"))
