@@ -142,7 +142,7 @@ def rows_seen(engine: Engine, rows: Any, session: Session) -> list[Any]:
             batches = loader_for(rows).step(step).micro(split, 2, 0, engine.device, session.ranks)
             for micro in batches:
                 for ids, mask in zip(micro.batch.input_ids, micro.batch.attention_mask):  # noqa: B905
-                    if micro.counts:
+                    if not micro.is_filler:
                         mine.append((step, split, tuple(ids[mask == 1].tolist())))
     return sorted(row for part in session.ranks.all_gather(mine) for row in part)
 

@@ -109,7 +109,7 @@ class Shuffled(StepRows):
         size = micro_batch or len(rows)
         for start in range(0, len(rows), size):
             batch = collate([rows[i] for i in order[start : start + size]], pad, device)
-            yield MicroBatch(batch, counts=True, last=start + size >= len(rows))
+            yield MicroBatch(batch, is_filler=False, last=start + size >= len(rows))
 
 
 VARIANTS = {"8x4": (StepRows, 4), "4x8": (StepRows, 8)}
