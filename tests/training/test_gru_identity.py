@@ -306,7 +306,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(
     case.run(tmp_path, killed_at=7)
     before = {path: path.read_bytes() for path in tmp_path.iterdir()}
     with pytest.raises(DataError, match="another configuration"):
-        train(case.engine(), case.feed(), "stage", log_in(tmp_path, print, "other"))
+        train(case.engine(), case.loader(), "stage", log_in(tmp_path, print, "other"))
     assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_architecture_is_refused(case: Case, tmp_path: P
     other = new_llama(Shape(32, 50, 1, 2, True, 128), case.tiny.tokenizer, seed=0)
     engine = replace(case.engine(), models=Models(other, None, nullcontext))
     with pytest.raises(DataError, match="does not fit the model"):
-        train(engine, case.feed(), "stage", log_in(tmp_path, print))
+        train(engine, case.loader(), "stage", log_in(tmp_path, print))
 
 
 def test_the_newest_two_checkpoints_are_kept(tmp_path: Path) -> None:
