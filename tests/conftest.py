@@ -103,9 +103,17 @@ def own_threads() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
+def tofu_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with files like TOFU's, for what their rows do not matter to."""
+    from helpers.tofu import write_tofu
+
+    return write_tofu(tmp_path_factory.mktemp("tofu"))
+
+
+@pytest.fixture(scope="session")
 def shared() -> Path:
-    """The reference material beside the checkout: formulas' oracles, real evaluation logs."""
+    """The third-party material beside the checkout: data sets, tokenizers, evaluation logs."""
     folder = Path(__file__).resolve().parents[2] / "shared"
     if not folder.is_dir():
-        pytest.skip("needs ../shared/ (oracles and logs, no part of this repository)")
+        pytest.skip("needs ../shared/ (data and logs of others, no part of this repository)")
     return folder

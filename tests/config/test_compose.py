@@ -135,7 +135,7 @@ def test_every_option_composes_builds_and_plans(
     group: str, name: str, request: pytest.FixtureRequest, tmp_path: Path
 ) -> None:
     option = f"{group}={name}"
-    tofu = request.getfixturevalue("shared") / "data" / "tofu" if needs_tofu(option) else ""
+    tofu = request.getfixturevalue("tofu_files") if needs_tofu(option) else ""
     stages = planned(*completed(option, tofu, tmp_path)).stages
     labels = [stage.label for stage in stages]
     assert [label for label in labels if not provided(label)] == STAGES
@@ -223,32 +223,29 @@ LOOK = """
 import json, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 from pathlib import Path
-from test_compose import OPTIONS, completed, needs_tofu, planned
+from test_compose import OPTIONS, completed, planned
 tofu, folder = sys.argv[2], Path(sys.argv[3])
 done = []
 for group, name in OPTIONS:
     option = f"{group}={name}"
-    if tofu or not needs_tofu(option):
-        assert all(stage.key for stage in planned(*completed(option, tofu, folder)).stages)
-        done.append(option)
+    assert all(stage.key for stage in planned(*completed(option, tofu, folder)).stages)
+    done.append(option)
 heavy = [m for m in ("torch", "transformers", "accelerate", "datasets") if m in sys.modules]
 print(json.dumps({"done": done, "heavy": heavy}))
 """
 
 
 def test_composing_building_and_planning_load_neither_torch_nor_transformers(
-    tmp_path: Path,
+    tofu_files: Path, tmp_path: Path
 ) -> None:
-    tofu = CONF.parent.parent / "shared" / "data" / "tofu"
-    arguments = [str(Path(__file__).parent), str(tofu) if tofu.is_dir() else "", str(tmp_path)]
+    arguments = [str(Path(__file__).parent), str(tofu_files), str(tmp_path)]
     looked = subprocess.run(
         [sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True
     )
     found = json.loads(looked.stdout)
     assert found["heavy"] == []
     every = {f"{group}={name}" for group, name in OPTIONS}
-    left_out = {override for override in every if not arguments[1] and needs_tofu(override)}
-    assert set(found["done"]) == every - left_out
+    assert set(found["done"]) == every
 
 
 OFFLINE = """
@@ -290,9 +287,11 @@ def test_planning_with_a_model_of_the_hub_asks_no_network_and_pins_a_commit(
         assert not there
 
 
-def test_published_settings_name_the_experiment_that_set_them(shared: Path, tmp_path: Path) -> None:
+def test_published_settings_name_the_experiment_that_set_them(
+    tofu_files: Path, tmp_path: Path
+) -> None:
     """Model < experiment < command line: what GRU's paper and code give, and what one overrides."""
-    tofu = f"benchmark.data_dir={shared / 'data' / 'tofu'}"
+    tofu = f"benchmark.data_dir={tofu_files}"
     for name, lr in (("phi", "2e-05"), ("llama2", "1e-05")):
         option = f"experiment=gru/tofu_{name}"
         done = command(tmp_path, option, tofu, "rectifier.gamma=0.99", "plan_only=true")
@@ -358,8 +357,8 @@ def test_plan_only_lists_stages_with_keys_and_writes_nothing(tmp_path: Path) -> 
     assert "start logprobs" in [label for label, _, _ in listed]
 
 
-def test_locuslab_sizes_limit_every_view_to_300_rows(shared: Path) -> None:
-    tofu = ("benchmark=tofu", f"benchmark.data_dir={shared / 'data' / 'tofu'}")
+def test_locuslab_sizes_limit_every_view_to_300_rows(tofu_files: Path) -> None:
+    tofu = ("benchmark=tofu", f"benchmark.data_dir={tofu_files}")
 
     def sizes(*overrides: str) -> dict[str, int]:
         (stage,) = [s for s in planned(*tofu, *overrides).stages if s.label == "evaluate unlearned"]
@@ -376,11 +375,11 @@ def test_locuslab_sizes_limit_every_view_to_300_rows(shared: Path) -> None:
     ("forget", "rows", "retain"), [("forget01", 40, 3960), ("forget05", 200, 3800)]
 )
 def test_the_forget_split_decides_what_is_retained(
-    forget: str, rows: int, retain: int, shared: Path
+    forget: str, rows: int, retain: int, tofu_files: Path
 ) -> None:
     stages = planned(
         "benchmark=tofu",
-        f"benchmark.data_dir={shared / 'data' / 'tofu'}",
+        f"benchmark.data_dir={tofu_files}",
         f"benchmark.forget={forget}",
         "model.rehearse=false",
     ).stages

@@ -18,7 +18,7 @@ import torch
 from crew import ENGINES, full, take_part
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-from objectives import EVERY_METHOD, Workbench
+from helpers.objectives import EVERY_METHOD, Workbench
 
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.forward import Models

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from pausing import HANGS, Pause
+from helpers.pausing import HANGS, Pause
 from ranked import free_port
 
 STEPS, EVERY = 60, 4

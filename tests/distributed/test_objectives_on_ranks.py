@@ -9,7 +9,7 @@ import objectives_crew
 import pytest
 import ranked
 import torch
-from objectives import EVERY_METHOD, Workbench
+from helpers.objectives import EVERY_METHOD, Workbench
 
 from unlearn_runner.models.load import save
 from unlearn_runner.rectifiers.gru import GRU

@@ -14,7 +14,7 @@ import crew
 import pytest
 import ranked
 import torch
-from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
+from helpers.plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo, trained
 
 CREW = str(Path(crew.__file__))
 CREWS = [("ddp", 2), ("fsdp2", 2), ("fsdp2-last", 3), ("fsdp2", 3), ("ddp", 3)]

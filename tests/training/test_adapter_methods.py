@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from objectives import EVERY_METHOD, Workbench
+from helpers.objectives import EVERY_METHOD, Workbench
 
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.adapters.lora import LoRA

@@ -20,10 +20,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pausing import HANGS
 from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from pausing import HANGS
 
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.config.root import Run, validate

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.oracles import read_oracles
 from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -193,7 +194,7 @@ def test_a_task_vector_goes_as_far_back_as_fine_tuning_went(place: Place) -> Non
         torch.testing.assert_close(found, start[name] - 0.5 * (there[name] - start[name]))
 
 
-def test_tru_rectifies_every_part_against_the_rest(shared: Path) -> None:
+def test_tru_rectifies_every_part_against_the_rest() -> None:
     """The reconstruction's arithmetic, by the oracle."""
     import torch
 
@@ -202,7 +203,7 @@ def test_tru_rectifies_every_part_against_the_rest(shared: Path) -> None:
     from unlearn_runner.methods.tru import TRU
     from unlearn_runner.models.gradients import GradientSpace
 
-    case = json.loads((shared / "specs/oracles/gru_geffect.json").read_text())["tru_reconstruction"]
+    case = read_oracles("gru_geffect")["tru_reconstruction"]
     vectors = [s[key] for key in ("T_k", "T_rest") for s in case["splits"]]
     method = TRU(alpha=case["alpha"], splits=3)
     space = GradientSpace([torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))])

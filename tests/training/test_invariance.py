@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo
+from helpers.plain_loop import FlatAdamW, flat_gradient, mean_nll, mean_npo
 from torch.nn.functional import pad as widen
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.pausing import HANGS
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
-from pausing import HANGS
 
 from unlearn_runner.commands.store import main as store_command
 from unlearn_runner.config.groups import CONF

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import torch
-from objectives import EVERY_METHOD, NONE, REFUSALS, Workbench
+from helpers.objectives import EVERY_METHOD, NONE, REFUSALS, Workbench
 from test_invariance import Padded, Shuffled, distance, flat, weights
 
 from unlearn_runner.data.encode import Batch

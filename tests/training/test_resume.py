@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pausing import HANGS, Pause
+from helpers.pausing import HANGS, Pause
 
 STEPS, EVERY = 60, 4
 SETTINGS = (

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from helpers.cases import each
 from helpers.planning import plan_run
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
@@ -71,7 +72,7 @@ def test_it_tells_the_story_it_is_known_for(folder: Path) -> None:
     assert told == GREEDY
 
 
-@pytest.mark.parametrize("text", [GREEDY, "Zoë said: “Hi” — 日本", "  two  spaces", "x"])
+@each("text", [GREEDY, "Zoë said: “Hi” — 日本", "  two  spaces", "x"])
 def test_its_tokenizer_finds_the_tokens_that_llama2_c_finds(
     text: str, folder: Path, source: Path
 ) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pausing import Pause
+from helpers.pausing import Pause
 
 STEPS, EVERY = 80, 4
 SETTINGS = (

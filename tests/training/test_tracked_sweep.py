@@ -16,8 +16,8 @@ from typing import Any
 
 import mirrors
 import pytest
+from helpers.pausing import Pause
 from omegaconf import OmegaConf
-from pausing import Pause
 
 STEPS, EVERY = 50, 10
 CUT_AT = 30

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.oracles import read_oracles
 
 
 @pytest.fixture(scope="session")
-def oracles(shared: Path) -> dict[str, Any]:
+def oracles() -> dict[str, Any]:
     """The losses of `gru_geffect.json`: inputs, and what they come to."""
-    return json.loads((shared / "specs/oracles/gru_geffect.json").read_text())["losses"]
+    return read_oracles("gru_geffect")["losses"]
 
 
 @pytest.fixture(scope="session")

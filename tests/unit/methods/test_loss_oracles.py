@@ -1,6 +1,6 @@
 """Losses and methods have the values, and the gradients by logit, of the worked examples.
 
-The examples come from `losses` in `../shared/specs/oracles/gru_geffect.json`: logits of two forget
+The examples come from `losses` in `tests/oracles/gru_geffect.json`: logits of two forget
 and two retain rows, the same of a reference model, labels. Here ascent, NPO, the retain terms and
 what holds for all losses; the other objectives in `test_objective_oracles.py`.
 """

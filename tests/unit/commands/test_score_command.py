@@ -19,6 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.cases import each
+from helpers.oracles import read_oracles
 
 from unlearn_runner.commands.score import main
 from unlearn_runner.evaluation.logs.base import FORGET
@@ -114,7 +116,7 @@ def arithmetic(say: Say) -> dict[str, dict[str, Any]]:
     return dict(zip(LOCUSLAB, found, strict=True))
 
 
-@pytest.mark.parametrize("model", LOCUSLAB)
+@each("model", LOCUSLAB)
 def test_section_3_1(tables: Any, say: Say, model: str) -> None:
     rows = {row["model"]: row for row in table(tables, "MU geo")}
     scores = plain(say)[model]
@@ -125,14 +127,14 @@ def test_section_3_1(tables: Any, say: Say, model: str) -> None:
     same(found, rows[f"llama2-7b {model}"])
 
 
-@pytest.mark.parametrize("model", LOCUSLAB)
+@each("model", LOCUSLAB)
 def test_section_3_1_arithmetic(tables: Any, say: Say, model: str) -> None:
     (rows,) = (t for t in tables if list(t[0])[1:] == [f"{view} T" for view in VIEWS])
     (row,) = (row for row in rows if row["model"] == f"llama2-7b {model}")
     same({f"{v} T": part(arithmetic(say)[model], f"{v} T") for v in VIEWS}, row)
 
 
-@pytest.mark.parametrize(
+@each(
     ("line", "arguments", "place"),
     [
         ("full vs retain90 (forget10, official, matched)", "7b full|--retain|7b retain90", 0),
@@ -152,7 +154,7 @@ def test_section_3_2(tables: Any, say: Say, line: str, arguments: str, place: in
     assert row["n"] == f"{scores['matched']}, {scores['matched']}"
 
 
-@pytest.mark.parametrize(
+@each(
     ("retain", "counts", "refused_still"),
     [("retain95", ("200", "300", "100"), False), ("retain99", ("40", "300", "no row"), True)],
 )
@@ -188,7 +190,7 @@ OPEN = {
 }
 
 
-@pytest.mark.parametrize("line", OPEN)
+@each("line", OPEN)
 def test_section_4(tables: Any, say: Say, line: str) -> None:
     (row,) = (
         r
@@ -209,7 +211,7 @@ def test_section_4(tables: Any, say: Say, line: str) -> None:
     same(found, row)
 
 
-@pytest.mark.parametrize("log", ["full.forget10", "retain90", "retain99"])
+@each("log", ["full.forget10", "retain90", "retain99"])
 def test_section_4_parts(tables: Any, say: Say, log: str) -> None:
     (row,) = (r for r in table(tables, "utility", "log") if r["log"] == log)
     command = ("1B full.forget10", "--retain", "1B retain90")
@@ -217,7 +219,7 @@ def test_section_4_parts(tables: Any, say: Say, log: str) -> None:
     same({name: part(scores, name) for name in NINE} | {"utility": scores["model_utility"]}, row)
 
 
-@pytest.mark.parametrize("log", ["full.forget01", "full.forget10", "retain90", "retain99"])
+@each("log", ["full.forget01", "full.forget10", "retain90", "retain99"])
 def test_stored_summaries_to_the_last_bit(logs: Any, say: Say, log: str) -> None:
     path = logs[f"1B {log}"]
     stored = json.loads(Path(str(path).replace("EVAL.min", "SUMMARY")).read_text())
@@ -236,9 +238,9 @@ def test_stored_summaries_to_the_last_bit(logs: Any, say: Say, log: str) -> None
         assert part(scores, f"{view} R") == means[f"{view}_Q_A_ROUGE"]["agg_value"]
 
 
-@pytest.mark.parametrize("model", LOCUSLAB)
-def test_reference_anchors(shared: Path, say: Say, model: str) -> None:
-    anchors = json.loads((shared / "specs/oracles/gru_geffect.json").read_text())
+@each("model", LOCUSLAB)
+def test_reference_anchors(say: Say, model: str) -> None:
+    anchors = read_oracles("gru_geffect")
     (anchor,) = (
         row
         for row in anchors["tofu_reference_anchors"]["rows"]
@@ -317,7 +319,7 @@ def test_usage_errors(arguments: list[str], named: str, tmp_path: Path) -> None:
 
 
 def test_the_console_script_is_this_command(monkeypatch: Any, capsys: Any) -> None:
-    root = Path(__file__).resolve().parents[2]
+    root = Path(__file__).resolve().parents[3]
     scripts = tomllib.loads((root / "pyproject.toml").read_text())["project"]["scripts"]
     module, _, name = scripts["unlearn-score"].partition(":")
     monkeypatch.setattr(sys, "argv", ["unlearn-score", "--help"])

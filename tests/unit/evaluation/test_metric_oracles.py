@@ -1,6 +1,6 @@
 """Metrics and schedules reproduce published numbers: worked examples and real evaluation logs.
 
-Examples: `../shared/specs/oracles/gru_geffect.json` (section 5.4 of its specification). Logs:
+Examples: `tests/oracles/gru_geffect.json` (section 5.4 of its specification). Logs:
 `../shared/data/tofu_eval_logs`, per-row losses and generations of the TOFU authors (`locuslab`) and
 of open-unlearning; the tables here are the printed digits of `../shared/specs/tofu-log-oracles.md`,
 by its section numbers. Without a log in that folder: the 8B rows of section 4, and the anchors of
@@ -22,6 +22,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from helpers.cases import each
+from helpers.oracles import read_oracles
 from numpy.typing import NDArray
 
 from unlearn_runner.evaluation.logs.read import open_log
@@ -52,8 +54,8 @@ VIEWS = get_args(View)
 
 
 @pytest.fixture(scope="module")
-def oracles(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "specs/oracles/gru_geffect.json").read_text())
+def oracles() -> dict[str, Any]:
+    return read_oracles("gru_geffect")
 
 
 class Part:
@@ -275,13 +277,13 @@ def _reads_alike(path: Path, log: Log) -> None:
         assert seen.record.recalls == part.stored["rougeL_recall"].tolist()
 
 
-@pytest.mark.parametrize("model", MODELS)
+@each("model", MODELS)
 def test_the_reader_of_locuslab_logs(shared: Path, locuslab: dict[str, Log], model: str) -> None:
     name = f"llama2-7b_{model}_wd0.01.eval_log_aggregated.json"
     _reads_alike(shared / "data/tofu_eval_logs/locuslab" / name, locuslab[model])
 
 
-@pytest.mark.parametrize("model", ["full.forget01", "full.forget10", "retain90", "retain99"])
+@each("model", ["full.forget01", "full.forget10", "retain90", "retain99"])
 def test_the_reader_of_open_unlearning_logs(shared: Path, open_unlearning: Any, model: str) -> None:
     name = f"tofu_Llama-3.2-1B-Instruct_{model}.TOFU_EVAL.min.json"
     path = shared / "data/tofu_eval_logs/open_unlearning" / name
@@ -316,7 +318,7 @@ ARITHMETIC = {  # 3.1: truth ratio of retain, ra, wf, forget
 # fmt: on
 
 
-@pytest.mark.parametrize("model", MODELS)
+@each("model", MODELS)
 def test_parts_and_utility(locuslab: dict[str, Log], model: str) -> None:
     log, forget = locuslab[model], locuslab[model]["forget"]
     nine = _nine(log)
@@ -331,7 +333,7 @@ def test_parts_and_utility(locuslab: dict[str, Log], model: str) -> None:
     assert found == pytest.approx(PARTS[model], abs=PRINTED, rel=0)
 
 
-@pytest.mark.parametrize("model", MODELS)
+@each("model", MODELS)
 def test_arithmetic_truth_ratio(locuslab: dict[str, Log], model: str) -> None:
     log = locuslab[model]
     found = [knowing(log[view].ratio("arithmetic")) for view in ("retain", "ra", "wf")]
@@ -339,8 +341,8 @@ def test_arithmetic_truth_ratio(locuslab: dict[str, Log], model: str) -> None:
     assert found == pytest.approx(ARITHMETIC[model], abs=PRINTED, rel=0)
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("model", MODELS)
+@each("view", VIEWS)
+@each("model", MODELS)
 def test_every_row(locuslab: dict[str, Log], model: str, view: View) -> None:
     """Aggregates can hide compensating errors, and KS sees the order of ratios alone."""
     part = locuslab[model][view]
@@ -352,7 +354,7 @@ def test_every_row(locuslab: dict[str, Log], model: str, view: View) -> None:
 ANCHOR_VIEWS = {"retain": "retain", "ra": "real_authors", "wf": "world_facts", "forget": "forget"}
 
 
-@pytest.mark.parametrize("model", MODELS)
+@each("model", MODELS)
 def test_reference_anchors(oracles: dict[str, Any], locuslab: dict[str, Log], model: str) -> None:
     (anchor,) = (
         row
@@ -380,7 +382,7 @@ def test_reference_anchors(oracles: dict[str, Any], locuslab: dict[str, Log], mo
 ALL_ROWS, FIRST_100, LAST_100 = slice(None), slice(0, 100), slice(200, 300)
 
 
-@pytest.mark.parametrize(
+@each(
     ("mine", "my_rows", "theirs", "their_rows", "statistic", "pvalue"),
     [
         ("full", ALL_ROWS, "retain90", ALL_ROWS, 0.3966666667, 1.834066410995e-21),
@@ -569,7 +571,7 @@ OPEN_PARTS = {  # 4: retain, ra, wf (P, R, T each); utility; forget truth ratio
 # fmt: on
 
 
-@pytest.mark.parametrize("model", OPEN_PARTS)
+@each("model", OPEN_PARTS)
 def test_parts_of_open_unlearning(open_unlearning: Any, model: str) -> None:
     log, metrics = open_unlearning(model)
     nine = _nine(log, eps=EPS)
@@ -581,15 +583,15 @@ def test_parts_of_open_unlearning(open_unlearning: Any, model: str) -> None:
     assert found[-1] == pytest.approx(metrics["forget_truth_ratio"]["agg_value"], rel=RTOL)
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("model", ["full.forget01", *OPEN_PARTS])
+@each("view", VIEWS)
+@each("model", ["full.forget01", *OPEN_PARTS])
 def test_every_row_of_open_unlearning(open_unlearning: Any, model: str, view: View) -> None:
     part = open_unlearning(model)[0][view]
     np.testing.assert_allclose(part.ratio(eps=EPS), part.stored["truth_ratio"], rtol=RTOL)
     np.testing.assert_array_equal(part.rouge, part.stored["rougeL_recall"])
 
 
-@pytest.mark.parametrize(
+@each(
     ("mine", "theirs", "n", "statistic", "pvalue"),
     [
         ("full.forget01", "retain99", 40, 0.375, 6.760732303569208e-03),
@@ -608,7 +610,7 @@ def test_forget_quality_of_open_unlearning(
     assert forget_quality(*(log.ratio() for log in logs)) == pytest.approx(found, rel=RTOL)
 
 
-@pytest.mark.parametrize(
+@each(
     ("model", "forget", "retain", "statistic", "pvalue"),
     [
         ("Llama-2-7b-chat-hf", "forget01", "retain99", 0.425, 1.270814348528162e-03),

@@ -1,6 +1,6 @@
 """GRU does the paper's arithmetic: worked examples by number, and the properties it promises.
 
-The examples come from `../shared/specs/oracles/gru_geffect.json`. Those without a counterpart here:
+The examples come from `tests/oracles/gru_geffect.json`. Those without a counterpart here:
 
 - `aux_terms` plus_KL and plus_ce add a gradient *after* the projection. Here a retain term is part
   of the objective and is projected with it; only that entry's projection is used.
@@ -10,17 +10,16 @@ The examples come from `../shared/specs/oracles/gru_geffect.json`. Those without
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from helpers.oracles import read_oracles
 from torch import Tensor, nn
 
 from unlearn_runner.data.encode import Encoded, collate
@@ -45,8 +44,8 @@ TO_START = Retain(loss="kl")
 
 
 @pytest.fixture(scope="module")
-def oracles(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "specs/oracles/gru_geffect.json").read_text())
+def oracles() -> dict[str, Any]:
+    return read_oracles("gru_geffect")
 
 
 def _named(cases: list[dict[str, Any]], name: str) -> dict[str, Any]:

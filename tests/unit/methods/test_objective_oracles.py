@@ -1,18 +1,16 @@
 """Every other objective has the values, and the gradients by logit, of the worked examples.
 
-The examples come from `../shared/specs/oracles/gru_geffect.json` (G-effect's weighted losses,
+The examples come from `tests/oracles/gru_geffect.json` (G-effect's weighted losses,
 SimNPO, IDK, DPO, RMU) and `loku_llmeraser.json` (IHL, KL). What neither lists (SatImp, CE-U,
 UNDIAL, PDU, ME, AP) is compared with the formulas in numpy, with finite differences for gradients.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from itertools import combinations
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,6 +18,7 @@ import numpy as np
 import pytest
 import torch
 from examples import CPU, Example, Table, close, grad_logits
+from helpers.oracles import read_oracles
 from torch import Tensor, nn
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
@@ -319,8 +318,8 @@ def test_ceu_leaves_the_first_answer_token_alone(judge: Any, example: Example) -
 # --- TNPO where both probabilities are small
 
 
-def test_the_sigmoid_form_keeps_the_weight_that_an_epsilon_takes_away(shared: Path) -> None:
-    cases = json.loads((shared / "specs/oracles/gru_geffect.json").read_text())["tnpo_eps_trap"]
+def test_the_sigmoid_form_keeps_the_weight_that_an_epsilon_takes_away() -> None:
+    cases = read_oracles("gru_geffect")["tnpo_eps_trap"]
     for case in cases:
         p, beta = case["p"], case["beta"]
         table = torch.log(torch.tensor([[[p, 1 - p], [0.5, 0.5]]], dtype=torch.float64))
@@ -335,8 +334,8 @@ def test_the_sigmoid_form_keeps_the_weight_that_an_epsilon_takes_away(shared: Pa
 
 
 @pytest.fixture(scope="module")
-def loku(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "specs/oracles/loku_llmeraser.json").read_text())["oracles"]
+def loku() -> dict[str, Any]:
+    return read_oracles("loku_llmeraser")["oracles"]
 
 
 def tokens(logits: Any, targets: list[int]) -> tuple[Tensor, Batch]:
@@ -448,8 +447,8 @@ class Steering(Models):
 
 
 @pytest.fixture(scope="module")
-def rmu(shared: Path) -> dict[str, Any]:
-    return json.loads((shared / "specs/oracles/gru_geffect.json").read_text())["rmu"]
+def rmu() -> dict[str, Any]:
+    return read_oracles("gru_geffect")["rmu"]
 
 
 def hidden_rows(case: dict[str, Any]) -> Batch:

@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from helpers.cases import each
 
 from unlearn_runner.commands.score import main
 from unlearn_runner.data.rows import QA, Rows
@@ -399,7 +400,7 @@ LOGS = {
 }
 
 
-@pytest.mark.parametrize(
+@each(
     ("log", "split", "rows"),
     [
         ("7b retain90", "forget10", 300),

@@ -51,8 +51,8 @@ def test_what_is_one_unit_cannot_be_divided() -> None:
         divide({"first": [1, 2], "second": [1, 1]}, 0.5, 0)
 
 
-def test_tofu_is_divided_by_author(shared: Path) -> None:
-    source = Tofu(data_dir=str(shared / "data" / "tofu"))
+def test_tofu_is_divided_by_author(tofu_files: Path) -> None:
+    source = Tofu(data_dir=str(tofu_files))
     requests = {"forget10": Request("retain90", "holdout10", "forget10_perturbed")}
     from unlearn_runner.evaluation.benchmarks.base import View
 

@@ -66,7 +66,7 @@ class Hub:
 
 
 @pytest.fixture(scope="module")
-def hub() -> Iterator[tuple[Hub, str]]:
+def hub(tofu_files: Path) -> Iterator[tuple[Hub, str]]:
     """A hub with a model, one without weights, and the TOFU data set; and where it listens."""
     files = {
         "config.json": b'{"model_type": "llama"}',
@@ -74,15 +74,12 @@ def hub() -> Iterator[tuple[Hub, str]]:
         "tokenizer.json": b"{}",
     }
     extra = {"README.md": b"# Tiny", "pytorch_model.bin": b"pickle", "code.py": b"import os"}
-    data = CONF.parent.parent / "shared" / "data" / "tofu"
-    tofu = {f"{split}.json": data / f"{split}.json" for split in TOFU["sizes"]}
+    tofu = {f"{split}.json": tofu_files / f"{split}.json" for split in TOFU["sizes"]}
     served = Hub(
         {
             ("models", "nobody/tiny"): {**files, **extra},
             ("models", "nobody/bare"): {"config.json": files["config.json"], **extra},
-            ("datasets", TOFU["hub"]): {
-                name: path.read_bytes() for name, path in tofu.items() if path.is_file()
-            },
+            ("datasets", TOFU["hub"]): {name: path.read_bytes() for name, path in tofu.items()},
         }
     )
 
@@ -169,7 +166,7 @@ def test_a_run_fetches_what_is_not_there(hub: tuple[Hub, str], tmp_path: Path) -
 
 
 def test_tofu_is_fetched_checked_and_read_again_without_a_network(
-    hub: tuple[Hub, str], shared: Path, tmp_path: Path
+    hub: tuple[Hub, str], tofu_files: Path, tmp_path: Path
 ) -> None:
     home = str(tmp_path / "home")
     done = fetch(tmp_path, "--tofu", HF_HOME=home, HF_ENDPOINT=hub[1])
@@ -183,8 +180,7 @@ def test_tofu_is_fetched_checked_and_read_again_without_a_network(
         "    assert Tofu().read(split) == Tofu(data_dir=sys.argv[1]).read(split)\n"
         "Tofu().read('forget11')\n"
     )
-    data = str(shared / "data" / "tofu")
-    read = run(["-c", code, data], tmp_path, HF_HOME=home, HF_HUB_OFFLINE="1")
+    read = run(["-c", code, str(tofu_files)], tmp_path, HF_HOME=home, HF_HUB_OFFLINE="1")
     # Only what was never there is asked for, and refused.
     assert "the hub data set locuslab/TOFU (forget11) could not be read" in read.stderr
 
