@@ -97,7 +97,7 @@ class OneNode:
         self.call("munged", "--force", "--num-threads=2", *named)
         self.call("slurmctld", "-c")
         self.call("slurmd", "-c")
-        until = time.monotonic() + 30
+        until = time.monotonic() + 240
         while set(self.call("sinfo", "-h", "-N", "-o", "%T", check=False).split()) != {"idle"}:
             if time.monotonic() > until:
                 self.stop()
@@ -126,7 +126,7 @@ class OneNode:
     def call(self, *command: str, check: bool = True) -> str:
         """Runs one of SLURM's programs; returns what it printed."""
         done = subprocess.run(
-            command, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=60
+            command, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=240
         )
         if check and done.returncode:
             raise Missing(f"{' '.join(command)}: {done.stderr or done.stdout}")

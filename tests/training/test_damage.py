@@ -94,10 +94,10 @@ def bytes_of(folder: Path) -> dict[str, bytes]:
     }
 
 
-def wait_until(condition: Callable[[], bool], within: float = HANGS) -> None:
-    end = time.monotonic() + within
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + HANGS
     while not condition():
-        assert time.monotonic() < end, f"nothing happened within {within:g} seconds"
+        assert time.monotonic() < end, f"nothing happened within {HANGS:g} seconds"
         time.sleep(0.01)
 
 
@@ -226,10 +226,6 @@ def test_two_runs_at_once_compute_every_stage_once(good: Place, tmp_path: Path) 
     assert list((tmp_path / "store").glob("*/.*.owner")) == []
 
 
-TAKEN_OVER = 60.0
-"""Seconds within which the lock of a killed process has another owner."""
-
-
 def named(note: Path) -> int | None:
     """The process that a lock's note names; none while it is being written."""
     try:
@@ -250,7 +246,7 @@ def test_a_killed_run_is_taken_over_at_once(good: Place, tmp_path: Path) -> None
     assert any(f"process {owner.pid} (since" in line for line in said), "it says whom it waits for"
     (note,) = tmp_path.glob("store/finetune/.*.owner")
     owner.send_signal(signal.SIGKILL)
-    wait_until(lambda: named(note) == waiting.pid, within=TAKEN_OVER)
+    wait_until(lambda: named(note) == waiting.pid)
     owner.communicate(timeout=HANGS)
     (lines,) = tmp_path.glob(f"{partial}/metrics.jsonl")
     before = lines.stat().st_size

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.pausing import Pause
+from helpers.pausing import HANGS, Pause
 
 STEPS, EVERY = 80, 4
 SETTINGS = (
@@ -38,7 +38,6 @@ FOUR = (GAMMAS, TAUS)
 EIGHT = (GAMMAS, "rectifier.tau=0.001,0.1,1,10")
 SIXTEEN = ("rectifier.gamma=0.1,0.3,0.5,0.9", "rectifier.tau=0.001,0.1,1,10")
 COMPUTED = re.compile(r"^\[\d+/\d+\] .* (\w+/\w+)  \d+\.\ds", re.MULTILINE)
-TAKEN_OVER_WITHIN = 60.0  # seconds
 
 
 @dataclass
@@ -261,7 +260,7 @@ def assert_same(sweep: Sweep, whole: Sweep, finished: dict[str, int]) -> None:
 
 @pytest.mark.long
 def test_eight_jobs_at_once_share_each_stage_and_outlive_the_one_that_makes_it(
-    whole: Sweep, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    whole: Sweep, tmp_path: Path
 ) -> None:
     """Eight processes on an empty store; the one that trains the first shared stage is killed."""
     sweep = Sweep(tmp_path, EIGHT, ("cluster=local", "cluster.jobs=8"))
@@ -275,13 +274,11 @@ def test_eight_jobs_at_once_share_each_stage_and_outlive_the_one_that_makes_it(
             time.sleep(0.05)
     finally:
         os.kill(owner, signal.SIGKILL)
-    killed = time.monotonic()
     assert len(waiting) == 7
-    while (heir := owner_of(note)) in (None, owner) and time.monotonic() - killed < 100:
-        time.sleep(0.002)
-    seconds = time.monotonic() - killed
-    assert heir not in (None, owner)
-    assert seconds < TAKEN_OVER_WITHIN
+    until = time.monotonic() + HANGS
+    while owner_of(note) in (None, owner):
+        assert time.monotonic() < until, "nobody took over from the killed owner"
+        time.sleep(0.01)
 
     said = sweep.end(process, code=1)
     assert "8 jobs: 7 completed, 1 failed" in said
@@ -300,11 +297,6 @@ def test_eight_jobs_at_once_share_each_stage_and_outlive_the_one_that_makes_it(
     ended = sweep.scores()
     assert len(ended) == 8
     assert {name: ended[name] for name in whole.scores()} == whole.scores()
-    with capsys.disabled():
-        print(
-            f"\n8 jobs at once, 7 waiting at the kill of the lock's owner: taken over after "
-            f"{seconds:.2f} s; trained once each: {shared}"
-        )
 
 
 def first_owner(sweep: Sweep, process: subprocess.Popen[bytes]) -> tuple[Path, int]:

@@ -66,7 +66,7 @@ class Tracked:
         os.killpg(process.pid, number)
         pause.go()
         expected = -number if number == signal.SIGKILL else 128 + number
-        assert process.wait(timeout=120) == expected, self.said()
+        assert process.wait(timeout=240) == expected, self.said()
         assert len(list(self.outputs.glob("sweeps/*/*/results.json"))) == 1
 
     def finish(self) -> None:

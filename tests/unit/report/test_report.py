@@ -734,7 +734,7 @@ def test_the_page_works_in_a_browser(large: Path, tmp_path: Path) -> None:
     ]
     if os.geteuid() == 0:
         command.append("--no-sandbox")
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=120)
+    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=240)
     assert "CONSOLE" not in done.stderr
     found = json.loads(re.findall(r'<pre id="probe">(.*?)</pre>', done.stdout)[0])
     assert found["errors"] == []
