@@ -26,7 +26,7 @@ from typing import Any
 from unlearn_runner.store.artifact import Artifact, Outcome
 from unlearn_runner.store.keys import settings
 from unlearn_runner.utils.disk import refusal
-from unlearn_runner.utils.files import _render, _sync, write_json
+from unlearn_runner.utils.files import render_json, sync, write_json
 from unlearn_runner.utils.locks import hold
 from unlearn_runner.utils.text import size
 
@@ -164,7 +164,7 @@ class Store:
         files = {}
         for path in sorted(p for p in building.folder.rglob("*") if p.is_file()):
             name = path.relative_to(building.folder).as_posix()
-            _sync(path)
+            sync(path)
             files[name] = {"size": path.stat().st_size, "sha256": _digest(path)}
         manifest = {
             "kind": artifact.kind,
@@ -180,13 +180,13 @@ class Store:
         }
         manifest["sha256"] = _own_digest(manifest)
         write_json(building.folder / MANIFEST, manifest)
-        _sync(building.folder / MANIFEST)
-        _sync(building.folder)
+        sync(building.folder / MANIFEST)
+        sync(building.folder)
         final = self.path(artifact)
         discard(final)  # only a damaged artifact can stand here: we hold the lock
         os.replace(building.folder, final)
         # Without it a power cut could take back the rename, and hours of training with it.
-        _sync(final.parent)
+        sync(final.parent)
         shutil.rmtree(self._room(artifact), ignore_errors=True)
 
     def _room(self, artifact: Artifact) -> Path:
@@ -211,7 +211,7 @@ def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
         files = {
             name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()
         }
-        if _own_digest(manifest) != manifest["sha256"] or _render(manifest) != text:
+        if _own_digest(manifest) != manifest["sha256"] or render_json(manifest) != text:
             return {}, f"{MANIFEST} is not as it was written"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, f"{MANIFEST} is not a manifest"
@@ -273,7 +273,7 @@ def _digest(path: Path) -> str:
 
 def _own_digest(manifest: dict[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return sha256(_render(rest).encode()).hexdigest()
+    return sha256(render_json(rest).encode()).hexdigest()
 
 
 WEIGHTS = "*.safetensors"
