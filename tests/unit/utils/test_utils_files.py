@@ -1,4 +1,4 @@
-"""Names read from files stay inside their folder; files are written whole and read without trust."""
+"""Names from files stay inside their folder; files are written whole, read without trust."""
 
 from __future__ import annotations
 
