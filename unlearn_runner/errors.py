@@ -49,12 +49,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     """Returns the known word closest to `word`, or an empty string when none is close."""
     candidates = list(known)
     by_lower = {candidate.lower(): candidate for candidate in candidates}
-    found = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
-    return by_lower[found[0]] if found else ""
+    matches = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
+    return by_lower[matches[0]] if matches else ""
 
 
-def listed(words: Iterable[str], most: int = 12) -> str:
-    """Returns `words` as one readable list, cut after `most`."""
+def listed(words: Iterable[str], max_words: int = 12) -> str:
+    """Returns `words` as one readable list, cut after `max_words`."""
     words = list(words)
-    tail = "" if len(words) <= most else f" and {len(words) - most} more"
-    return ", ".join(words[:most]) + tail
+    tail = "" if len(words) <= max_words else f" and {len(words) - max_words} more"
+    return ", ".join(words[:max_words]) + tail

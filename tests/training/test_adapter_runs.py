@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.commands.store import main as store_command
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.config.root import validate
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.results import flat, scores
 from unlearn_runner.store.inventory import inspect_entry
 from unlearn_runner.store.store import WEIGHTS, Store
@@ -35,7 +35,7 @@ class Place:
     def __init__(self, folder: Path) -> None:
         self.folder, self.store = folder, Store(folder / "store")
 
-    def run(self, *overrides: str, record: type[Record] = Record) -> dict[str, Done]:
+    def run(self, *overrides: str, record: type[Record] = Record) -> dict[str, StageResult]:
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[*TINY, "adapter=lora", *overrides])
         run = validate(OmegaConf.to_container(config, resolve=True))  # type: ignore
@@ -45,10 +45,10 @@ class Place:
         self.scores = flat(scores(stages, self.store, done))
         return {item.stage.label: item for item in done}
 
-    def artifact(self, done: Done) -> Path:
+    def artifact(self, done: StageResult) -> Path:
         return self.store.path(done.stage)
 
-    def bytes(self, done: Done) -> dict[str, bytes]:
+    def bytes(self, done: StageResult) -> dict[str, bytes]:
         files = (path for path in self.artifact(done).rglob("*") if path.is_file())
         return {
             str(path.relative_to(self.artifact(done))): path.read_bytes()

@@ -27,7 +27,7 @@ from unlearn_runner.evaluation.benchmarks.base import Generation
 from unlearn_runner.evaluation.probes.generations import generate
 from unlearn_runner.models.forward import scored_logits
 from unlearn_runner.models.load import load_model, load_tokenizer
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.results import flat, scores
 from unlearn_runner.store.store import Store
@@ -96,7 +96,7 @@ def made(
 # --- the whole chain
 
 
-def execute_here(run: Run, folder: Path) -> tuple[Plan, list[Done], Store]:
+def execute_here(run: Run, folder: Path) -> tuple[Plan, list[StageResult], Store]:
     stages, store = plan_run(run), Store(folder / "store")
     return stages, Executor(store, Record(folder / "run"), run.parallel).run(stages), store
 

@@ -28,7 +28,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import DataError
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.store import store as store_module
 from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.record import Record
@@ -66,7 +66,9 @@ class Place:
 
     folder: Path
 
-    def run(self, *overrides: str, record: Record | None = None, only: str = "") -> list[Done]:
+    def run(
+        self, *overrides: str, record: Record | None = None, only: str = ""
+    ) -> list[StageResult]:
         """Brings a run about; `only` ends the plan at the stage of that label."""
         run = composed(*overrides)
         stages = plan_run(run)
@@ -77,11 +79,11 @@ class Place:
         store = Store(self.folder / "store", run.verify)
         return Executor(store, record or Record(self.folder / "run"), run.parallel).run(stages)
 
-    def entry(self, done: Done) -> Path:
+    def entry(self, done: StageResult) -> Path:
         return self.folder / "store" / done.stage.kind / done.stage.key
 
 
-def computed(done: list[Done]) -> set[str]:
+def computed(done: list[StageResult]) -> set[str]:
     return {item.stage.label for item in done if not item.cached}
 
 

@@ -26,7 +26,7 @@ from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.benchmarks.base import View
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.results import divergence, flat, scores
 from unlearn_runner.store.store import Store
@@ -111,7 +111,7 @@ class Workplace:
             done.returncode, done.stdout, done.stderr, folder, json.loads(loaded.read_text())
         )
 
-    def here(self, name: str, *overrides: str) -> tuple[Plan, list[Done], Path]:
+    def here(self, name: str, *overrides: str) -> tuple[Plan, list[StageResult], Path]:
         """Runs a command in this process."""
         run = composed(*overrides)
         stages, folder = plan_run(run), self.outputs / "runs" / name

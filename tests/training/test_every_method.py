@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 
 from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.root import validate
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.record import Record
 
@@ -47,7 +47,9 @@ class Place:
     def store(self) -> Store:
         return Store(self.folder / "store")
 
-    def unlearn(self, name: str, *overrides: str) -> tuple[list[Done], list[dict[str, Any]], Path]:
+    def unlearn(
+        self, name: str, *overrides: str
+    ) -> tuple[list[StageResult], list[dict[str, Any]], Path]:
         """Brings about the unlearned model alone; returns stages, telemetry, its folder."""
         with initialize_config_dir(str(CONF), version_base="1.3"):
             config = compose("config", overrides=[*TINY, *overrides])
@@ -178,7 +180,7 @@ def test_one_shot_methods_refuse_a_rectifier(tmp_path: Path, method: str) -> Non
 # --- what single methods do, as far as the unlearned model
 
 
-def done_target(place: Place, done: list[Done]) -> Path:
+def done_target(place: Place, done: list[StageResult]) -> Path:
     (target,) = (item.stage for item in done if item.stage.label == "target")
     return place.store.path(target)
 

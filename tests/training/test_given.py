@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.commands.score import main as score_command
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.config.root import Run, validate
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.results import flat, given, scores
 from unlearn_runner.store.store import Store
@@ -41,7 +41,7 @@ class Ended:
     """A finished run."""
 
     stages: Plan
-    done: list[Done]
+    done: list[StageResult]
     store: Store
 
     def place(self, label: str) -> Path:

@@ -118,7 +118,7 @@ def ls(root: Path, asked: argparse.Namespace) -> int:
 def _outcome(entry: Entry) -> str:
     if entry.state == "whole":
         return str(entry.manifest.get("outcome"))
-    return f"{entry.state}, in work" if entry.state == "partial" and entry.held else entry.state
+    return f"{entry.state}, in work" if entry.state == "partial" and entry.locked else entry.state
 
 
 def _plain(entry: Entry, runs: list[str]) -> dict[str, object]:
@@ -163,7 +163,7 @@ def gc(root: Path, asked: argparse.Namespace) -> int:
         if (entry.state != "whole" or entry.name in unused)
         and (kinds is None or entry.kind in kinds)
         and time.time() - entry.changed >= age
-        and not entry.held
+        and not entry.locked
     ]
     freed = 0
     for entry in wanted:

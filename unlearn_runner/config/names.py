@@ -9,6 +9,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.utils.nested import leaves
 
 # What a run may change without becoming another experiment: where and how, not what.
 INERT = (
@@ -76,13 +77,6 @@ def inert(key: str) -> bool:
     return any(fnmatch(key, pattern) for pattern in INERT)
 
 
-def identity(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def identity(config: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the flat settings that make a configuration this experiment and no other."""
-    flat: dict[str, Any] = {}
-    for name, value in config.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping):
-            flat |= identity(value, f"{key}.")
-        elif not inert(key):
-            flat[key] = value
-    return flat
+    return {k: v for k, v in leaves(config) if not isinstance(v, Mapping) and not inert(k)}

@@ -5,7 +5,7 @@ Hydra merges files in the order of its defaults list; this reads the same list a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from rich.table import Table
 
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.nested import leaves
 
 COMMAND_LINE = "command line"
 SHOWN = ("method", "rectifier", "adapter", "train", "target", "retain_model", "evaluate")
@@ -58,25 +59,17 @@ def config_sources(overrides: list[str], further: Sequence[Path] = ()) -> dict[s
         plain.pop("defaults", None)
         package = default.package or ""
         by = "config.yaml" if path == "config" else path
-        for key, value in _leaves(plain, package):
+        for key, value in leaves(plain, package):
             _give(found, key, Setting(value, by))
     for override in listed.config_overrides:
         if override.key_or_group.split(".")[0] != "hydra" and not override.is_delete():
-            for key, value in _leaves(override.value(), override.key_or_group):
+            for key, value in leaves(override.value(), override.key_or_group):
                 _give(found, key, Setting(value, COMMAND_LINE))
     return found
 
 
 def _give(found: dict[str, list[Setting]], key: str, setting: Setting) -> None:
     found.setdefault(key, []).append(setting)
-
-
-def _leaves(content: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-    if isinstance(content, Mapping) and content:
-        for key, value in content.items():
-            yield from _leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
-        yield prefix, content
 
 
 def table(overrides: list[str], config: Mapping[str, Any], further: Sequence[Path]) -> Table:
@@ -87,7 +80,7 @@ def table(overrides: list[str], config: Mapping[str, Any], further: Sequence[Pat
         config: The composed configuration; a key that another choice replaced is not in it.
         further: Folders of a user's own options.
     """
-    there = dict(_leaves(config, ""))
+    there = dict(leaves(config, ""))
     shown = Table(title="settings", title_justify="left", title_style="bold")
     for column in ("setting", "value", "set by"):
         shown.add_column(column, no_wrap=column == "setting")

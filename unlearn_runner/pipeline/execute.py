@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Done:
-    """How one stage of a run ended."""
+class StageResult:
+    """One stage of a run, and how it ended."""
 
     stage: Stage
     cached: bool
@@ -43,7 +43,7 @@ class Done:
 
 @dataclass
 class Executor:
-    """One run's way through its stages.
+    """Runner of one plan's stages: owns the store, the run folder and this process's session.
 
     Args:
         store: Where artifacts are.
@@ -67,36 +67,36 @@ class Executor:
     def _session(self) -> Session:
         return self.shared or self._opened
 
-    def run(self, plan: Plan) -> list[Done]:
+    def run(self, plan: Plan) -> list[StageResult]:
         """Computes what the plan wants, and leaves the run folder's telemetry complete.
 
         Once a stage has diverged nothing more is computed: no score of the run would mean anything.
         """
-        finished: list[Done] = []
-        over, needed = diverged(plan, self.store), required_stages(plan, self.store)
+        results: list[StageResult] = []
+        over, required = diverged(plan, self.store), required_stages(plan, self.store)
         self.record.telemetry([])
         for number, stage in enumerate(plan.stages, 1):
             self.record.status("running", stage=stage.label, number=number, of=len(plan.stages))
-            if over or stage.key not in needed:
-                done = self._as_it_is(stage, over)
+            if over or stage.key not in required:
+                result = self._uncomputed(stage, over)
             else:
                 keep = stage.kind != "unlearn" or stage in plan.wanted
-                done = self.ensure_artifact(stage, needed[stage.key], keep)
+                result = self.ensure_artifact(stage, required[stage.key], keep)
             if not stage.given:
                 self.record.stored(self._lines(stage))
-            if done.outcome == "diverged":
+            if result.outcome == "diverged":
                 over = True
-                done = replace(done, divergence=divergence.evidence(self._lines(stage)))
-            finished.append(done)
-            _say(done, number, len(plan.stages))
+                result = replace(result, divergence=divergence.evidence(self._lines(stage)))
+            results.append(result)
+            _print_result(result, number, len(plan.stages))
         if self.shared is not None:
             self.shared.ranks.broadcast_unbounded(None)
         self.record.telemetry(
             line for stage in plan.stages if not stage.given for line in self._lines(stage)
         )
-        return finished
+        return results
 
-    def ensure_artifact(self, stage: Stage, load: bool = False, keep: bool = True) -> Done:
+    def ensure_artifact(self, stage: Stage, load: bool = False, keep: bool = True) -> StageResult:
         """Takes a stage from the store, or computes and publishes it under its lock.
 
         Args:
@@ -107,22 +107,22 @@ class Executor:
         started = time.monotonic()
         manifest = self.store.manifest(stage, load)
         if manifest is not None and not (keep and manifest.get(EPHEMERAL)):
-            return Done(stage, True, time.monotonic() - started, manifest["outcome"])
+            return StageResult(stage, True, time.monotonic() - started, manifest["outcome"])
         if stage.given:  # fetched to where it belongs, never published
             here = self.store.root
             context = StageContext(
                 here, here, stage.key, self.store.path, self._session, self.record.line
             )
             outcome = self._compute(stage, context)
-            return Done(stage, False, time.monotonic() - started, outcome)
+            return StageResult(stage, False, time.monotonic() - started, outcome)
 
         waited: list[str] = []
 
-        def waits(words: str) -> None:
-            waited.append(words)
-            self.record.status("waiting", stage=stage.label, waits_for=words)
+        def on_wait(lock: str) -> None:
+            waited.append(lock)
+            self.record.status("waiting", stage=stage.label, waits_for=lock)
 
-        with self.store.locked(stage, waits):
+        with self.store.locked(stage, on_wait):
             if waited:
                 self.record.status("running", stage=stage.label)
             # Another process may have published it while this one waited.
@@ -130,9 +130,9 @@ class Executor:
             if manifest is not None:
                 if keep:
                     self.store.keep(stage, manifest)
-                return Done(stage, True, time.monotonic() - started, manifest["outcome"])
+                return StageResult(stage, True, time.monotonic() - started, manifest["outcome"])
             outcome, seconds = self._publish(stage, keep, started)
-        return Done(stage, False, seconds, outcome)
+        return StageResult(stage, False, seconds, outcome)
 
     def _publish(self, stage: Stage, keep: bool, started: float) -> tuple[Outcome, float]:
         """Computes a stage whose lock is held; returns how it ended and the seconds it took."""
@@ -147,8 +147,8 @@ class Executor:
             append_line(lines, facts)
             self.record.line(facts, lines)
 
-        place, checkpoints = building.folder, building.checkpoints
-        context = StageContext(place, checkpoints, stage.key, self.store.path, self._session, log)
+        folder, checkpoints = building.folder, building.checkpoints
+        context = StageContext(folder, checkpoints, stage.key, self.store.path, self._session, log)
         outcome = self._compute(stage, context)
         if telemetry := last_by_step(lines):
             (building.folder / METRICS).write_text("".join(telemetry), encoding="utf-8")
@@ -163,12 +163,12 @@ class Executor:
             self.shared.ranks.broadcast_unbounded((stage.key, context.folder, context.checkpoints))
         return stage.run(context)
 
-    def _as_it_is(self, stage: Stage, over: bool) -> Done:
+    def _uncomputed(self, stage: Stage, over: bool) -> StageResult:
         """Returns what the store has of a stage that nothing is computed for."""
         manifest = self.store.manifest(stage)
         if manifest is not None:
-            return Done(stage, True, 0.0, manifest["outcome"])
-        return Done(stage, False, 0.0, None if over else "completed", needed=over)
+            return StageResult(stage, True, 0.0, manifest["outcome"])
+        return StageResult(stage, False, 0.0, None if over else "completed", needed=over)
 
     def _lines(self, stage: Stage) -> list[str]:
         """Returns a stage's telemetry; empty where it has left none."""
@@ -176,10 +176,10 @@ class Executor:
 
 
 def follow(plan: Plan, store: Store, session: Session) -> None:
-    """Runs, as a rank other than 0, the stages that rank 0 says, until it says no more.
+    """Runs, as a rank other than 0, the stages that rank 0 names, until it names no more.
 
     Raises:
-        ConfigError: If it says one that this rank did not plan.
+        ConfigError: If it names one that this rank did not plan.
     """
     stages = {stage.key: stage for stage in plan.stages}
     while order := session.ranks.broadcast_unbounded(cast(tuple[str, Path, Path] | None, None)):
@@ -200,27 +200,27 @@ def required_stages(plan: Plan, store: Store) -> dict[str, bool]:
     Demand goes backwards from what the plan wants: what a stored score was computed from is not
     computed again, nor must it still be there. A run that has diverged demands nothing.
     """
-    found: dict[str, bool] = {}
+    required: dict[str, bool] = {}
     if diverged(plan, store):
-        return found
+        return required
 
-    def demand(stage: Stage, loaded: bool) -> None:
-        if found.get(stage.key) is not None and found[stage.key] >= loaded:
+    def require(stage: Stage, loaded: bool) -> None:
+        if stage.key in required and required[stage.key] >= loaded:
             return
-        found[stage.key] = loaded
+        required[stage.key] = loaded
         if store.manifest(stage, loaded) is None:
             for read in stage.inputs:
-                demand(read, True)
+                require(read, True)
 
     for stage in plan.wanted:
-        demand(stage, stage.kind == "unlearn")
-    return found
+        require(stage, stage.kind == "unlearn")
+    return required
 
 
 def diverged(plan: Plan, store: Store) -> bool:
     """Returns whether one of the plan's stages is known to diverge."""
-    found = (store.manifest(stage) for stage in plan.stages)
-    return any(manifest["outcome"] == "diverged" for manifest in found if manifest is not None)
+    manifests = (store.manifest(stage) for stage in plan.stages)
+    return any(manifest["outcome"] == "diverged" for manifest in manifests if manifest is not None)
 
 
 def complete(plan: Plan, store: Store) -> bool:
@@ -230,17 +230,16 @@ def complete(plan: Plan, store: Store) -> bool:
     return all(store.manifest(stages[key], load) for key, load in required.items())
 
 
-def _say(done: Done, number: int, total: int) -> None:
-    how = f"{done.seconds:.1f}s"
-    if not done.needed:
+def _print_result(result: StageResult, number: int, total: int) -> None:
+    stage, how = result.stage, f"{result.seconds:.1f}s"
+    if not result.needed:
         how = "not needed"
-    elif done.outcome is None:
+    elif result.outcome is None:
         how = "skipped: the run diverged"
-    elif done.cached:
-        how = "given" if done.stage.given else "cached"
-    if done.outcome == "diverged":
-        how += f", diverged: {done.divergence.get('cause', 'no cause recorded')}"
-    stage = done.stage
+    elif result.cached:
+        how = "given" if stage.given else "cached"
+    if result.outcome == "diverged":
+        how += f", diverged: {result.divergence.get('cause', 'no cause recorded')}"
     console.print(
         f"[{number}/{total}] {stage.label:<20} {stage.kind}/{stage.key}  {how}", markup=False
     )

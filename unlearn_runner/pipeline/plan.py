@@ -13,7 +13,7 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
-from unlearn_runner.pipeline.prerequisites import Unlearning, one_shot_stage, prerequisite_stages
+from unlearn_runner.pipeline.prerequisites import one_shot_stage, prerequisite_stages
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune
@@ -34,8 +34,8 @@ class Plan:
     wanted: tuple[Stage, ...]
     """What the run is for; the other stages are computed only where one of these needs them."""
     inputs: Inputs
-    along: Stage | None = None
-    """The stage with the scores along the way."""
+    trajectory: Stage | None = None
+    """The stage of the scores along the way."""
 
 
 def plan(run: Run, inputs: Inputs) -> Plan:
@@ -48,12 +48,12 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     rowsets = inputs.rowsets
     base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
     target = inputs.target or _finetune(run, base(), rowsets.splits.full, inputs, "target")
-    evaluator = _examination(run, rowsets)
+    evaluator = _evaluator(run, rowsets)
     # A one-shot method has no steps to be scored along.
     rows = len(rowsets.splits.forget)
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, rows)
-    along = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
-    unlearned = _unlearn(run, target, inputs, along)
+    periodic_eval = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
+    unlearned = _unlearn(run, target, inputs, periodic_eval)
     models: dict[str, Stage | None] = {
         "target": target,
         "retain_model": _retain_model(run, base, inputs),
@@ -66,11 +66,11 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         for name, model in models.items()
         if model is not None
     }
-    scores, scored_along = _scores(run, inputs, evaluations, unlearned, steps)
+    scores, trajectory = _scores(run, inputs, evaluations, unlearned, steps)
     kept: list[Stage] = [unlearned, *bases.values()] if run.keep != "scores" else []
-    last = [scored_along] if scored_along is not None else []
+    last = [trajectory] if trajectory is not None else []
     wanted = (*kept, *scores.values(), *last)
-    return Plan(tuple(_ordered(wanted)), unlearned, scores, wanted, inputs, scored_along)
+    return Plan(tuple(_ordered(wanted)), unlearned, scores, wanted, inputs, trajectory)
 
 
 def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
@@ -78,17 +78,17 @@ def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
 
     Models first, then evidence, then scores: the order in which a reader expects them.
     """
-    found: dict[str, Stage] = {}
+    by_key: dict[str, Stage] = {}
 
     def visit(stage: Stage) -> None:
         for read in stage.inputs:
             visit(read)
         # A key is made here, from the code as it is now, not as it may be hours later.
-        found.setdefault(stage.key, stage)
+        by_key.setdefault(stage.key, stage)
 
     for stage in wanted:
         visit(stage)
-    yield from sorted(found.values(), key=lambda stage: stage.order)
+    yield from sorted(by_key.values(), key=lambda stage: stage.order)
 
 
 def _base(run: Run, inputs: Inputs) -> Stage:
@@ -135,7 +135,7 @@ def _finetune(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> 
     )
 
 
-def _examination(run: Run, rowsets: Rowsets) -> Evaluator:
+def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
     return Evaluator(
         template=run.model.template,
         views={name: rows for name, (_, rows) in rowsets.views.items()},
@@ -146,15 +146,15 @@ def _examination(run: Run, rowsets: Rowsets) -> Evaluator:
     )
 
 
-def _unlearn(run: Run, target: Stage, inputs: Inputs, along: PeriodicEval | None) -> Stage:
+def _unlearn(run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None) -> Stage:
     splits = inputs.rowsets.splits
     if run.method.one_shot:
         return one_shot_stage(run, target, splits.forget)
-    found: Unlearning = prerequisite_stages(run, target, splits.forget, inputs.refusals)
+    needed = prerequisite_stages(run, target, splits.forget, inputs.refusals)
     return Unlearn(
         label="unlearn",
         start=target,
-        start_logprobs=found.start_logprobs,
+        start_logprobs=needed.start_logprobs,
         template=run.model.template,
         method=run.method,
         rectifier=run.rectifier,
@@ -165,10 +165,10 @@ def _unlearn(run: Run, target: Stage, inputs: Inputs, along: PeriodicEval | None
         seed=run.seed,
         adapter=run.adapter,
         save_dtype=run.save_dtype,
-        along=along,
-        refusals=found.refusals,
-        alternates=found.alternates,
-        alternative_logprobs=found.alternative_logprobs,
+        periodic_eval=periodic_eval,
+        refusals=needed.refusals,
+        alternates=needed.alternates,
+        alternative_logprobs=needed.alternative_logprobs,
     )
 
 
@@ -194,7 +194,7 @@ def _scores(
     }
     if not steps:
         return scores, None
-    along = ScoreTrajectory(
+    trajectory = ScoreTrajectory(
         label="score along", unlearned=unlearned, retain_model=retain_model, steps=steps, **how
     )
-    return scores, along
+    return scores, trajectory

@@ -1,4 +1,4 @@
-"""Prerequisites as stages: what a method needs before unlearning can begin."""
+"""Stages of what a method needs before unlearning can begin."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from unlearn_runner.pipeline.stages.start_logprobs import StartLogprobs
 
 
 @dataclass(frozen=True)
-class Unlearning:
-    """The stages that unlearning reads beside its start model; none where nothing needs them."""
+class PrerequisiteStages:
+    """What unlearning reads beside its start model; empty where the method needs nothing."""
 
     refusals: tuple[str, ...] = ()
     start_logprobs: Stage | None = None
@@ -27,7 +27,7 @@ class Unlearning:
 
 def prerequisite_stages(
     run: Run, target: Stage, forget: Rows, refusals: tuple[str, ...]
-) -> Unlearning:
+) -> PrerequisiteStages:
     """Returns the stages of what the method says it needs.
 
     Args:
@@ -46,16 +46,15 @@ def prerequisite_stages(
         "storage": run.adapter.storage,
         "batch_size": run.evaluate.batch_size,
     }
-    start = alternates = numbers = None
+    start = alternates = logprobs = None
     if needed.start_logprobs:
         start = StartLogprobs(label="start logprobs", **how)
     if needed.alternates is not None and "forget" in needed.alternatives:
-        setting = needed.alternates
         alternates = SampleAlternates(
-            "alternates", target, run.model.template, forget, setting, run.seed
+            "alternates", target, run.model.template, forget, needed.alternates, run.seed
         )
     if needed.alternative_logprobs:
-        numbers = AlternativeLogprobs(
+        logprobs = AlternativeLogprobs(
             label="alternative logprobs",
             alternates=alternates,
             refusals=() if alternates is not None else refusals,
@@ -63,7 +62,7 @@ def prerequisite_stages(
             drawn_by=(run.train.num_steps(len(forget)), run.train.batch_size),
             **how,
         )
-    return Unlearning(refusals, start, alternates, numbers)
+    return PrerequisiteStages(refusals, start, alternates, logprobs)
 
 
 def one_shot_stage(run: Run, target: Stage, forget: Rows) -> Stage:

@@ -1,4 +1,4 @@
-"""What a run leaves for people: `results.json` and the table at the end."""
+"""Results of a run: its scores, and what `results.json` holds."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from unlearn_runner.evaluation.metrics.scores import Scores
-from unlearn_runner.pipeline.execute import Done
+from unlearn_runner.pipeline.execute import StageResult
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.stages import score
@@ -17,18 +17,15 @@ from unlearn_runner.tracking.provenance import commit, versions
 from unlearn_runner.utils.process import command
 
 
-def scores(plan: Plan, store: Store, done: Iterable[Done]) -> dict[str, Scores]:
+def scores(plan: Plan, store: Store, results: Iterable[StageResult]) -> dict[str, Scores]:
     """Returns the scores of "unlearned", "target" and "retain_model"; empty where one diverged."""
-    ended = {item.stage.key: item.outcome for item in done}
-    found: dict[str, Scores] = {}
+    outcomes = {result.stage.key: result.outcome for result in results}
+    by_model: dict[str, Scores] = {}
     for name, stage in plan.scores.items():
-        complete = ended[stage.key] == "completed"
-        found[name] = score.read(store.path(stage)) if complete else {}
-    names = [key for by_model in found.values() for key in by_model]
-    return {
-        model: {key: by_model.get(key) for key in dict.fromkeys(names)}
-        for model, by_model in found.items()
-    }
+        complete = outcomes[stage.key] == "completed"
+        by_model[name] = score.read(store.path(stage)) if complete else {}
+    names = dict.fromkeys(name for scores in by_model.values() for name in scores)
+    return {model: {name: s.get(name) for name in names} for model, s in by_model.items()}
 
 
 def flat(by_model: dict[str, Scores]) -> Scores:
@@ -41,38 +38,38 @@ def flat(by_model: dict[str, Scores]) -> Scores:
     }
 
 
-def status(done: Iterable[Done]) -> str:
+def status(results: Iterable[StageResult]) -> str:
     """Returns how the run as a whole ended."""
-    return "completed" if all(item.outcome == "completed" for item in done) else "diverged"
+    return "completed" if all(r.outcome == "completed" for r in results) else "diverged"
 
 
-def divergence(done: Iterable[Done]) -> dict[str, Any]:
+def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
     """Returns which stage diverged and what is known of it; empty where none did."""
-    found = next((item for item in done if item.outcome == "diverged"), None)
-    return {"stage": found.stage.label, **found.divergence} if found is not None else {}
+    at = next((result for result in results if result.outcome == "diverged"), None)
+    return {"stage": at.stage.label, **at.divergence} if at is not None else {}
 
 
 def content(
-    job: PlannedJob, config_hash: str, done: list[Done], flat_scores: Scores
+    job: PlannedJob, config_hash: str, results: list[StageResult], flat_scores: Scores
 ) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     run = job.run
     return {
-        "status": status(done),
-        **({"divergence": found} if (found := divergence(done)) else {}),
+        "status": status(results),
+        **({"divergence": facts} if (facts := divergence(results)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
         "stages": [
             {
-                "name": item.stage.label,
-                "kind": item.stage.kind,
-                "key": item.stage.key,
-                "cached": item.cached,
-                "needed": item.needed,
-                "seconds": round(item.seconds, 3),
-                "outcome": item.outcome,
+                "name": result.stage.label,
+                "kind": result.stage.kind,
+                "key": result.stage.key,
+                "cached": result.cached,
+                "needed": result.needed,
+                "seconds": round(result.seconds, 3),
+                "outcome": result.outcome,
             }
-            for item in done
+            for result in results
         ],
         "provenance": {
             "command": command(),
@@ -92,7 +89,7 @@ def content(
 
 def given(plan: Plan) -> dict[str, str]:
     """Returns what the run was given instead of making it: by label, what and which."""
-    found = {s.label: f"{s.reads()} ({s.kind}/{s.key})" for s in plan.stages if s.given}
+    by_label = {s.label: f"{s.reads()} ({s.kind}/{s.key})" for s in plan.stages if s.given}
     if (log := plan.inputs.retain_log) is not None:
-        found["retain log"] = f"{log.path} (sha256 {log.digest}...)"
-    return found
+        by_label["retain log"] = f"{log.path} (sha256 {log.digest}...)"
+    return by_label

@@ -1,4 +1,8 @@
-"""Runner: one planned job to its end, in this process or in ranks that are its children."""
+"""Runner of one planned job, in this process or in ranks that are its children.
+
+`start_job` decides where; `run_job` opens the run folder, executes the stages and writes what they
+came to. On other ranks than 0 `serve` follows instead.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ from omegaconf import OmegaConf
 
 from unlearn_runner.distributed import external, launch
 from unlearn_runner.errors import UserError
-from unlearn_runner.pipeline.execute import Done, Executor, complete, follow
+from unlearn_runner.pipeline.execute import Executor, StageResult, complete, follow
 from unlearn_runner.pipeline.job import (
     ComposedJob,
     PlannedJob,
@@ -71,14 +75,14 @@ def serve(composed: ComposedJob) -> None:
     from unlearn_runner.utils.progress import be_silent
 
     job = plan_job(composed)
-    speaks = external.main_rank()
-    if not speaks:
+    is_main = external.main_rank()
+    if not is_main:
         be_silent()
     session = open_session(job.run.parallel)
-    # Rank 0's word: another might look at the store later, and see more.
+    # Rank 0 decides for all: another might look at the store later, and see more.
     if session.ranks.broadcast_unbounded(complete(job.plan, job.store)):
         session = None
-    if speaks:
+    if is_main:
         run_job(job, session)
     elif session is not None:
         follow(job.plan, job.store, session)
@@ -96,9 +100,9 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
         record, config_hash = _open_record(job)
         done = _execute(job, record, session)
         if job.run.keep == "scores":
-            for item in done:
-                if item.stage.kind == "unlearn":  # cached, too: a run that made it may have died
-                    job.store.drop(item.stage, WEIGHTS)
+            for result in done:
+                if result.stage.kind == "unlearn":  # cached, too: a run that made it may have died
+                    job.store.drop(result.stage, WEIGHTS)
         _finish(job, record, config_hash, done, session, brief)
     except OSError as error:
         if refused := refusal(error, job.folder):
@@ -126,7 +130,7 @@ def _open_record(job: PlannedJob) -> tuple[Record, str]:
     return record, config_hash
 
 
-def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[Done]:
+def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[StageResult]:
     """Runs the stages; a signal or a failure leaves its status in the run folder."""
     from unlearn_runner.utils import signals
 
@@ -150,7 +154,7 @@ def _finish(
     job: PlannedJob,
     record: Record,
     config_hash: str,
-    done: list[Done],
+    done: list[StageResult],
     session: Session | None,
     brief: bool,
 ) -> None:
@@ -162,23 +166,21 @@ def _finish(
     by_model = results.scores(job.plan, store, done)
     content: dict[str, Any] = results.content(job, config_hash, done, results.flat(by_model))
     if session is not None:
-        facts = {"ranks": session.ranks.world, "threads": session.threads}
-        content["provenance"] |= facts
-    if job.plan.along is not None and done[-1].outcome == "completed":
-        content["along"] = trajectory.read(store.path(job.plan.along))
+        content["provenance"] |= {"ranks": session.ranks.world, "threads": session.threads}
+    if job.plan.trajectory is not None and done[-1].outcome == "completed":
+        content["along"] = trajectory.read(store.path(job.plan.trajectory))
     record.results(content)
-    why = {"divergence": content["divergence"]} if "divergence" in content else {}
-    record.status(content["status"], **why)
+    record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
     if brief:
         return
     tables.print_table(by_model, f"{job.folder.name}: {content['status']}")
     tables.print_divergence(content.get("divergence", {}))
-    tables.print_along(content.get("along", []), by_model.get("unlearned", {}))
+    tables.print_trajectory(content.get("along", []), by_model.get("unlearned", {}))
     print(f"results  {job.folder / 'results.json'}")
-    for item in done:
-        kept = item.stage.kind == "unlearn" and job.run.keep != "scores"
-        if kept and item.outcome == "completed":
-            print(f"model    {store.path(item.stage)}")
+    for result in done:
+        kept = result.stage.kind == "unlearn" and job.run.keep != "scores"
+        if kept and result.outcome == "completed":
+            print(f"model    {store.path(result.stage)}")
 
 
 def _failed(record: Record, error: Exception) -> None:

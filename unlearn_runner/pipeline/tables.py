@@ -1,4 +1,4 @@
-"""Tables that a run prints: its plan, and at its end its scores."""
+"""Tables that a run prints: its plan before it, its scores after it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from unlearn_runner.tracking.divergence import last_finite
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.text import format_score
 
-ALONG = ("model_utility", "forget_quality", "forget", "retain")
-
-
-MOST_ALONG = 20  # rows; results.json has them all
+TRAJECTORY = ("model_utility", "forget_quality", "forget", "retain")
+"""What is shown of the scores along the way: two metrics, and all of two views."""
+MAX_ROWS = 20  # results.json has them all
 
 
 def print_table(by_model: dict[str, Scores], title: str) -> None:
@@ -41,40 +40,37 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
     results_console().print(table)
 
 
-def print_divergence(found: dict[str, Any]) -> None:
+def print_divergence(divergence: dict[str, Any]) -> None:
     """Prints why a run ended early."""
-    if found:
-        print(f"diverged {found['stage']}: {found.get('cause', 'no cause recorded')}")
-        if last := last_finite(found):
+    if divergence:
+        print(f"diverged {divergence['stage']}: {divergence.get('cause', 'no cause recorded')}")
+        if last := last_finite(divergence):
             print(f"         {last}")
 
 
-def print_along(along: list[dict[str, Any]], last: Scores) -> None:
-    """Prints what changed step by step: the whole, and what was to be forgotten and retained."""
-    if not along:
+def print_trajectory(trajectory: list[dict[str, Any]], last: Scores) -> None:
+    """Prints the scores along the way, and the last ones."""
+    if not trajectory:
         return
-    names = [n for n in sort_metrics(along[0]["scores"]) if n.partition(".")[0] in ALONG]
+    names = [n for n in sort_metrics(trajectory[0]["scores"]) if n.partition(".")[0] in TRAJECTORY]
     table = Table(title="along the way", title_justify="left", title_style="bold")
     table.add_column("step", justify="right")
     for name in names:
-        table.add_column(_folded(name), justify="right")
-    apart = -(-len(along) // MOST_ALONG)
-    for number, point in enumerate(along, 1):
-        if number % apart == 0:
-            table.add_row(
-                f"{point['step']}", *(format_score(point["scores"].get(n)) for n in names)
-            )
+        table.add_column(_in_two_lines(name), justify="right")
+    every = -(-len(trajectory) // MAX_ROWS)
+    for entry in trajectory[every - 1 :: every]:
+        table.add_row(f"{entry['step']}", *(format_score(entry["scores"].get(n)) for n in names))
     table.add_row("end", *(format_score(last.get(n)) for n in names))
     results_console().print(table)
 
 
-def _folded(name: str) -> str:
-    """Returns a name in two lines, for the head of a column."""
+def _in_two_lines(name: str) -> str:
+    """Returns a metric's name for the head of a column."""
     return name.replace(".", "\n") if "." in name else name.replace("_", "\n", 1)
 
 
 def print_plan(job: PlannedJob) -> None:
-    """Prints the stages with key, cached or not, and what each reads."""
+    """Prints the stages: key, whether stored already, and what each reads."""
     store = job.store
     title = f"plan of {job.composed.name}"
     table = Table(title=title, title_justify="left", title_style="bold")

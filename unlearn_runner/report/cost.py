@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_runner.report.read import Ran, RunFolder
 from unlearn_runner.store.store import MANIFEST
+from unlearn_runner.utils.files import read_object
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
 """The stages that are a run's own; the rest is shared by all runs of one target."""
@@ -37,10 +37,8 @@ def seconds(run: RunFolder, ran: Ran) -> float | None:
     folder = run.artifact(ran)
     if folder is None:
         return None
-    try:
-        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, LookupError, TypeError):
-        return None
+    known = (read_object(folder / MANIFEST) or {}).get("seconds")
+    return known if isinstance(known, float) else None
 
 
 def own_seconds(run: RunFolder) -> float | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from unlearn_runner.report.compare import number
 from unlearn_runner.report.read import RunFolder
+from unlearn_runner.utils.nested import leaves
 
 PER_RUN = ("config_hash",)
 """Facts that differ from run to run by their nature."""
@@ -38,14 +39,8 @@ def facts(runs: Sequence[RunFolder]) -> list[Fact]:
     return found
 
 
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    flat: dict[str, str] = {}
-    for name, value in content.items():
-        if isinstance(value, Mapping):
-            flat |= _flat(value, f"{prefix}{name}.")
-        else:
-            flat[f"{prefix}{name}"] = number(value)
-    return flat
+def _flat(content: Mapping[str, Any]) -> dict[str, str]:
+    return {k: number(v) for k, v in leaves(content) if not isinstance(v, Mapping)}
 
 
 def shared_settings(runs: Sequence[RunFolder]) -> dict[str, str]:

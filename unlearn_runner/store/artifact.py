@@ -1,4 +1,4 @@
-"""Artifact: what the store needs to know of a piece of work to keep its result."""
+"""Artifact: what the store needs to know of a result to keep it."""
 
 from __future__ import annotations
 
@@ -36,5 +36,5 @@ class Artifact(Protocol):
         ...
 
     def reads(self) -> str:
-        """Returns in a few words what it was made from."""
+        """Returns a short text of what it was made from."""
         ...

@@ -21,7 +21,7 @@ from filelock import Timeout
 from unlearn_runner.errors import UserError
 from unlearn_runner.store.store import PARTIAL, REMOVED, discard, inspect
 from unlearn_runner.utils.disk import refusal
-from unlearn_runner.utils.locks import OWNER, held, hold
+from unlearn_runner.utils.locks import OWNER, is_locked, locked
 
 State = Literal["whole", "damaged", "partial", "leftover"]
 KEY = re.compile(r"[0-9a-f]{16}")
@@ -55,9 +55,9 @@ class Entry:
         return f"{self.kind}/{self.key}"
 
     @property
-    def held(self) -> bool:
+    def locked(self) -> bool:
         """Whether a process works on it now."""
-        return held(self.path.parent, self.key)
+        return is_locked(self.path.parent, self.key)
 
     @property
     def what(self) -> str:
@@ -118,7 +118,7 @@ def inspect_entry(path: Path, every: bool = False) -> Entry | None:
     elif found := HIDDEN.fullmatch(path.name):
         key, ending = found[1], found[2]
         state = "partial" if ending == PARTIAL else "leftover"
-        if ending == OWNER and held(path.parent, key):
+        if ending == OWNER and is_locked(path.parent, key):
             return None
     else:
         return None
@@ -141,7 +141,7 @@ def _extent(path: Path) -> tuple[int, float]:
 def remove(entry: Entry) -> str:
     """Removes an entry that nobody works on; returns why not, or an empty string."""
     try:
-        with hold(entry.path.parent, entry.key, "removing it", wait=False):
+        with locked(entry.path.parent, entry.key, "removing it", wait=False):
             now = inspect_entry(entry.path)
             if now is not None and (now.state, now.changed) != (entry.state, entry.changed):
                 return "it has changed"

@@ -1,4 +1,4 @@
-"""Keys of artifacts: a hash of everything that determines one, and of nothing else.
+"""Keys of artifacts: hashes of everything that determines one, and of nothing else.
 
 A stage is a frozen dataclass; its fields are what determines it. Fields marked inert are left out,
 stages it reads enter by their keys, rows by their content, and the code by the syntax trees that
@@ -54,13 +54,13 @@ def components(value: object) -> set[str]:
         return set().union(*map(components, value))
     if not dataclasses.is_dataclass(value) or isinstance(value, type):
         return set()
-    found = {class_path(type(value))}
+    classes = {class_path(type(value))}
     for field in dataclasses.fields(value):
         inner = getattr(value, field.name)
         # A stage that is read enters by its key, which already covers its code.
         if not field.metadata.get("inert") and not isinstance(getattr(inner, "key", None), str):
-            found |= components(inner)
-    return found
+            classes |= components(inner)
+    return classes
 
 
 def stage_key(stage: Any) -> str:

@@ -11,6 +11,7 @@ to be loaded into a computation is hashed throughout, and so is everything under
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
@@ -19,15 +20,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatch
-from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import Any
 
 from unlearn_runner.store.artifact import Artifact, Outcome
 from unlearn_runner.store.keys import settings
 from unlearn_runner.utils.disk import refusal
-from unlearn_runner.utils.files import _render, _sync, write_json
-from unlearn_runner.utils.locks import hold
+from unlearn_runner.utils.files import render_json, sha256, sync, write_json
+from unlearn_runner.utils.locks import locked
 from unlearn_runner.utils.text import size
 
 MANIFEST = "manifest.json"
@@ -124,13 +124,13 @@ class Store:
 
     @contextmanager
     def locked(
-        self, artifact: Artifact, told: Callable[[str], None] = lambda _: None
+        self, artifact: Artifact, on_wait: Callable[[str], None] = lambda _: None
     ) -> Iterator[None]:
         """Holds the lock of one artifact; waits for another process that holds it.
 
         Args:
             artifact: Whose artifact.
-            told: Called, before waiting, with what is waited for.
+            on_wait: Called, before waiting, with what is waited for.
 
         Raises:
             DiskError: When the disk refuses something within; checkpoints stay as they are.
@@ -138,11 +138,11 @@ class Store:
         folder = self.path(artifact).parent
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with hold(
+            with locked(
                 folder,
                 artifact.key,
                 f"{artifact.label} ({artifact.kind}/{artifact.key})",
-                told=told,
+                on_wait=on_wait,
             ):
                 yield
         except Exception as error:
@@ -164,7 +164,7 @@ class Store:
         files = {}
         for path in sorted(p for p in building.folder.rglob("*") if p.is_file()):
             name = path.relative_to(building.folder).as_posix()
-            _sync(path)
+            sync(path)
             files[name] = {"size": path.stat().st_size, "sha256": _digest(path)}
         manifest = {
             "kind": artifact.kind,
@@ -180,13 +180,13 @@ class Store:
         }
         manifest["sha256"] = _own_digest(manifest)
         write_json(building.folder / MANIFEST, manifest)
-        _sync(building.folder / MANIFEST)
-        _sync(building.folder)
+        sync(building.folder / MANIFEST)
+        sync(building.folder)
         final = self.path(artifact)
         discard(final)  # only a damaged artifact can stand here: we hold the lock
         os.replace(building.folder, final)
         # Without it a power cut could take back the rename, and hours of training with it.
-        _sync(final.parent)
+        sync(final.parent)
         shutil.rmtree(self._room(artifact), ignore_errors=True)
 
     def _room(self, artifact: Artifact) -> Path:
@@ -211,7 +211,7 @@ def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
         files = {
             name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()
         }
-        if _own_digest(manifest) != manifest["sha256"] or _render(manifest) != text:
+        if _own_digest(manifest) != manifest["sha256"] or render_json(manifest) != text:
             return {}, f"{MANIFEST} is not as it was written"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, f"{MANIFEST} is not a manifest"
@@ -266,14 +266,13 @@ def _identity(path: Path) -> tuple[int, ...]:
 def _digest(path: Path) -> str:
     identity = _identity(path)
     if identity not in _digests:
-        with path.open("rb") as file:
-            _digests[identity] = file_digest(file, "sha256").hexdigest()
+        _digests[identity] = sha256(path)
     return _digests[identity]
 
 
 def _own_digest(manifest: dict[str, Any]) -> str:
     rest = {name: value for name, value in manifest.items() if name != "sha256"}
-    return sha256(_render(rest).encode()).hexdigest()
+    return hashlib.sha256(render_json(rest).encode()).hexdigest()
 
 
 WEIGHTS = "*.safetensors"

@@ -23,6 +23,7 @@ from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.job import PlannedJob, plan_config
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.tracking.folder import RESULTS, STATUS
+from unlearn_runner.utils.files import read_object
 
 SWEEPS = "sweeps"
 DONE = ("completed", "diverged")
@@ -85,11 +86,7 @@ class SweepJob:
 
     def written(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the run folder; empty where there is none."""
-        try:
-            found = json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found if isinstance(found, dict) else {}
+        return read_object(self.folder / name) or {}
 
     @cached_property
     def _keys(self) -> list[str]:

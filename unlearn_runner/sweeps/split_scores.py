@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -21,7 +20,7 @@ from unlearn_runner.store.fingerprint import code_hash
 from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.jobs import SweepJob
 from unlearn_runner.utils.console import console
-from unlearn_runner.utils.files import finite
+from unlearn_runner.utils.files import finite, read_object
 
 MODELS = ("unlearned", "target")
 ByPart = dict[str, dict[str, float | None]]
@@ -62,12 +61,9 @@ class SplitScores:
 
         It begins with those of an earlier selection, if they are of the same parts and code.
         """
-        try:
-            old = json.loads((self.folder / FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
-        same = isinstance(old, dict) and old.get("code") == code()
-        return old.get("scored", {}) if same and old.get("split") == self.split else {}
+        old = read_object(self.folder / FILE) or {}
+        same = old.get("code") == code() and old.get("split") == self.split
+        return old.get("scored", {}) if same else {}
 
     def score(self, points: Sequence[SweepJob]) -> None:
         """Scores both parts of what completed, and of its targets, each model once."""

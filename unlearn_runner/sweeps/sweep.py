@@ -29,7 +29,7 @@ from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console, results_console
-from unlearn_runner.utils.locks import hold
+from unlearn_runner.utils.locks import locked
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -129,7 +129,7 @@ def _to_the_end(
 def _go(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
     """Runs the unfinished jobs, while no other command does."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with hold(folder.parent, folder.name, f"sweep {folder.name}"):
+    with locked(folder.parent, folder.name, f"sweep {folder.name}"):
         todo = _unfinished(todo)  # another command may have done it while this one waited
         for point in list(todo):
             try:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
+from unlearn_runner.utils.text import format_score
 
 
 @dataclass(frozen=True)
@@ -50,11 +51,14 @@ class TensorBoardSink(Sink):
         for name, value in content["scores"].items():
             self._scalar(f"scores/{name}", value, 0)
         rows = [TABLE, ["---"] * len(TABLE), *table(content["scores"])]
-        text = "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in rows)
+        text = "\n".join(
+            "| " + " | ".join(c if isinstance(c, str) else format_score(c) for c in row) + " |"
+            for row in rows
+        )
         self.writer.add_text("results", text)
         if "divergence" in content:
-            told = json.dumps(content["divergence"], indent=2, ensure_ascii=False)
-            self.writer.add_text("divergence", _indented(told))
+            divergence = json.dumps(content["divergence"], indent=2, ensure_ascii=False)
+            self.writer.add_text("divergence", _indented(divergence))
         provenance = json.dumps(content["provenance"], indent=2, ensure_ascii=False)
         self.writer.add_text("provenance", _indented(provenance))
 
@@ -67,10 +71,6 @@ class TensorBoardSink(Sink):
         if value is not None:
             # The old form of a scalar keeps seven digits.
             self.writer.add_scalar(tag, float(value), step, new_style=True, double_precision=True)
-
-
-def _cell(value: object) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _indented(text: str) -> str:

@@ -7,7 +7,6 @@ are safely on the disk, a note of their sizes and hashes and of the stage they b
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ from unlearn_runner.distributed.layout import SHARD, Parts
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.errors import DataError, UserError
 from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import sha256
 
 KEPT = 2
 
@@ -72,7 +72,7 @@ def _written(path: Path, write: Callable[[BinaryIO], object]) -> tuple[dict[str,
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        facts = {"size": temporary.stat().st_size, "sha256": _digest(temporary)}
+        facts = {"size": temporary.stat().st_size, "sha256": sha256(temporary)}
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch reports a failed write as a RuntimeError
         with suppress(OSError):
@@ -131,7 +131,7 @@ def _whole(note: Path, facts: dict[str, Any] | None, ranks: Ranks) -> list[Path]
     sound = bool(files)
     for name, entry in ranks.shard(files):
         path = note.with_name(name)
-        sound &= path.is_file() and _digest(path) == entry.get("sha256")
+        sound &= path.is_file() and sha256(path) == entry.get("sha256")
     return [note.with_name(name) for name, _ in files] if all(ranks.all_gather(sound)) else []
 
 
@@ -174,8 +174,3 @@ def _remove(note: Path) -> None:
     note.unlink(missing_ok=True)
     for path in _files(note):
         path.unlink(missing_ok=True)
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

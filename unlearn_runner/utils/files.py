@@ -1,13 +1,60 @@
-"""Files written whole or not at all."""
+"""Files: written whole or not at all, read without trust, hashed."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
+from collections.abc import Iterable
 from contextlib import suppress
+from hashlib import file_digest
 from pathlib import Path
 from typing import Any
+
+
+class OutsideError(ValueError):
+    """A name, read from a file, that is no place inside the folder it was read for."""
+
+
+def inside(folder: Path, name: object, within: Path | None = None) -> Path:
+    """Returns `folder / name` for a name that was read from a file, and may be hostile.
+
+    The one place that decides whether such a name may be joined to a folder.
+
+    Args:
+        folder: What the name is relative to.
+        name: One or several parts with "/" between them; need not exist.
+        within: Folder that links may lead anywhere into; `folder` itself when none.
+
+    Raises:
+        OutsideError: If it is no text, is empty, absolute, holds NUL, "." or "..", or leads
+            through a link out of the folder.
+    """
+    if not isinstance(name, str) or "\0" in name or {"", ".", ".."} & {*name.split("/")}:
+        raise OutsideError(f"{name!r} is no name of a file inside {folder}")
+    path, home = folder / name, os.path.realpath(within or folder)
+    try:
+        stays = os.path.commonpath((home, os.path.realpath(path))) == home
+    except ValueError:  # half a character, which no file system has
+        stays = False
+    if not stays:
+        raise OutsideError(f"{name!r} leads out of {folder}")
+    return path
+
+
+def read_object(path: Path) -> dict[str, Any] | None:
+    """Returns the JSON object in a file; none where there is no such file or it holds no object."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+def sha256(path: Path) -> str:
+    """Returns the sha256 of a file's bytes, in hex."""
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
 
 
 def finite(value: Any) -> Any:
@@ -31,11 +78,29 @@ def append_line(path: Path, facts: dict[str, Any]) -> None:
         file.write(line.encode())
 
 
-def _render(content: object) -> str:
+def render_json(content: object) -> str:
+    """Returns JSON as our files hold it; numbers that are not finite are refused, see `finite`."""
     return json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _sync(path: Path) -> None:
+def write_json(path: Path, content: object) -> None:
+    """Writes JSON so that a reader sees the old file or the new one, never a part."""
+    write_text(path, render_json(content))
+
+
+def write_text(path: Path, text: str | Iterable[str]) -> None:
+    """Writes a text so that a reader sees the old file or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text("".join(text), encoding="utf-8")
+        os.replace(temporary, path)
+    except BaseException:
+        with suppress(OSError):  # a full disk keeps its last bytes
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def sync(path: Path) -> None:
     """Waits until a file or a folder's list of names is on the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
@@ -44,10 +109,3 @@ def _sync(path: Path) -> None:
             os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def write_json(path: Path, content: object) -> None:
-    """Writes JSON so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(_render(content), encoding="utf-8")
-    os.replace(temporary, path)

@@ -6,7 +6,6 @@ such locks, filelock marks the owner's process and host instead and takes a dead
 
 from __future__ import annotations
 
-import json
 import os
 import socket
 import time
@@ -19,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import append_line, read_object
 
 LOCK, OWNER = ".lock", ".owner"
 POLL_S = 0.1
@@ -27,12 +27,12 @@ SIGNAL_EVERY_S = 1.0
 
 
 @contextmanager
-def hold(
+def locked(
     folder: Path,
     key: str,
     what: str,
     wait: bool = True,
-    told: Callable[[str], None] = lambda _: None,
+    on_wait: Callable[[str], None] = lambda _: None,
 ) -> Iterator[None]:
     """Holds the lock of `key` in `folder`.
 
@@ -41,7 +41,7 @@ def hold(
         key: What is locked.
         what: What the owner does with it, for those who wait.
         wait: Whether to wait for another owner.
-        told: Called, before waiting, with what is waited for.
+        on_wait: Called, before waiting, with what is waited for.
 
     Raises:
         Timeout: When another process holds it and `wait` is false.
@@ -53,12 +53,13 @@ def hold(
     except Timeout:
         if not wait:
             raise
-        told(f"{what}: {owner(note)} works on it")
+        on_wait(f"{what}: {owner(note)} works on it")
         _wait(lock, note, what)
     try:
         # A courtesy to those who wait: a disk that is full must not fail here.
         with suppress(OSError):
-            note.write_text(json.dumps({**_me(), "what": what}) + "\n", encoding="utf-8")
+            note.unlink(missing_ok=True)  # of an owner that was killed
+            append_line(note, {**_me(), "what": what})
         yield
     finally:
         with suppress(OSError):
@@ -66,7 +67,7 @@ def hold(
         lock.release()
 
 
-def held(folder: Path, key: str) -> bool:
+def is_locked(folder: Path, key: str) -> bool:
     """Returns whether a process holds the lock of `key` in `folder`."""
     path = folder / f".{key}{LOCK}"
     if not path.exists():
@@ -81,8 +82,8 @@ def held(folder: Path, key: str) -> bool:
 
 
 def _wait(lock: FileLock, note: Path, what: str) -> None:
-    started = said = time.monotonic()
-    _say(f"waiting for {what}: {owner(note)} works on it")
+    started = printed = time.monotonic()
+    console.print(f"waiting for {what}: {owner(note)} works on it", markup=False)
     while True:
         try:
             lock.acquire(timeout=SIGNAL_EVERY_S)
@@ -90,25 +91,22 @@ def _wait(lock: FileLock, note: Path, what: str) -> None:
         except Timeout:
             signals.check()
         now = time.monotonic()
-        if now - said >= SAY_EVERY_S:
-            said, minutes = now, (now - started) / 60
-            _say(f"still waiting for {what}, {minutes:.0f} min: {owner(note)} works on it")
+        if now - printed >= SAY_EVERY_S:
+            printed, waited = now, f"{(now - started) / 60:.0f} min"
+            console.print(
+                f"still waiting for {what}, {waited}: {owner(note)} works on it", markup=False
+            )
 
 
 def owner(note: Path) -> str:
     """Returns who holds a lock, in words."""
-    try:
-        found = json.loads(note.read_text(encoding="utf-8"))
-        where = "" if found["host"] == socket.gethostname() else f" on {found['host']}"
-        return f"process {found['pid']}{where} (since {found['since']})"
-    except (OSError, ValueError, KeyError, TypeError):
+    facts = read_object(note) or {}
+    if not {"host", "pid", "since"} <= facts.keys():
         return "another process"
+    where = "" if facts["host"] == socket.gethostname() else f" on {facts['host']}"
+    return f"process {facts['pid']}{where} (since {facts['since']})"
 
 
 def _me() -> dict[str, object]:
     since = datetime.now(UTC).isoformat(timespec="seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-
-
-def _say(text: str) -> None:
-    console.print(text, markup=False)

@@ -89,3 +89,16 @@ def prepare_process() -> None:
     # Before torch: OpenMP threads that spin while they wait stall each other, several times over,
     # as soon as another job shares a core.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def is_alive(pid: object) -> bool:
+    """Returns whether a process of this machine has this id, which may be anything a file says."""
+    if not isinstance(pid, int) or isinstance(pid, bool) or pid <= 0:
+        return False
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True  # somebody else's
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True

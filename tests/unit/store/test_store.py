@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 import pytest
 
 from unlearn_runner.distributed.single import Single
-from unlearn_runner.pipeline.execute import Done, Executor
+from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store import store as store_module
 from unlearn_runner.store.artifact import Outcome
@@ -51,7 +51,7 @@ class Slow(Stage):
         return "completed"
 
 
-def ensure(stage: Stage, store: Store, record: Record) -> Done:
+def ensure(stage: Stage, store: Store, record: Record) -> StageResult:
     """Has a stage's artifact made or found; the stage needs no device."""
     return Executor(store, record, Single()).ensure_artifact(stage)
 

@@ -6,7 +6,6 @@ and the same command finds the jobs again, queued, running or over. Run folders 
 
 from __future__ import annotations
 
-import json
 import re
 import shutil
 import subprocess
@@ -24,7 +23,7 @@ from unlearn_runner.distributed.clusters.spec import LOG, last_words
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console
-from unlearn_runner.utils.files import write_json
+from unlearn_runner.utils.files import read_object, write_json
 
 POLL_S = 1.0
 PATIENCE = 20
@@ -94,7 +93,7 @@ class Slurm(Cluster):
         if folder.parent.parent.name != SWEEPS:
             folder /= place.name  # single runs share no command
         folder.mkdir(parents=True, exist_ok=True)
-        known = _read(folder / JOBS)
+        known = read_object(folder / JOBS) or {}
         active = states(set(known.values()))
         there = {j.name: known[j.name] for j in jobs if known.get(j.name) in active}
         new = [job for job in jobs if job.name not in there]
@@ -234,10 +233,3 @@ def last_state(job: str) -> str:
         )
         found = re.search(r"(\w+)", done.stdout) if done.returncode == 0 else None
     return found[1] if found else ""
-
-
-def _read(path: Path) -> dict[str, str]:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}

@@ -46,7 +46,7 @@ class Unlearn(Stage):
     alternative_logprobs: Stage | None = None
     adapter: Adapter = field(default_factory=NoAdapter)
     save_dtype: str = "float32"
-    along: PeriodicEval | None = None
+    periodic_eval: PeriodicEval | None = None
 
     kind: ClassVar[str] = "unlearn"
     order: ClassVar[int] = 1
@@ -108,16 +108,17 @@ class Unlearn(Stage):
                 adapter.save(model, tokenizer, place, base, dtype, state)
             session.ranks.barrier()
 
-        def along(step: int) -> None:
-            if self.along is not None:
-                self.along.take(step, model, tokenizer, context, self.label, save)
+        def evaluate_periodically(step: int) -> None:
+            if self.periodic_eval is not None:
+                self.periodic_eval.take(step, model, tokenizer, context, self.label, save)
 
-        evaluated_after = () if self.along is None else self.along.steps
-        if not train(engine, loader, self.label, context.training_log(), along, evaluated_after):
+        steps = () if self.periodic_eval is None else self.periodic_eval.steps
+        log = context.training_log()
+        if not train(engine, loader, self.label, log, evaluate_periodically, steps):
             return "diverged"
         save(context.folder, self.save_dtype)
-        if self.along is not None and session.ranks.main:
-            self.along.collect(context)
+        if self.periodic_eval is not None and session.ranks.main:
+            self.periodic_eval.collect(context)
         return "completed"
 
     def also(self, tokenizer: Any, most: int, context: StageContext) -> ExtraSplits:

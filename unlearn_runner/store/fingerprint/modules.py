@@ -1,4 +1,4 @@
-"""Modules read from their files, without importing them, and divided into units of code."""
+"""Modules, parsed from their files without importing them, and divided into units of code."""
 
 import ast
 import importlib.util
@@ -6,16 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from unlearn_runner.store.fingerprint.names import (
-    Chain,
-    Comprehension,
-    Function,
-    Imports,
-    binds,
-    imports,
-    own,
-    owners,
-)
+from unlearn_runner.store.fingerprint import names
+from unlearn_runner.store.fingerprint.names import Chain, Function, Imports
 
 OWN = "unlearn_runner"
 _HOME = Path(__file__).resolve().parents[2]
@@ -37,62 +29,60 @@ class Module:
         self.name = name
         self.is_package = is_package
         self.package = name if is_package else name.rpartition(".")[0]
-        self.imports = imports(own(body), self.package)  # also those in `try` or `if`
+        self.imports = names.imports(names.own(body), self.package)  # also those in `try` or `if`
         self.definitions: dict[str, list[ast.stmt]] = {}
         self._units: dict[str, Unit] = {}
         statements = list(_runtime(body))
-        bound = binds(own(statements))
+        bound = names.binds(names.own(statements))
         for statement in statements:
             if not isinstance(statement, ast.Import | ast.ImportFrom):
-                for owner in owners(statement, bound):
+                for owner in names.owners(statement, bound):
                     self.definitions.setdefault(owner, []).append(statement)
 
     def binds(self, name: str) -> bool:
-        """Whether the module itself defines or imports the name."""
+        """Returns whether the module itself defines or imports the name."""
         return name in self.definitions or name in self.imports
 
     def unit(self, name: str) -> Unit:
-        """The unit of a name that the module defines."""
+        """Returns the unit of a name that the module defines."""
         if name not in self._units:
-            code = [s for s in map(strip, self.definitions[name]) if s is not None]
-            chains, inner = uses(code)
+            stripped = map(_Strip().visit, self.definitions[name])
+            code = [node for node in stripped if node is not None]
+            used = _Uses(code)
             dump = "\n".join(map(ast.dump, code))
-            self._units[name] = Unit(dump, chains, imports(inner, self.package))
+            self._units[name] = Unit(dump, used.chains, names.imports(used.imports, self.package))
         return self._units[name]
 
 
 def _runtime(body: list[ast.stmt]) -> Iterator[ast.stmt]:
-    """Yield the statements that importing the module runs to effect."""
+    """Yields the statements that importing the module runs to effect."""
     for statement in body:
         test = ast.unparse(statement.test) if isinstance(statement, ast.If) else ""
-        match statement:
-            case ast.If() if test in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
-                yield from _runtime(statement.orelse)
-            case ast.If() if test.startswith("__name__ =="):
-                pass
-            case ast.Expr(value=ast.Constant()):
-                pass
-            case _:
-                yield statement
+        if isinstance(statement, ast.If) and test in ("TYPE_CHECKING", "typing.TYPE_CHECKING"):
+            yield from _runtime(statement.orelse)
+        elif not test.startswith("__name__ ==") and not _is_text(statement):
+            yield statement
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
 
 
 def sources(top: str) -> list[Path]:
-    """Where a top-level package's modules lie: its folders, or its file if it is a single one."""
+    """Returns where a top-level package's modules lie: its folders, or its only file."""
     if top == OWN:
         return [_HOME]
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
-        spec = None
-    if spec is None:
         return []
-    if spec.submodule_search_locations is not None:
+    if spec is not None and spec.submodule_search_locations is not None:
         return [Path(folder) for folder in spec.submodule_search_locations]
-    return [Path(spec.origin)] if spec.origin and spec.origin.endswith(".py") else []
+    return [Path(spec.origin)] if spec and spec.origin and spec.origin.endswith(".py") else []
 
 
 def find(name: str, tops: list[Path]) -> Module | None:
-    """The module of a dotted name below the sources of its top-level package, if any is there."""
+    """Returns the module of a dotted name below its top-level package's sources, if it is there."""
     rest = name.split(".")[1:]
     places = [top.joinpath(*rest) for top in tops]
     for place in places:
@@ -109,25 +99,22 @@ _loaded: dict[tuple[str, str], tuple[tuple[int, int], Module]] = {}
 
 
 def _load(name: str, path: Path, is_package: bool) -> Module:
-    """Parse and divide a file, once for as long as it does not change."""
+    """Returns a file's module, parsed once for as long as the file does not change."""
     stat = path.stat()
     stamp = (stat.st_mtime_ns, stat.st_size)
-    known = _loaded.get((name, str(path)))
-    if known is None or known[0] != stamp:
+    cached = _loaded.get((name, str(path)))
+    if cached is None or cached[0] != stamp:
         module = Module(name, is_package, ast.parse(path.read_bytes(), str(path)).body)
-        known = _loaded[name, str(path)] = (stamp, module)
-    return known[1]
-
-
-def strip(statement: ast.stmt) -> ast.AST | None:
-    """Drop docstrings, `pass` and all annotations but those of a class's own fields.
-
-    Works in place where it can; returns None where nothing of the statement remains.
-    """
-    return _Strip().visit(statement)
+        cached = _loaded[name, str(path)] = (stamp, module)
+    return cached[1]
 
 
 class _Strip(ast.NodeTransformer):
+    """Takes away, in place, what changes no result: docstrings, `pass` and annotations.
+
+    Those of a class's own fields stay. Nothing may remain of a statement.
+    """
+
     fields = False  # whether the statement at hand lies directly in a class
 
     def generic_visit(self, node: ast.AST) -> ast.AST:
@@ -147,7 +134,7 @@ class _Strip(ast.NodeTransformer):
         return node
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
-        return None if isinstance(node.value, ast.Constant) else self.generic_visit(node)
+        return None if _is_text(node) else self.generic_visit(node)
 
     def visit_Pass(self, node: ast.Pass) -> None:
         return None
@@ -155,28 +142,21 @@ class _Strip(ast.NodeTransformer):
     def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST | None:
         if self.fields:  # a dataclass reads them
             return self.generic_visit(node)
-        if node.value is None:
-            return None
-        return self.generic_visit(ast.Assign(targets=[node.target], value=node.value))
-
-
-def uses(code: Iterable[ast.AST]) -> tuple[set[Chain], list[ast.AST]]:
-    """Collect what stripped code takes from around it.
-
-    Returns:
-        The names that are not local to a function, dotted as far as written, and the import
-        statements met on the way.
-    """
-    visitor = _Uses()
-    visitor.visit_all(code)
-    return visitor.chains, visitor.imports
+        value = node.value
+        return value and self.generic_visit(ast.Assign(targets=[node.target], value=value))
 
 
 class _Uses(ast.NodeVisitor):
-    def __init__(self) -> None:
+    """Collects what stripped code takes from around it: names, and its import statements.
+
+    The names are those that are not local to a function, dotted as far as written.
+    """
+
+    def __init__(self, code: Iterable[ast.AST]) -> None:
         self.chains: set[Chain] = set()
         self.imports: list[ast.AST] = []
         self.hidden: frozenset[str] = frozenset()  # local names of the functions around
+        self.visit_all(code)
 
     def visit_all(self, nodes: Iterable[ast.AST | None]) -> None:
         for node in nodes:
@@ -212,15 +192,15 @@ class _Uses(ast.NodeVisitor):
         # Decorators and defaults are evaluated outside, where nothing inside hides a name.
         self.visit_all(getattr(node, "decorator_list", []))
         self.visit_all([*node.args.defaults, *node.args.kw_defaults])
-        scope = list(own(body))
+        scope = list(names.own(body))
         arguments = {arg.arg for arg in ast.walk(node.args) if isinstance(arg, ast.arg)}
         shared = {name for n in scope if isinstance(n, ast.Global) for name in n.names}
-        self._visit_inside(body, (self.hidden | arguments | binds(scope)) - shared)
+        self._visit_inside(body, (self.hidden | arguments | names.binds(scope)) - shared)
 
-    def visit_ListComp(self, node: Comprehension) -> None:
+    def visit_ListComp(self, node: names.Comprehension) -> None:
         # The first iterable is evaluated outside; met again inside, it adds nothing more.
         self.visit(node.generators[0].iter)
-        targets = binds(own(part.target for part in node.generators))
+        targets = names.binds(names.own(part.target for part in node.generators))
         self._visit_inside(ast.iter_child_nodes(node), self.hidden | targets)
 
     visit_ImportFrom = visit_Import
