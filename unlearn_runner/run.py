@@ -62,7 +62,9 @@ def console() -> None:
 
 def _say(words: object) -> None:
     """Prints an error once, however many ranks would."""
-    if os.environ.get("RANK", "0") == "0":
+    from unlearn_runner.distributed.external import main_rank
+
+    if main_rank():
         print(words, file=sys.stderr, flush=True)
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(3)  # torchrun ends all ranks with the first that leaves: rank 0 is to speak
@@ -70,7 +72,9 @@ def _say(words: object) -> None:
 
 def _run(arguments: list[str]) -> int:
     """Checks a command line, and runs one job or a sweep."""
-    if "RANK" in os.environ:  # started by torchrun or accelerate
+    from unlearn_runner.distributed.external import world
+
+    if world():  # started by torchrun or accelerate
         from unlearn_runner.config.external import adopt
 
         arguments = adopt(arguments)

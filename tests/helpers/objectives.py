@@ -98,7 +98,7 @@ class Workbench:
         )
 
     def step_loader(self, method: Method, batch_size: int = 32) -> StepLoader:
-        """Returns a feed with all that the method's terms read."""
+        """Returns a loader of all that the method's terms read."""
         loader = step_loader("forget", self.forget, batch_size, 3, self.tiny.retain)
         terms = method.terms()
         forget = self.others(self.tiny.forget) if needs_alternatives(terms, "forget") else None
@@ -107,7 +107,7 @@ class Workbench:
             if needs_alternatives(terms, "retain")
             else None
         )
-        return replace(loader, also=ExtraSplits(forget, retain, method.skip))
+        return replace(loader, add_splits=ExtraSplits(forget, retain, method.skip))
 
     def llama(self) -> Any:
         return self.tiny.llama(self.dtype)

@@ -1,4 +1,4 @@
-"""GRU on a real model, what a training run survives, and which rows it sampler."""
+"""GRU on a real model, what a training run survives, and which rows are drawn."""
 
 from __future__ import annotations
 
@@ -204,7 +204,7 @@ class Case:
         terms = (Term("train", "train", NLL()),)
         return replace(engine, terms=terms, num_rows=len(self.tiny.rows))
 
-    def step_loader(self) -> StepLoader:
+    def loader(self) -> StepLoader:
         return (
             unlearning_loader(self.tiny)
             if self.unlearns
@@ -214,7 +214,7 @@ class Case:
     def run(self, folder: Path, killed_at: int | None = None) -> tuple[torch.Tensor, list[int]]:
         """Weights after training, and the steps that were taken."""
         folder.mkdir(exist_ok=True)
-        engine, steps, loader = self.engine(), list[int](), self.step_loader()
+        engine, steps, loader = self.engine(), list[int](), self.loader()
 
         def log(facts: dict[str, Any]) -> None:
             steps.append(facts["step"])
@@ -426,11 +426,11 @@ def test_what_is_finite_and_yet_of_no_use_is_noticed_at_the_end_and_not_saved(
 
 
 def test_a_last_look_changes_no_number(tiny: Any) -> None:
-    feed_of, pair = unlearning_loader(tiny), [engine_for(tiny, GA(Retain()), GRU()) for _ in "ab"]
+    loader, pair = unlearning_loader(tiny), [engine_for(tiny, GA(Retain()), GRU()) for _ in "ab"]
     for step in range(3):
         for engine in pair:
-            facts = engine.step(feed_of.step(step))
-        pair[0].look(feed_of.step(step), facts)
+            facts = engine.step(loader.step(step))
+        pair[0].check_finite(loader.step(step), facts)
     assert torch.equal(weights(pair[0]), weights(pair[1]))
 
 

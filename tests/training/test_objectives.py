@@ -112,14 +112,14 @@ def rows_of(batch: Batch) -> Any:
 
 def test_which_refusal_is_drawn_depends_on_seed_epoch_and_row_alone(bench: Workbench) -> None:
     sampler = Sampler(3, 20, 32, 40)
-    drawn = {(e, r): sampler.other("forget", e, r, 100) for e in range(5) for r in range(20)}
+    drawn = {(e, r): sampler.alternative("forget", e, r, 100) for e in range(5) for r in range(20)}
     again = Sampler(3, 20, 4, 7)
-    assert drawn == {visit: again.other("forget", *visit, 100) for visit in drawn}
+    assert drawn == {visit: again.alternative("forget", *visit, 100) for visit in drawn}
     assert len({drawn[e, 0] for e in range(5)}) > 1, "drawn anew at each visit"
     assert len(set(drawn.values())) > 40
     other_seed = Sampler(4, 20, 32, 40)
-    assert drawn != {visit: other_seed.other("forget", *visit, 100) for visit in drawn}
-    partners = {visit: sampler.other("retain", *visit, 100) for visit in drawn}
+    assert drawn != {visit: other_seed.alternative("forget", *visit, 100) for visit in drawn}
+    partners = {visit: sampler.alternative("retain", *visit, 100) for visit in drawn}
     assert partners != drawn
     # The same refusals however the steps are cut.
     method = IDK()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 
 from unlearn_runner.config.messages import SWEEP, swept
-from unlearn_runner.distributed.external import _true, world
+from unlearn_runner.distributed.external import is_true, world
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.utils.process import command
 
@@ -25,13 +25,13 @@ def adopt(arguments: Sequence[str]) -> list[str]:
             command([*chosen, "parallel=ddp", f"parallel.ranks={count}"])
             + "  (starts the ranks of each job itself)",
         )
-    if _true("ACCELERATE_USE_DEEPSPEED"):
+    if is_true("ACCELERATE_USE_DEEPSPEED"):
         raise ConfigError(
             "accelerate's configuration asks for DeepSpeed, which is not supported",
             "distributed_type: FSDP in that file, or no launcher and parallel=fsdp2",
         )
     named = [a.partition("=")[2] for a in chosen if a.partition("=")[0] == "parallel"]
-    sharded = _true("ACCELERATE_USE_FSDP")
+    sharded = is_true("ACCELERATE_USE_FSDP")
     if sharded and named and named[-1] != "fsdp2":
         raise ConfigError(
             f"parallel={named[-1]}, but accelerate's configuration says FSDP",

@@ -1,7 +1,7 @@
-"""How a run uses the machine: its processes, devices and threads.
+"""Parallel: how a run uses the machine; its processes, devices and threads.
 
 Never part of a key: the numbers of a run do not depend on it beyond rounding. One file per engine;
-what differs between them is where parameters and gradients live (`parallel.layout`).
+they differ in where parameters and gradients live (`Parallel.layout`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Parallel(ABC):
     starts_ranks: ClassVar[bool] = True
     """Whether a run has processes of its own; then the one that was started never loads torch."""
     shards: ClassVar[bool] = False
-    """Whether a rank holds only a piece of each tensor."""
+    """Whether a rank has only a shard of each tensor."""
 
     ranks: Annotated[int, Ge(1)] | None = None
     """Processes on each node; null is one per visible GPU, and one where there is none."""

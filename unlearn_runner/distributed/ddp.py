@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DDP(Parallel):
-    """Each rank works on its share of the rows; the gradient is all-reduced once per pass."""
+    """Data parallelism: each rank has its share of the rows; one all-reduce per backward pass."""
 
     def layout(self, ranks: Ranks, device: torch.device) -> Layout:
         """Returns the layout of replicas."""

@@ -1,7 +1,6 @@
-"""Ranks that another launcher started: `accelerate launch`, torchrun.
+"""External launchers: ranks that `accelerate launch` or torchrun started.
 
-Every rank composes the same command line; what the launcher's own configuration says is translated
-into our settings, and a contradiction is refused.
+Every rank composes the same command line; settings that contradict the launcher's are refused.
 """
 
 from __future__ import annotations
@@ -14,30 +13,64 @@ from unlearn_runner.utils.console import console
 
 
 def world() -> int:
-    """Returns of how many ranks this process is one that another launcher started; 0 if none."""
-    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 0
+    """Returns the number of ranks that another launcher started, this one included; 0 if none.
+
+    Raises:
+        ConfigError: If its variables are no such numbers.
+    """
+    size = whole_number("WORLD_SIZE", low=1) or 1
+    local = whole_number("LOCAL_WORLD_SIZE", low=1) or size
+    whole_number("LOCAL_RANK", local)
+    return 0 if whole_number("RANK", size) is None else size
 
 
 def main_rank() -> bool:
-    """Returns whether this process speaks for all."""
-    return os.environ.get("RANK", "0") == "0"
+    """Returns whether this process is rank 0, or has no rank that could be read."""
+    rank = os.environ.get("RANK", "0")
+    return rank == "0" or not rank.isdecimal()
+
+
+def whole_number(variable: str, below: int | None = None, low: int = 0) -> int | None:
+    """Returns the whole number in an environment variable; none if it is not set.
+
+    Args:
+        variable: Its name.
+        below: What the number must be less than.
+        low: The smallest that is allowed.
+
+    Raises:
+        ConfigError: If it is none, or not in that range.
+    """
+    text = os.environ.get(variable)
+    if text is None:
+        return None
+    if text.isdecimal() and len(text) < 19:
+        number = int(text)
+        if low <= number and (below is None or number < below):
+            return number
+    allowed = f"{low} or more" if below is None else f"{low} to {below - 1}"
+    raise ConfigError(
+        f"the environment variable {variable}={text[:40]} is not allowed; allowed: whole numbers, "
+        f"{allowed}",
+        f"unset {variable}, and the command starts its ranks itself",
+    )
 
 
 def check(parallel: Parallel, precision: str) -> None:
-    """Refuses settings that contradict the ranks there are.
+    """Checks settings against the ranks that the launcher started.
 
     Raises:
-        ConfigError: If so.
+        ConfigError: If they contradict each other.
     """
     count = world()
-    asked = (parallel.ranks or 0) * parallel.nodes
+    configured = (parallel.ranks or 0) * parallel.nodes
     if not parallel.starts_ranks:
         if count > 1:
             raise ConfigError(
                 f"parallel=single, but this process is one of {count} ranks",
                 "parallel=ddp or parallel=fsdp2, or start the command plainly",
             )
-    elif asked and asked != count:
+    elif configured and configured != count:
         raise ConfigError(
             f"parallel.ranks={parallel.ranks} parallel.nodes={parallel.nodes}, but the launcher "
             f"started {count} ranks",
@@ -54,5 +87,6 @@ def check(parallel: Parallel, precision: str) -> None:
         console.print("note: accelerate's fsdp_version 1 runs as FSDP2", markup=False)
 
 
-def _true(variable: str) -> bool:
+def is_true(variable: str) -> bool:
+    """Returns whether an environment variable says yes."""
     return os.environ.get(variable, "").lower() in ("true", "1", "yes")

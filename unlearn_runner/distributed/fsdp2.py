@@ -1,4 +1,4 @@
-"""Sharding by torch's FSDP2: a model in pieces, with its gradients and optimizer state."""
+"""Sharding of weights, gradients and optimizer state by torch's FSDP2."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FSDP2(Parallel):
-    """Each rank holds a piece of every tensor, and gathers a layer while it computes with it."""
+    """Sharding: each rank has a shard of every tensor, and gathers a layer to compute with it."""
 
     shards: ClassVar[bool] = True
 

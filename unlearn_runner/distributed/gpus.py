@@ -1,4 +1,4 @@
-"""The GPUs that this process may use, without loading torch."""
+"""GPUs that this process may use, and locks on them; without loading torch."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ def visible(device: str = "auto") -> list[str]:
     return sorted(devices, key=int)
 
 
-def take(visible: Sequence[str], need: int, held: ExitStack) -> list[str] | None:
-    """Takes GPUs that no other job of this machine holds.
+def lock_gpus(names: Sequence[str], count: int, locks: ExitStack) -> list[str] | None:
+    """Locks GPUs that no other job of this machine uses.
 
     Args:
-        visible: To choose from.
-        need: How many.
-        held: Gives them back when it is closed.
+        names: Of the GPUs to choose from.
+        count: How many to lock.
+        locks: Unlocks them when it is closed.
 
     Returns:
-        Their names, or none when there are not enough at this moment; then none is held.
+        Their names, or none when too few are free at this moment; then none is locked.
     """
     folder = Path(tempfile.gettempdir()) / f"unlearn-gpus-{os.getuid()}"
-    mine: list[str] = []
-    for name in visible:
-        if len(mine) == need:
+    locked: list[str] = []
+    for name in names:
+        if len(locked) == count:
             break
         folder.mkdir(exist_ok=True, mode=0o700)
         # Two objects of one process must exclude each other, too.
@@ -51,9 +51,9 @@ def take(visible: Sequence[str], need: int, held: ExitStack) -> list[str] | None
             lock.acquire(timeout=0)
         except Timeout:
             continue
-        held.callback(lock.release)
-        mine.append(name)
-    if len(mine) < need:
-        held.close()
+        locks.callback(lock.release)
+        locked.append(name)
+    if len(locked) < count:
+        locks.close()
         return None
-    return mine
+    return locked

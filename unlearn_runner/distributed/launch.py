@@ -1,8 +1,8 @@
-"""Starts the ranks of a run as children of this plain process, and watches them.
+"""Launcher: starts the ranks of a run as children of this process, and watches them.
 
 One mechanism for a laptop, a workstation and each node of a cluster: this process composed the
-configuration; its children get it through their standard input, meet at an address, and run the
-stages together. When this process dies that input ends, and they with it.
+configuration; its children get it through their standard input, connect to one address, and run the
+stages together. When this process dies that input ends, and they end with it.
 """
 
 from __future__ import annotations
@@ -22,13 +22,14 @@ from types import FrameType
 from typing import IO, cast
 
 from unlearn_runner.distributed.base import Parallel
+from unlearn_runner.distributed.external import whole_number
 from unlearn_runner.distributed.gpus import visible
 from unlearn_runner.errors import SIGNALLED, ConfigError
 from unlearn_runner.utils.process import feed, start_child
-from unlearn_runner.utils.signals import SIGNALS, Interrupted, check
+from unlearn_runner.utils.signals import SIGNALS, Interrupted, check, name
 
 GRACE_S = 10.0
-"""How long the other ranks may take to leave by themselves once one has."""
+"""How long the other ranks may take to end by themselves once one has."""
 LAST_LINES = 12
 PORTS = (20_000, 32_768)
 """Linux gives the ports above to connections."""
@@ -41,39 +42,36 @@ def ranks_here(parallel: Parallel) -> int:
 
 @dataclass(frozen=True)
 class Launch:
-    """What the ranks of a run are started for."""
+    """Task of the ranks of a run, and what its launcher needs to report a failure."""
 
     module: str
     """Run by each rank with `python -m`."""
-    text: str
+    task: str
     """One line that each rank reads from its standard input."""
     resume: str
-    """The command that continues the run, for people."""
-    on_failure: Callable[[str], None]
-    """Told, on node 0, the cause of a failure that rank 0 could not say."""
+    """Command that continues the run, for people."""
+    on_failure: Callable[[str, str], None]
+    """Called on node 0 with the cause of a failure that rank 0 could not report, and with what the
+    rank that failed has printed."""
 
 
 def start(launch: Launch, parallel: Parallel) -> int:
     """Runs a job on this machine's ranks; returns the exit code.
 
     Raises:
-        ConfigError: If it cannot be told which node this is, or where the nodes meet.
+        ConfigError: If the number of this node, or the address of rank 0, is not known.
         Interrupted: If a signal ended it.
     """
-    here = ranks_here(parallel)
-    number = _node_rank(parallel)
-    host, port = _meeting_point(parallel, number)
-    with (
-        _children(launch.module, parallel, here, number, (host, port)) as children,
-        _handed_on(children),
-    ):
-        check()  # a sweep may have been asked to end before these were there to be told
+    node = _node_rank(parallel)
+    address = _main_address(parallel, node)
+    with _children(launch.module, parallel, node, address) as children, _forward_signals(children):
+        check()  # a signal may have come before there were children to forward it to
         for child in children:
-            feed(child.process, launch.text)
-        first = _watch(children)
-    if first is None:
+            feed(child.process, launch.task)
+        failed = _watch(children)
+    if failed is None:
         return 0
-    code = _explain(launch, first, children[0], number)
+    code = _report(launch, failed, children[0], node)
     if code - SIGNALLED in SIGNALS:
         raise Interrupted(code - SIGNALLED)
     return code
@@ -81,61 +79,61 @@ def start(launch: Launch, parallel: Parallel) -> int:
 
 @dataclass
 class Child:
-    """One rank's process."""
+    """Process of one rank."""
 
     rank: int
     process: subprocess.Popen[str]
-    said: IO[str] | None
-    """What a rank other than 0 prints; shown only if it is the one that fails."""
+    output: IO[str] | None
+    """Output of a rank other than 0; shown only if it is the one that fails."""
 
-    def last_words(self) -> str:
-        """Returns the end of what it printed."""
-        if self.said is None:
+    def printed(self) -> str:
+        """Returns what it has printed; nothing for rank 0, whose output is the launcher's."""
+        if self.output is None:
             return ""
-        self.said.seek(0)
-        return "".join(self.said.readlines()[-LAST_LINES:])
+        self.output.seek(0)
+        return self.output.read().strip()
 
 
 @contextmanager
 def _children(
-    module: str, parallel: Parallel, here: int, node: int, meet: tuple[str, int]
+    module: str, parallel: Parallel, node: int, address: tuple[str, int]
 ) -> Iterator[list[Child]]:
-    world = here * parallel.nodes
+    here = ranks_here(parallel)
     children: list[Child] = []
     try:
         for local in range(here):
             rank = node * here + local
-            said = None if rank == 0 else _aside()
+            output = None if rank == 0 else _output_file()
             process = start_child(
                 [sys.executable, "-m", module],
-                stdout=said,
-                stderr=said,
-                env=_environment(rank, local, here, world, meet, parallel),
-                start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on
+                stdout=output,
+                stderr=output,
+                env=_environment(rank, local, here, address, parallel),
+                start_new_session=True,  # Ctrl-C reaches this process alone, which forwards it
             )
-            children.append(Child(rank, process, said))
+            children.append(Child(rank, process, output))
         yield children
     finally:
         _end(children, 0.0)
 
 
-def _aside() -> IO[str]:
+def _output_file() -> IO[str]:
     return cast(IO[str], tempfile.TemporaryFile("w+", encoding="utf-8"))
 
 
 def _environment(
-    rank: int, local: int, here: int, world: int, meet: tuple[str, int], parallel: Parallel
+    rank: int, local: int, here: int, address: tuple[str, int], parallel: Parallel
 ) -> dict[str, str]:
     threads = parallel.threads or max(1, len(os.sched_getaffinity(0)) // here)
     return {
         **os.environ,
         "RANK": str(rank),
         "LOCAL_RANK": str(local),
-        "WORLD_SIZE": str(world),
+        "WORLD_SIZE": str(here * parallel.nodes),
         "LOCAL_WORLD_SIZE": str(here),
-        "MASTER_ADDR": meet[0],
-        "MASTER_PORT": str(meet[1]),
-        # Before torch is loaded: its thread pools are as large as they are first asked to be.
+        "MASTER_ADDR": address[0],
+        "MASTER_PORT": str(address[1]),
+        # Before torch is loaded, which sizes its thread pools once.
         "OMP_NUM_THREADS": str(threads),
     }
 
@@ -143,31 +141,32 @@ def _environment(
 def _node_rank(parallel: Parallel) -> int:
     if parallel.nodes == 1:
         return 0
-    asked = parallel.node_rank
-    number = asked if asked is not None else os.environ.get("SLURM_NODEID")
-    if number is None:
+    node = parallel.node_rank
+    if node is None:
+        node = whole_number("SLURM_NODEID", parallel.nodes)
+    if node is None:
         raise ConfigError(
             f"parallel.nodes={parallel.nodes}: which of them is this one?",
             f"parallel.node_rank=0 on one, up to {parallel.nodes - 1} on the last "
             "(SLURM says it by itself)",
         )
-    return int(number)
+    return node
 
 
-def _meeting_point(parallel: Parallel, node: int) -> tuple[str, int]:
+def _main_address(parallel: Parallel, node: int) -> tuple[str, int]:
     """Returns host and port of rank 0: a free port here, or what all nodes know."""
     if parallel.master is not None:
         host, _, port = parallel.master.rpartition(":")
         return host, int(port)
     if parallel.nodes == 1:
         return "127.0.0.1", _free_port()
-    host, number = os.environ.get("SLURM_LAUNCH_NODE_IPADDR"), os.environ.get("SLURM_JOB_ID")
-    if host is None or number is None:
+    host, job = os.environ.get("SLURM_LAUNCH_NODE_IPADDR"), whole_number("SLURM_JOB_ID")
+    if host is None or job is None:
         raise ConfigError(
             f"parallel.nodes={parallel.nodes}: the nodes do not know where to meet",
             "parallel.master=HOST:29500, the same on every node (SLURM says it by itself)",
         )
-    return host, 20_000 + int(number) % 20_000
+    return host, 20_000 + job % 20_000
 
 
 def _free_port() -> int:
@@ -184,15 +183,15 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _handed_on(children: list[Child]) -> Iterator[None]:
-    """Hands signals to the ranks, who agree on a step to leave after."""
+def _forward_signals(children: list[Child]) -> Iterator[None]:
+    """Forwards signals to the ranks, who agree on a step to stop after."""
 
-    def hand_on(number: int, _: FrameType | None) -> None:
+    def forward(number: int, _: FrameType | None) -> None:
         for child in children:
             if child.process.poll() is None:
                 child.process.send_signal(number)
 
-    before = {number: signal.signal(number, hand_on) for number in SIGNALS}
+    before = {number: signal.signal(number, forward) for number in SIGNALS}
     try:
         yield
     finally:
@@ -201,20 +200,20 @@ def _handed_on(children: list[Child]) -> Iterator[None]:
 
 
 def _watch(children: list[Child]) -> Child | None:
-    """Waits for the ranks; returns the first that failed, once none is left."""
-    first: Child | None = None
+    """Waits until all ranks have ended; returns the one whose failure is the cause, if any."""
+    cause: Child | None = None
     while any(child.process.poll() is None for child in children):
-        ended = [c for c in children if c.process.poll() not in (None, 0)]
-        if ended and first is None:
+        failed = [c for c in children if c.process.poll() not in (None, 0)]
+        if failed and cause is None:
             # A killed rank takes the others down, and may itself be gone a moment after them: of
             # those that ended before we end any, it is the cause.
             _wait(children, GRACE_S)
-            ended = [c for c in children if c.process.poll() not in (None, 0)]
-            first = min(ended, key=lambda child: child.process.returncode)
+            failed = [c for c in children if c.process.poll() not in (None, 0)]
+            cause = min(failed, key=lambda child: child.process.returncode)
             _end(children, GRACE_S)
         time.sleep(0.05)
     failed = [child for child in children if child.process.returncode]
-    return first or (failed[0] if failed else None)
+    return cause or (failed[0] if failed else None)
 
 
 def _wait(children: list[Child], seconds: float) -> None:
@@ -224,7 +223,7 @@ def _wait(children: list[Child], seconds: float) -> None:
 
 
 def _end(children: list[Child], grace: float) -> None:
-    """Ends all ranks: by SIGTERM, and those that are there after `grace` seconds by force."""
+    """Ends all ranks: by SIGTERM, and by SIGKILL those that are there after `grace` seconds."""
     for how, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         for child in children:
             if child.process.poll() is None:
@@ -232,22 +231,29 @@ def _end(children: list[Child], grace: float) -> None:
         _wait(children, seconds)
 
 
-def _explain(launch: Launch, first: Child, main: Child, node: int) -> int:
-    """Says what ended the run where rank 0 could not; returns the exit code."""
-    code = first.process.returncode
-    if first is main and code > 0:
+def _report(launch: Launch, failed: Child, main: Child, node: int) -> int:
+    """Reports what ended the run, if rank 0 could not; returns the exit code."""
+    code = failed.process.returncode
+    # A mistake or a signal that all ranks met: rank 0 has reported it.
+    if code > 0 and main.process.returncode == code:
         return code
-    others = code > 0 and main.process.returncode == code
-    if others:  # a mistake or a signal that all ranks met: rank 0 has said it
-        return code
-    cause = f"rank {first.rank} ended with exit code {code}"
+    cause = f"rank {failed.rank} ended with exit code {code}"
     if code < 0:
-        cause = f"rank {first.rank} was killed by {signal.Signals(-code).name}"
-    words = first.last_words().strip()
-    if words:
-        print(words, file=sys.stderr)
+        cause = f"rank {failed.rank} was killed by {name(-code)}"
+    printed = failed.printed()
+    if summary := summarized(printed):
+        print(summary, file=sys.stderr)
     if node == 0:
-        launch.on_failure(cause)
+        launch.on_failure(cause, printed)
     print(f"{cause}; the other ranks were ended", file=sys.stderr)
     print(f"to continue: {launch.resume}", file=sys.stderr)
     return code if code > 0 else 1
+
+
+def summarized(printed: str) -> str:
+    """Returns the last lines of what a rank printed; of a traceback only the error."""
+    lines = printed.splitlines()
+    if any(line.startswith("Traceback (most recent call last)") for line in lines):
+        last_frame = max(i for i, line in enumerate(lines) if line.startswith("  "))
+        return "".join(lines[last_frame + 1 :][:1])
+    return "\n".join(lines[-LAST_LINES:])

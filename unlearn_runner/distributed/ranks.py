@@ -1,9 +1,9 @@
-"""The processes of one run, as one of them sees them, and what they say to each other.
+"""Ranks: collective operations among the processes of one run.
 
-Numbers of a training step travel in the default group, all other words of a stage in the control
-group (gloo, on any machine); the timeout of both tells a hung rank. What rank 0 announces between
-stages travels in a group of its own, where waiting for hours is no fault: it may be waiting for
-another run's artifact.
+Tensors of a training step travel in the default process group, all other values of a stage in the
+control group (gloo, on any machine); both time out when a rank hangs. Broadcasts between stages
+have a group of their own, where waiting for hours is no fault: rank 0 may be waiting for an
+artifact that another run computes.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process's place among the processes of a run."""
+    """Rank of this process, and collective operations with the others."""
 
     rank: int = 0
     world: int = 1
     control: Any = None
     """Process group of everything in a stage but training steps; none in a world of one."""
-    patient: Any = None
-    """Process group of what rank 0 announces; none in a world of one."""
+    unbounded: Any = None
+    """Process group of `broadcast_unbounded`; none in a world of one."""
 
     @property
     def main(self) -> bool:
@@ -48,7 +48,7 @@ class Ranks:
         return numbers
 
     def all_reduce_max(self, number: int) -> int:
-        """Returns the largest of the ranks' numbers."""
+        """Returns the maximum over ranks."""
         if self.world == 1:
             return number
         found = torch.tensor([number])
@@ -61,7 +61,7 @@ class Ranks:
 
     def broadcast_unbounded(self, value: T) -> T:
         """Returns rank 0's value, on every rank, however long it takes rank 0 to have one."""
-        return self._broadcast(value, self.patient)
+        return self._broadcast(value, self.unbounded)
 
     def _broadcast(self, value: T, group: Any) -> T:
         if self.world == 1:

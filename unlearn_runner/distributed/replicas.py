@@ -1,4 +1,4 @@
-"""Replicas: the same model in every process, each with its share of the rows."""
+"""Replicas: a whole model in every process, each with its share of the rows."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ BUCKET = 8 << 20  # numbers sent at once: one message per small tensor would be 
 
 
 class Replicas(Layout):
-    """Every rank holds everything; gradients are sums over ranks after each pass.
+    """Layout of whole models on every rank; gradients are summed over ranks after each pass.
 
     No wrapper module: the models start equal, see gradients with equal bits and so stay equal.
     """
@@ -33,23 +33,22 @@ class Replicas(Layout):
         """All-reduces a pass's gradient in a few large messages, in place."""
         if self.ranks.world == 1:
             return
-        sent = []
+        requests = []
         for bucket in _buckets([entry for entry in gradient if entry is not None]):
-            alone = len(bucket) == 1 and bucket[0].is_contiguous()
-            flat = bucket[0].view(-1) if alone else torch.cat([x.reshape(-1) for x in bucket])
-            sent.append((bucket, flat, alone, dist.all_reduce(flat, async_op=True)))
-        for bucket, flat, alone, request in sent:
+            in_place = len(bucket) == 1 and bucket[0].is_contiguous()
+            flat = bucket[0].view(-1) if in_place else torch.cat([x.reshape(-1) for x in bucket])
+            requests.append((bucket, flat, in_place, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, in_place, request in requests:
             assert request is not None
             request.wait()
-            if not alone:
-                for entry, summed in zip(
-                    bucket, flat.split([x.numel() for x in bucket]), strict=True
-                ):
+            if not in_place:
+                sums = flat.split([x.numel() for x in bucket])
+                for entry, summed in zip(bucket, sums, strict=True):
                     entry.copy_(summed.view_as(entry))
 
-    def flat_shard(self, held: Tensor) -> Tensor:
-        """Returns this rank's part of a tensor that all ranks hold: products are shared work."""
-        flat, rank, world = held.reshape(-1), self.ranks.rank, self.ranks.world
+    def flat_shard(self, local: Tensor) -> Tensor:
+        """Returns an equal share of a tensor that all ranks have, to be summed by this one."""
+        flat, rank, world = local.reshape(-1), self.ranks.rank, self.ranks.world
         return flat[len(flat) * rank // world : len(flat) * (rank + 1) // world]
 
 

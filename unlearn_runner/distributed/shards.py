@@ -1,8 +1,7 @@
-"""Shards: every rank holds a piece of each tensor, by torch's `fully_shard` (FSDP2).
+"""Shards: every rank has a shard of each tensor, by torch's `fully_shard` (FSDP2).
 
-Tensors are cut along their first dimension into equally long pieces, one per rank, the last ones
-shorter or empty. Parameters, gradients, the optimizer's moments and all that rectifiers remember
-are pieces.
+Tensors are cut along their first dimension into equally long shards, one per rank, the last ones
+shorter or empty. Parameters, gradients, the optimizer's moments and a rectifier's state are shards.
 """
 
 from __future__ import annotations
@@ -24,13 +23,13 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from unlearn_runner.distributed.layout import SHARD, Layout, Parts
+from unlearn_runner.distributed.layout import SHARD, Layout, TensorShards
 from unlearn_runner.distributed.state import trainable_state
 
 
 @dataclass(frozen=True)
 class Shards(Layout):
-    """Every rank holds pieces; FSDP2 gathers weights and scatters gradients as it goes."""
+    """Layout of shards; FSDP2 gathers weights and scatters gradients layer by layer."""
 
     reshard: bool = True
     reduce_when: str = "each"
@@ -38,7 +37,7 @@ class Shards(Layout):
 
     @property
     def sharded(self) -> bool:
-        """They are pieces."""
+        """True."""
         return True
 
     @property
@@ -47,7 +46,7 @@ class Shards(Layout):
         return torch.device("cpu")
 
     def place(self, model: Any, precision: str) -> Any:
-        """Cuts the model: each decoder layer is gathered by itself, the rest as one."""
+        """Shards the model: each decoder layer is gathered by itself, the rest as one."""
         mesh = init_device_mesh(self.device.type, (self.ranks.world,))
         policy = MixedPrecisionPolicy()
         if precision == "bf16":
@@ -74,29 +73,29 @@ class Shards(Layout):
         return model
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
-        """The mixed-precision policy does what autocast does elsewhere."""
+        """Returns a null context: the mixed-precision policy takes autocast's place."""
         return nullcontext()
 
     def before_backward(self, model: Any, last: bool) -> None:
-        """Lets gradients leave after this pass, or not yet."""
+        """Sets whether gradients are reduced after this pass."""
         model.set_requires_gradient_sync(self.reduce_when == "each" or last)
 
     def release(self, model: Any) -> None:
-        """Leaves each layer in pieces again."""
+        """Reshards every layer."""
         for module in model.modules():
             if isinstance(module, FSDPModule):
                 module.reshard()
 
     def to_local(self, gradient: Tensor) -> Tensor:
-        """Returns the local piece."""
+        """Returns the local shard."""
         return gradient.to_local() if isinstance(gradient, DTensor) else gradient
 
-    def from_local(self, held: Tensor, parameter: nn.Parameter) -> Tensor:
-        """Returns the piece as a DTensor like the parameter."""
+    def from_local(self, local: Tensor, parameter: nn.Parameter) -> Tensor:
+        """Returns the shard as a DTensor like the parameter."""
         if not isinstance(parameter, DTensor):
-            return held
+            return local
         return DTensor.from_local(
-            held,
+            local,
             parameter.device_mesh,
             parameter.placements,
             run_check=False,
@@ -104,33 +103,33 @@ class Shards(Layout):
             stride=parameter.stride(),
         )
 
-    def to_checkpoint(self, held: Tensor) -> Any:
-        """Marks a piece as one."""
-        return {SHARD: held}
+    def to_checkpoint(self, local: Tensor) -> Any:
+        """Returns a shard, marked as one."""
+        return {SHARD: local}
 
     def from_checkpoint(self, stored: Any, parameter: nn.Parameter) -> Tensor:
-        """Returns this rank's piece of a whole tensor, or of one in any number of pieces."""
+        """Returns this rank's shard of a whole tensor, or of one in any number of shards."""
         if not isinstance(parameter, DTensor):
             return super().from_checkpoint(stored, parameter)
-        whole = stored.whole() if isinstance(stored, Parts) else stored
+        whole = stored.whole() if isinstance(stored, TensorShards) else stored
         length = -(-parameter.shape[0] // self.ranks.world)
-        piece = whole[length * self.ranks.rank : length * (self.ranks.rank + 1)]
-        return piece.to(parameter.device, copy=True)
+        shard = whole[length * self.ranks.rank : length * (self.ranks.rank + 1)]
+        return shard.to(parameter.device, copy=True)
 
     def state(self, model: Any) -> dict[str, Any]:
-        """Returns pieces of parameters, and whole buffers."""
+        """Returns shards of parameters, and whole buffers."""
         return {
             name: self.to_checkpoint(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
             for name, tensor in trainable_state(model).items()
         }
 
     def restore(self, model: Any, stored: dict[str, Any]) -> None:
-        """Copies this rank's pieces into the model."""
-        here = trainable_state(model)
-        if set(here) != set(stored):
-            odd = sorted(set(here) ^ set(stored))
-            raise RuntimeError(f"names of weights differ: {', '.join(odd[:3])}")
-        for name, tensor in here.items():
+        """Copies this rank's shards into the model."""
+        own = trainable_state(model)
+        if set(own) != set(stored):
+            different = sorted(set(own) ^ set(stored))
+            raise RuntimeError(f"names of weights differ: {', '.join(different[:3])}")
+        for name, tensor in own.items():
             local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
             found = self.from_checkpoint(stored[name], cast(nn.Parameter, tensor))
             if found.shape != local.shape:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Single(Parallel):
-    """Everything in this process, which debuggers like."""
+    """One process, which debuggers like."""
 
     starts_ranks: ClassVar[bool] = False
 
@@ -33,7 +33,7 @@ class Single(Parallel):
             )
 
     def layout(self, ranks: Ranks, device: torch.device) -> Layout:
-        """Returns the layout in which everything is here."""
+        """Returns the layout of one process."""
         from unlearn_runner.distributed.layout import Layout
 
         return Layout(ranks, device)

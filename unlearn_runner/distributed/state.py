@@ -1,4 +1,4 @@
-"""What training changes in a model, and so what a checkpoint must hold of it."""
+"""State of a model that training changes, which is what a checkpoint stores."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def trainable_state(model: Any) -> dict[str, Tensor]:
-    """Returns all of a model by name, or, where parts are frozen, the trained tensors alone."""
+    """Returns a model's state by name: all of it, or the trained tensors if some are frozen."""
     if all(parameter.requires_grad for parameter in model.parameters()):
         return model.state_dict()
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
@@ -17,10 +17,10 @@ def trainable_state(model: Any) -> dict[str, Tensor]:
 
 
 def restore_trainable(model: Any, state: Mapping[str, Tensor]) -> None:
-    """Puts back what `trainable_state` returned.
+    """Loads what `trainable_state` returned.
 
     Raises:
-        RuntimeError: If it was of another model, or of another part of it.
+        RuntimeError: If it is of another model, or of other parts of it.
     """
     differ = sorted(set(trainable_state(model)) ^ set(state))
     if differ:

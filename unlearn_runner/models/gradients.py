@@ -17,11 +17,11 @@ from unlearn_runner.distributed.layout import Layout
 
 Gradient = list[Tensor | None]
 
-PIECE = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
+CHUNK = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
 
 
 class GradientSpace:
-    """Gradients of one list of parameters: what this rank holds of them, as plain tensors.
+    """Algebra of the gradients of one list of parameters, as this rank has them: plain tensors.
 
     `add`, `scale` and `clip` overwrite their first argument where they can, so a rectifier's peak
     is one buffer per group it keeps apart and one per gradient it remembers.
@@ -32,37 +32,55 @@ class GradientSpace:
         self.layout = layout or Layout()
 
     def clear(self) -> None:
-        """Forgets the gradients of earlier passes."""
+        """Drops the gradients of earlier passes."""
         for parameter in self.parameters:
             parameter.grad = None
 
     def collect(self) -> Gradient:
         """Moves the accumulated gradient out of the parameters, summed over the ranks."""
-        taken: Gradient = [
+        gradient: Gradient = [
             None if parameter.grad is None else self.layout.to_local(parameter.grad)
             for parameter in self.parameters
         ]
         self.clear()
-        self.layout.reduce(taken)
-        return taken
+        self.layout.reduce(gradient)
+        return gradient
 
     def assign(self, gradient: Gradient) -> None:
         """Makes `gradient` the one the optimizer steps with."""
         for parameter, entry in zip(self.parameters, gradient, strict=True):
             parameter.grad = None if entry is None else self.layout.from_local(entry, parameter)
 
+    def weights(self) -> Gradient:
+        """Returns copies of the parameters' values."""
+        return [self.layout.to_local(p.detach()).clone() for p in self.parameters]
+
+    def set_weights(self, values: Gradient) -> None:
+        """Overwrites the parameters' values, where there are any."""
+        for parameter, value in zip(self.parameters, values, strict=True):
+            if value is not None:
+                self.layout.to_local(parameter.detach()).copy_(value)
+
+    def gramian(self, *gradients: Gradient) -> list[list[float]]:
+        """Returns the symmetric matrix of all inner products; one all-reduce, as in `dots`."""
+        size = len(gradients)
+        places = [(i, j) for i in range(size) for j in range(i, size)]
+        products = self.dots(*((gradients[i], gradients[j]) for i, j in places))
+        found = dict(zip(places, products, strict=True))
+        return [[found[min(i, j), max(i, j)] for j in range(size)] for i in range(size)]
+
     def dots(self, *pairs: tuple[Gradient, Gradient]) -> list[float]:
         """Returns the inner products of pairs of gradients, summed in float64.
 
-        Each rank sums over its piece; one all-reduce of `len(pairs)` numbers makes them global.
+        Each rank sums over its shard; one all-reduce of `len(pairs)` numbers makes them global.
         """
         total = torch.zeros(len(pairs), dtype=torch.float64, device=self.parameters[0].device)
         for entries in zip(*(gradient for pair in pairs for gradient in pair), strict=True):
-            for place in range(len(pairs)):
-                x, y = entries[2 * place], entries[2 * place + 1]
+            for i in range(len(pairs)):
+                x, y = entries[2 * i], entries[2 * i + 1]
                 if x is not None and y is not None:
-                    piece = self.layout.flat_shard(x)
-                    total[place] += _dot(piece, piece if y is x else self.layout.flat_shard(y))
+                    shard = self.layout.flat_shard(x)
+                    total[i] += _dot(shard, shard if y is x else self.layout.flat_shard(y))
         return self.layout.total(total).tolist()  # one transfer for all products
 
     def add(self, a: Gradient, b: Gradient, alpha: float = 1.0) -> Gradient:
@@ -108,11 +126,11 @@ def _times(x: Tensor | None, factor: float) -> Tensor | None:
 
 
 def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the inner product in float64, with float64 copies of a small piece at a time."""
+    """Returns the inner product in float64, with float64 copies of a small chunk at a time."""
     if not len(x):
         return x.new_zeros((), dtype=torch.float64)
-    pieces = zip(x.split(PIECE), y.split(PIECE), strict=True)
+    chunks = zip(x.split(CHUNK), y.split(CHUNK), strict=True)
     if x is y:
-        squares = (a.double() for a, _ in pieces)
+        squares = (a.double() for a, _ in chunks)
         return torch.stack([torch.dot(a, a) for a in squares]).sum()
-    return torch.stack([torch.dot(a.double(), b.double()) for a, b in pieces]).sum()
+    return torch.stack([torch.dot(a.double(), b.double()) for a, b in chunks]).sum()

@@ -24,7 +24,7 @@ from unlearn_runner.pipeline.job import (
 )
 from unlearn_runner.store.store import WEIGHTS
 from unlearn_runner.utils.disk import refusal
-from unlearn_runner.utils.process import command
+from unlearn_runner.utils.process import TRACEBACK, command
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
@@ -54,11 +54,13 @@ def start_job(job: PlannedJob, brief: bool = False) -> int:
     if parallel.starts_ranks and not complete(job.plan, job.store):
         resume = command(job.composed.arguments)
 
-        def note_failure(cause: str) -> None:
+        def note_failure(cause: str, printed: str) -> None:
             from unlearn_runner.tracking.record import Record
 
             try:
                 Record(job.folder).status("failed", error=cause, resume=resume)
+                if printed:
+                    (job.folder / "traceback.txt").write_text(printed, encoding="utf-8")
             except OSError:  # the disk may be what it is about
                 return
 
@@ -190,5 +192,6 @@ def _failed(record: Record, error: Exception) -> None:
         if not isinstance(error, UserError):
             trace = record.folder / "traceback.txt"
             trace.write_text(traceback.format_exc(), encoding="utf-8")
+            error.add_note(f"{TRACEBACK}{trace}")
     except OSError:  # a full disk, which may be what the error is about
         return

@@ -24,6 +24,7 @@ from transformers.utils.logging import disable_progress_bar
 import unlearn_runner.evaluation.probes.evidence
 import unlearn_runner.evaluation.probes.generations
 import unlearn_runner.training.engine  # noqa: F401
+from unlearn_runner.distributed import external
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.layout import Layout, autocast
 from unlearn_runner.distributed.ranks import ALONE, Ranks
@@ -95,8 +96,8 @@ class Session:
 
 def open_session(parallel: Parallel) -> Session:
     """Fixes threads, device and ranks for the rest of the process."""
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    here = int(os.environ.get("LOCAL_WORLD_SIZE", world))
+    world = external.world() or 1
+    here = external.whole_number("LOCAL_WORLD_SIZE") or world
     threads = parallel.threads or max(1, len(os.sched_getaffinity(0)) // here)
     torch.set_num_threads(threads)
     disable_progress_bar()  # transformers would draw one per loaded model

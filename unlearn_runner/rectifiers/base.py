@@ -1,4 +1,4 @@
-"""What a rectifier is: a map from the gradients of terms to the one gradient stepped with."""
+"""Rectifier: maps the gradients of groups of terms to the one gradient that is stepped with."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RectifierState = dict[str, Any]
 
 @dataclass(frozen=True)
 class Group:
-    """Terms that share a backward pass, so that one gradient stands for all of them."""
+    """Terms that share a backward pass: one gradient stands for their weighted sum."""
 
     name: str
     terms: tuple[Term, ...]
@@ -26,21 +26,27 @@ class Group:
 
 @dataclass(frozen=True)
 class Rectified:
-    """What a rectifier hands back."""
+    """Result of a rectification."""
 
     gradient: Gradient
     facts: dict[str, float | bool | None] = field(default_factory=dict)
     """Telemetry of the step."""
     norm: float | None = None
-    """L2 norm of the gradient where the rectifier knows it; it saves a sweep over memory."""
+    """L2 norm of the gradient, if the rectifier knows it; saves the engine a sweep over memory."""
 
 
 @dataclass(frozen=True)
 class Rectifier(ABC):
-    """Base class of rectifiers: frozen settings; state lives in what it is handed."""
+    """Base class of rectifiers: frozen settings; what changes is in the `RectifierState`.
+
+    A family that weighs its groups by the Gramian of their gradients (MGDA, PCGrad, NashMTL, ...)
+    gives each term a group of its own, gets the matrix of inner products from
+    `GradientSpace.gramian`, turns it into one weight per group, and returns the weighted sum by
+    `GradientSpace.add`: a base class of the family needs only a method from matrix to weights.
+    """
 
     acts: ClassVar[bool] = True
-    """Whether it may change a gradient; what is said of rectifying holds for it then."""
+    """Whether it may change a gradient."""
 
     @property
     def bounds_norm(self) -> bool:
@@ -49,12 +55,12 @@ class Rectifier(ABC):
 
     @property
     def gradients_kept(self) -> int:
-        """How many gradients it remembers from step to step, for estimates of memory."""
+        """Number of gradients kept from step to step, for estimates of memory."""
         return 0
 
     @abstractmethod
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
-        """Returns which terms are kept apart, and any further terms to be watched."""
+        """Returns which terms are kept apart, and any further terms to take gradients of."""
 
     @abstractmethod
     def rectify(
@@ -68,7 +74,25 @@ class Rectifier(ABC):
 
         Args:
             gradients: One gradient by group name, each of its group's weighted sum.
-            terms: The method's terms, as `groups` saw them.
-            state: What earlier steps left; updated in place.
-            space: The arithmetic of gradients, wherever they are stored.
+            terms: Terms of the method, as given to `groups`.
+            state: State of earlier steps; updated in place.
+            space: Arithmetic of gradients, wherever they are stored.
         """
+
+    def correct(
+        self, update: Gradient, state: RectifierState, space: GradientSpace
+    ) -> Gradient | None:
+        """Returns the update to take in place of the optimizer's, or none to leave that as it is.
+
+        An adaptive optimizer rescales each coordinate, so its step need not keep what `rectify`
+        ensured of the gradient; a rectifier that wants it of the step overrides this. Only then
+        does the engine call it, after the optimizer's step, at the cost of two copies of the
+        trained weights. The optimizer's own state is not changed by it.
+
+        Args:
+            update: Difference of the weights after and before the step, weight decay and learning
+                rate included; may be overwritten.
+            state: State, in which `rectify` has left what is needed here.
+            space: Arithmetic of gradients and updates, wherever they are stored.
+        """
+        return None

@@ -62,7 +62,7 @@ class GRU(Rectifier):
 
     @property
     def gradients_kept(self) -> int:
-        """The running mean."""
+        """One, the running mean."""
         return 1
 
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
@@ -100,9 +100,7 @@ class GRU(Rectifier):
             mean = space.scale(risk, self.gamma)
         state[MEAN] = mean
         # The only numbers that ranks exchange for GRU.
-        dot, square, norm_square = space.dots(
-            (objective, mean), (mean, mean), (objective, objective)
-        )
+        (norm_square, dot), (_, square) = space.gramian(objective, mean)
         if self.clip == "before" and self.tau is not None:
             factor = self.tau / (math.sqrt(norm_square) + 1e-6)
             if factor < 1:
@@ -111,16 +109,16 @@ class GRU(Rectifier):
         if not math.isfinite(square):
             # One overflow would otherwise stay in the mean, and turn GRU off, for good.
             del state[MEAN]
-        removed = self._removed(dot, square, norm_square)
-        if removed:
-            objective = space.add(objective, mean, removed)
+        coefficient = self._coefficient(dot, square, norm_square)
+        if coefficient:
+            objective = space.add(objective, mean, coefficient)
         norm = None
         if self.clip == "after" and self.tau is not None:
             objective, norm = space.clip(objective, self.tau)
             norm *= min(1.0, self.tau / (norm + 1e-6))
-        return Rectified(objective, _facts(dot, square, norm_square, removed), norm)
+        return Rectified(objective, _facts(dot, square, norm_square, coefficient), norm)
 
-    def _removed(self, dot: float, square: float, norm_square: float) -> float:
+    def _coefficient(self, dot: float, square: float, norm_square: float) -> float:
         """Returns the multiple of m to add to g; 0 where there is no conflict or no direction.
 
         Args:
@@ -140,18 +138,18 @@ class GRU(Rectifier):
 
 
 def _facts(
-    dot: float, square: float, norm_square: float, removed: float
+    dot: float, square: float, norm_square: float, coefficient: float
 ) -> dict[str, float | bool | None]:
-    """Returns the step's telemetry: norms, cosine, whether and how much was removed."""
+    """Returns telemetry of the step: norms, cosine, whether and how much was removed."""
     lengths = math.sqrt(norm_square * square) if math.isfinite(norm_square * square) else 0.0
-    share = 1.0
-    if removed:
-        left = norm_square + 2 * removed * dot + removed**2 * square
-        share = math.sqrt(max(left, 0.0) / norm_square)
+    surviving = 1.0
+    if coefficient:
+        left = norm_square + 2 * coefficient * dot + coefficient**2 * square
+        surviving = math.sqrt(max(left, 0.0) / norm_square)
     return {
         "objective_norm": math.sqrt(norm_square),
         "retain_norm": math.sqrt(square),
         "cosine": dot / lengths if lengths else None,
-        "rectified": bool(removed),
-        "surviving_norm": share,
+        "rectified": bool(coefficient),
+        "surviving_norm": surviving,
     }

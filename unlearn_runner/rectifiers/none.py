@@ -1,4 +1,4 @@
-"""No rectifier: keep nothing apart, step with the sum."""
+"""No rectification: all terms in one group, whose gradient is stepped with."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NoRectifier(Rectifier):
-    """The gradient of the method's objective as it is: one backward pass per term, one buffer."""
+    """Leaves the gradient of the objective as it is: one backward pass per term, one buffer."""
 
     acts: ClassVar[bool] = False
 
@@ -30,5 +30,5 @@ class NoRectifier(Rectifier):
         state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
-        """Returns the objective's gradient untouched."""
+        """Returns the gradient of the objective."""
         return Rectified(gradients["objective"])

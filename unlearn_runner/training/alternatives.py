@@ -1,6 +1,6 @@
-"""The further splits of a step: refusals or alternates beside the rows, and tails of answers.
+"""Extra splits of a step: rows with alternative answers (refusals, alternates), tails of answers.
 
-Which other answer goes with a visit is a function of (seed, epoch, row) like every other draw.
+Which alternative goes with a visit is a function of (seed, epoch, row) like every other draw.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from unlearn_runner.training.batches import Sampler, Splits
 
 @dataclass
 class AlternativeAnswers:
-    """Other answers to the questions of one split, encoded when they are first drawn.
+    """Alternative answers to the questions of one split, encoded when they are first drawn.
 
     Args:
         texts: Per row, the answers to choose from.
         encode: Turns a row's question with another answer into tokens.
-        start: Start log-probabilities by (row, choice), where a loss reads them.
+        start_logprobs: Of the start model by (row, choice), where a loss reads them.
     """
 
     texts: Sequence[Sequence[str]]
     encode: Callable[[int, str], Encoded]
-    start: Mapping[tuple[int, int], np.ndarray[Any, Any]] | None = None
-    known: dict[tuple[int, int], Encoded] = field(default_factory=dict)
+    start_logprobs: Mapping[tuple[int, int], np.ndarray[Any, Any]] | None = None
+    cache: dict[tuple[int, int], Encoded] = field(default_factory=dict)
 
     def __call__(self, row: int, choice: int) -> Encoded:
         """Returns the row's question with the chosen answer."""
-        place = (row, choice)
-        if place not in self.known:
+        key = (row, choice)
+        if key not in self.cache:
             encoded = self.encode(row, self.texts[row][choice])
-            if self.start is not None:
-                encoded = replace(encoded, start_logprob=np.asarray(self.start[place]))
-            self.known[place] = encoded
-        return self.known[place]
+            if self.start_logprobs is not None:
+                encoded = replace(encoded, start_logprob=np.asarray(self.start_logprobs[key]))
+            self.cache[key] = encoded
+        return self.cache[key]
 
 
 @dataclass(frozen=True)
 class ExtraSplits:
-    """What a feed adds to the rows of a step.
+    """Splits that some methods need besides `forget` and `retain`; a `StepLoader.add_splits`.
 
-    Splits: `refusal`, the forget questions with other answers; `mixed`, those and the retain rows;
-    `tail`, forget rows whose answers begin `skip` tokens later. Rows of `forget` and `retain` carry
-    their other answers.
+    Adds `refusal`, the forget questions with alternative answers; `mixed`, those and the retain
+    rows; `tail`, forget rows whose answers begin `skip` tokens later. Rows of `forget` and `retain`
+    carry their alternative answers.
     """
 
     forget: AlternativeAnswers | None = None
@@ -56,27 +56,26 @@ class ExtraSplits:
     skip: int = 0
 
     def __call__(self, sampler: Sampler, visits: list[tuple[int, int]], splits: Splits) -> None:
-        """Adds to `splits`."""
+        """Adds to the splits of a step, in place."""
         if self.skip:
             splits["tail"] = _tails(splits["forget"], self.skip)
         if self.forget is not None:
-            drawn = [self.forget(*self.choice(sampler, *visit)) for visit in visits]
+            drawn = []
+            for epoch, row in visits:
+                count = len(self.forget.texts[row])
+                drawn.append(self.forget(row, sampler.alternative("forget", epoch, row, count)))
             pairs = zip(splits["forget"], drawn, strict=True)
             splits["forget"] = [replace(row, other=other) for row, other in pairs]
             splits["refusal"] = drawn
             splits["mixed"] = [*drawn, *splits.get("retain", [])]
         if self.retain is not None:
-            found = []
-            for (epoch, row), kept in zip(visits, splits["retain"], strict=True):
+            paired = []
+            for (epoch, row), retained in zip(visits, splits["retain"], strict=True):
                 partner = sampler.retain_partner(epoch, row)
-                choice = sampler.other("retain", epoch, row, len(self.retain.texts[partner]))
-                found.append(replace(kept, other=self.retain(partner, choice)))
-            splits["retain"] = found
-
-    def choice(self, sampler: Sampler, epoch: int, row: int) -> tuple[int, int]:
-        """Returns the row of a visit and which of its other answers goes with it."""
-        assert self.forget is not None
-        return row, sampler.other("forget", epoch, row, len(self.forget.texts[row]))
+                count = len(self.retain.texts[partner])
+                choice = sampler.alternative("retain", epoch, row, count)
+                paired.append(replace(retained, other=self.retain(partner, choice)))
+            splits["retain"] = paired
 
 
 def _tails(rows: list[Encoded], skip: int) -> list[Encoded]:

@@ -18,14 +18,14 @@ from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.methods.losses import Unit
 
 ORDER, PARTNER, NOISE = 1, 2, 3  # separate streams of draws
-OTHER = {"forget": 4, "retain": 5}
+ALTERNATIVE = {"forget": 4, "retain": 5}
 
 Splits = dict[str, list[Encoded]]
 
 
 @dataclass(frozen=True)
 class Sampler:
-    """The order of `num_rows` rows over epochs, and a partner row for each visit."""
+    """Order of `num_rows` rows over epochs, and a partner row for each visit."""
 
     seed: int
     num_rows: int
@@ -48,20 +48,20 @@ class Sampler:
         generator = np.random.default_rng([self.seed, PARTNER, epoch, row])
         return int(generator.integers(self.num_retain))
 
-    def other(self, split: str, epoch: int, row: int, number: int) -> int:
-        """Returns which of `number` other answers goes with a visit.
+    def alternative(self, split: str, epoch: int, row: int, count: int) -> int:
+        """Returns which of `count` alternative answers goes with a visit.
 
         Args:
             split: "forget" for the visited row itself, "retain" for its retain partner.
             epoch: Of the visit.
             row: Of the visit, in either case.
-            number: How many there are to choose from.
+            count: How many there are to choose from.
         """
-        generator = np.random.default_rng([self.seed, OTHER[split], epoch, row])
-        return int(generator.integers(number))
+        generator = np.random.default_rng([self.seed, ALTERNATIVE[split], epoch, row])
+        return int(generator.integers(count))
 
     def step_seed(self, step: int, rank: int = 0) -> int:
-        """Returns the seed of whatever else is random in an optimizer step, on one rank."""
+        """Returns the seed of everything else that is random in an optimizer step, on one rank."""
         entropy = [self.seed, NOISE, step, *([rank] if rank else [])]
         return int(np.random.SeedSequence(entropy).generate_state(1)[0])
 
@@ -73,11 +73,11 @@ def _permutation(seed: int, epoch: int, num_rows: int) -> np.ndarray:
 
 @dataclass(frozen=True)
 class MicroBatch:
-    """One micro-batch."""
+    """One micro-batch of a split."""
 
     batch: Batch
     is_filler: bool
-    """Whether the rank has no rows left, and computes with one that is another's."""
+    """Whether the rank has no rows left and computes, without effect, with one of another rank."""
     last: bool
     """Whether it is the last one of its split in this step."""
 
@@ -97,7 +97,7 @@ class StepRows:
 
     @property
     def num_tokens(self) -> int:
-        """Returns the tokens of all splits, prompts included."""
+        """Number of tokens of all splits, prompts included."""
         return sum(len(row.ids) for rows in self.splits.values() for row in rows)
 
     def micro(
@@ -114,52 +114,53 @@ class StepRows:
         rank gets equally many, since a model in shards is computed by all ranks together.
         """
         rows = sorted(self.splits[split], key=lambda row: len(row.ids))
-        mine, most = ranks.shard(rows), -(-len(rows) // ranks.world)
-        size = micro_batch or most
-        for start in range(0, most, size):
+        mine, largest_share = ranks.shard(rows), -(-len(rows) // ranks.world)
+        size = micro_batch or largest_share
+        for start in range(0, largest_share, size):
             chosen = mine[start : start + size]
             batch = collate(chosen or rows[:1], pad, device)
-            yield MicroBatch(batch, is_filler=not chosen, last=start + size >= most)
+            yield MicroBatch(batch, is_filler=not chosen, last=start + size >= largest_share)
 
 
 @dataclass(frozen=True)
 class StepLoader:
-    """All rows of a training stage: the ones it walks through, and partners drawn beside them."""
+    """Loader of the rows of each optimizer step of a training stage."""
 
-    walked: str
+    split: str
+    """Name of the split that epochs go through."""
     rows: Sequence[Encoded]
-    partners: Sequence[Encoded]
+    """Rows of that split."""
+    retain: Sequence[Encoded]
+    """Retain rows, of which each visit gets one as its partner; may be empty."""
     sampler: Sampler
-    also: Callable[[Sampler, list[tuple[int, int]], Splits], None] | None = None
-    """Adds splits that a method asks for, given the step's visits; see `training.alternatives`."""
+    add_splits: Callable[[Sampler, list[tuple[int, int]], Splits], None] | None = None
+    """Adds the splits that a method needs besides, given the step's visits: `ExtraSplits`."""
 
     def step(self, step: int) -> StepRows:
         """Returns the rows of an optimizer step."""
         visits = self.sampler.step(step)
-        splits = {self.walked: [self.rows[row] for _, row in visits]}
-        if self.partners:
-            splits["retain"] = [
-                self.partners[self.sampler.retain_partner(*visit)] for visit in visits
-            ]
-        if self.also is not None:
-            self.also(self.sampler, visits, splits)
+        splits = {self.split: [self.rows[row] for _, row in visits]}
+        if self.retain:
+            splits["retain"] = [self.retain[self.sampler.retain_partner(*v)] for v in visits]
+        if self.add_splits is not None:
+            self.add_splits(self.sampler, visits, splits)
         return StepRows(splits)
 
 
 def step_loader(
-    walked: str,
+    split: str,
     rows: Sequence[Encoded],
     batch_size: int,
     seed: int,
-    partners: Sequence[Encoded] = (),
+    retain: Sequence[Encoded] = (),
 ) -> StepLoader:
-    """Returns a feed over `rows`, each visit with a retain partner where there are any.
+    """Returns a loader over `rows`, each visit with a retain partner where there are any.
 
     Args:
-        walked: Name of the split that epochs go through: "forget" or "train".
+        split: Name of the split that epochs go through: "forget" or "train".
         rows: Its rows.
         batch_size: Rows per optimizer step.
         seed: Seed of order and partners.
-        partners: Retain rows.
+        retain: Retain rows.
     """
-    return StepLoader(walked, rows, partners, Sampler(seed, len(rows), batch_size, len(partners)))
+    return StepLoader(split, rows, retain, Sampler(seed, len(rows), batch_size, len(retain)))

@@ -1,7 +1,7 @@
-"""Training that ran away: how it is noticed, what is kept of it, and how it is said.
+"""Divergence: detection of losses, gradients and weights that are not finite, and its record.
 
 A stage that diverged leaves its telemetry and no weights. The last line of it is the evidence: what
-was not finite, and whether the step's own numbers said so or a look at where the step had led.
+was not finite, and whether that was seen in the step's own numbers or in the model after the step.
 """
 
 from __future__ import annotations
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 
 
 class Diverged(Exception):
-    """A loss, the gradient, or a weight is not finite.
+    """Raised when a loss, the gradient, or a weight is not finite.
 
     Args:
         numbers: The step's losses and gradient norms, by their names in telemetry.
-        weights: As `lost` counts them.
-        after: The step's own numbers are finite: what is not was found by looking at the model that
-            the step led to. Otherwise the step was not taken.
+        weights: As `count_nonfinite` returns them.
+        after: Whether it was found in the model after the step, whose own numbers were finite.
+            Otherwise the step was not taken.
         facts: The step's telemetry so far.
     """
 
@@ -47,7 +47,7 @@ class Diverged(Exception):
 
 
 def nonfinite(numbers: Mapping[str, Any]) -> dict[str, float]:
-    """Returns those that are not finite."""
+    """Returns the numbers that are not finite."""
     return {n: v for n, v in numbers.items() if isinstance(v, float) and not math.isfinite(v)}
 
 
@@ -60,13 +60,13 @@ def count_nonfinite(
 
     Args:
         names: Of the weights.
-        weights: As the layout has them.
+        weights: Tensors as the layout has them.
         layout: Where they live.
     """
     import torch
 
-    held = (layout.flat_shard(layout.to_local(weight.detach())) for weight in weights)
-    counts = torch.stack([(~torch.isfinite(piece)).sum() for piece in held])
-    found = layout.total(counts).tolist()
-    named = [name for name, count in zip(names, found, strict=True) if count]
-    return {"first": named[0], "tensors": len(named), "numbers": sum(found)} if named else {}
+    local = (layout.flat_shard(layout.to_local(weight.detach())) for weight in weights)
+    counts = torch.stack([(~torch.isfinite(shard)).sum() for shard in local])
+    totals = layout.total(counts).tolist()
+    named = [name for name, count in zip(names, totals, strict=True) if count]
+    return {"first": named[0], "tensors": len(named), "numbers": sum(totals)} if named else {}

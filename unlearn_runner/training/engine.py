@@ -27,17 +27,17 @@ from unlearn_runner.utils import signals
 
 @dataclass
 class Engine:
-    """Everything that changes while a model trains.
+    """Training steps of one stage, and all state that they change.
 
     Args:
         models: The trained model, and the start model where a term needs it.
-        terms: What is minimised.
-        recipe: How.
-        num_rows: Rows that an epoch goes through.
+        terms: Terms of the objective that is minimised.
+        recipe: Optimisation settings.
+        num_rows: Rows of an epoch.
         pad: Token id that fills rows of a batch.
-        rectifier: What happens between the gradients and the step.
+        rectifier: Maps the gradients of groups of terms to the one that is stepped with.
         layout: Where the trained model's parameters and gradients live.
-        method: Whose terms they are, where their weights move as it trains.
+        method: The method the terms belong to, if it may change their weights after a step.
     """
 
     models: Models
@@ -55,10 +55,11 @@ class Engine:
         self.optimizer = optimizer.optimizer(self.space.parameters, self.recipe)
         self.schedule = optimizer.schedule(self.optimizer, self.recipe, self.num_rows)
         self.rectifier_state: RectifierState = {}
-        self.moved: dict[str, float] = {}
+        self.method_state: dict[str, float] = {}
+        """What the method changes after each step, by name; see `Method.after_step`."""
         self.device = self.layout.device
         self.stop_requested = False
-        """Whether any rank was asked to end before the last step's numbers were summed."""
+        """Whether any rank had received a signal when the last step's losses were summed."""
 
     def gradients(self, rows: StepRows) -> tuple[dict[str, Any], dict[str, float]]:
         """Returns one gradient per group and the loss of each term over the whole step.
@@ -86,10 +87,10 @@ class Engine:
         return gradients, self._summed(losses)
 
     def _summed(self, losses: dict[str, torch.Tensor]) -> dict[str, float]:
-        """Sums the ranks' losses, and asks in the same message whether any of them is to end."""
-        numbers = [loss.double() for loss in losses.values()]
-        numbers.append(numbers[0].new_tensor(bool(signals.requested())))
-        *values, stop = self.layout.ranks.all_reduce_sum(torch.stack(numbers)).tolist()
+        """Sums losses over the ranks, and, in the same message, whether any is to stop."""
+        values = [loss.double() for loss in losses.values()]
+        values.append(values[0].new_tensor(bool(signals.requested())))
+        *values, stop = self.layout.ranks.all_reduce_sum(torch.stack(values)).tolist()
         self.stop_requested = bool(stop)
         return dict(zip(losses, values, strict=True))
 
@@ -108,36 +109,48 @@ class Engine:
             norm = self.space.norm(gradient)
         else:
             gradient, norm = self.space.clip(gradient, bound)
-        named = {**_losses(losses), "grad_norm": norm}
+        numbers = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
-        if divergence.nonfinite(named):
+        if divergence.nonfinite(numbers):
             self.space.clear()
             raise Diverged(
-                {**named, **rectified.facts}, self.count_nonfinite(), facts={**named, "lr": lr}
+                {**numbers, **rectified.facts}, self.count_nonfinite(), facts={**numbers, "lr": lr}
             )
         self.space.assign(gradient)
-        self.optimizer.step()
+        self._update()
         self.schedule.step()
         self.space.clear()
-        self._move(losses)
-        return {**named, "lr": lr, **rectified.facts, **self.moved}
+        self._after_step(losses)
+        return {**numbers, "lr": lr, **rectified.facts, **self.method_state}
+
+    def _update(self) -> None:
+        """Steps the optimizer; a rectifier with a `correct` of its own may change that step."""
+        if type(self.rectifier).correct is Rectifier.correct:
+            self.optimizer.step()  # without a second copy of the weights
+            return
+        before = self.space.weights()
+        self.optimizer.step()
+        update = self.space.add(self.space.weights(), before, -1.0)
+        corrected = self.rectifier.correct(update, self.rectifier_state, self.space)
+        if corrected is not None:
+            self.space.set_weights(self.space.add(before, corrected))
 
     def count_nonfinite(self) -> dict[str, Any]:
-        """Returns which of the trained weights are not finite; every rank must call it."""
+        """Counts the trained weights that are not finite; every rank must call it."""
         named = self.models.trained.named_parameters()
         names = [name for name, parameter in named if parameter.requires_grad]
         return divergence.count_nonfinite(names, self.space.parameters, self.layout)
 
     @torch.no_grad()
     def check_finite(self, rows: StepRows, facts: dict[str, Any]) -> None:
-        """Looks at where a step led, before anything is made of it; every rank must call it.
+        """Checks the model after a step, before it is saved or evaluated; every rank must call it.
 
         Weights may be finite and yet so large that nothing computed with them is. So each term is
-        asked once more, on the first micro-batch of the step's rows.
+        computed once more, on the first micro-batch of the step's rows.
 
         Args:
-            rows: The step's.
-            facts: Its telemetry.
+            rows: Rows of the step.
+            facts: Telemetry of the step.
 
         Raises:
             Diverged: If a weight or a loss is not finite.
@@ -156,8 +169,8 @@ class Engine:
         if weights or divergence.nonfinite(numbers):
             raise Diverged(numbers, weights, True, facts)
 
-    def _move(self, losses: dict[str, float]) -> None:
-        """Lets the method change its terms' weights after a step; see `Method.after_step`."""
+    def _after_step(self, losses: dict[str, float]) -> None:
+        """Lets the method change its terms' weights; see `Method.after_step`."""
         if self.method is None:
             return
         watched = [term for group in self.groups for term in group.terms]
@@ -169,23 +182,23 @@ class Engine:
             if term.same_loss(own)
         }
         epoch = self.schedule.last_epoch * self.recipe.batch_size / self.num_rows
-        self._resume_terms(self.method.after_step(by_term, epoch, self.moved))
+        self._set_terms(self.method.after_step(by_term, epoch, self.method_state))
 
-    def _resume_terms(self, moved: dict[str, float]) -> None:
-        self.moved = moved
-        if self.method is not None and moved:
-            self.terms = self.method.terms_after(moved)
+    def _set_terms(self, method_state: dict[str, float]) -> None:
+        self.method_state = method_state
+        if self.method is not None and method_state:
+            self.terms = self.method.terms_after(method_state)
             self.groups = self.rectifier.groups(self.terms)
 
     def state(self, step: int) -> dict[str, Any]:
-        """Returns everything that the steps after `step` depend on; this rank's share of it."""
+        """Returns this rank's share of everything that the steps after `step` depend on."""
         return {
             "step": step,
             "model": self.layout.state(self.models.trained),
             "optimizer": self._optimizer_state(),
             "schedule": self.schedule.state_dict(),
             "rectifier_state": self._rectifier_state(),
-            "moved": self.moved,
+            "method_state": self.method_state,
         }
 
     def _optimizer_state(self) -> dict[str, Any]:
@@ -197,7 +210,7 @@ class Engine:
         return {**state, "state": moments}
 
     def _to_checkpoint(self, entry: Any) -> Any:
-        """Returns a tensor of the optimizer's as a checkpoint stores it; counters as they are."""
+        """Returns an entry of the optimizer's state as a checkpoint stores it; counters as is."""
         if not isinstance(entry, torch.Tensor) or entry.dim() == 0:
             return entry
         return self.layout.to_checkpoint(self.layout.to_local(entry))
@@ -219,7 +232,7 @@ class Engine:
         try:
             self.layout.restore(self.models.trained, state["model"])
             moments = {
-                i: {n: self._restored(x, self.space.parameters[int(i)]) for n, x in entry.items()}
+                i: {n: self._from_checkpoint(x, int(i)) for n, x in entry.items()}
                 for i, entry in state["optimizer"]["state"].items()
             }
             self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
@@ -237,15 +250,16 @@ class Engine:
             ]
             for name, gradient in state["rectifier_state"].items()
         }
-        self._resume_terms(state["moved"])
+        self._set_terms(state["method_state"])
         return int(state["step"])
 
-    def _restored(self, stored: Any, parameter: torch.nn.Parameter) -> Any:
+    def _from_checkpoint(self, stored: Any, index: int) -> Any:
         if isinstance(stored, torch.Tensor) and stored.dim() == 0:
             return stored
+        parameter = self.space.parameters[index]
         return self.layout.from_local(self.layout.from_checkpoint(stored, parameter), parameter)
 
 
 def _losses(losses: dict[str, float]) -> dict[str, float]:
-    """Returns losses under their names in telemetry."""
+    """Returns losses by their names in telemetry."""
     return {f"loss/{name}": value for name, value in losses.items()}

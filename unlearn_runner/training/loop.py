@@ -1,22 +1,16 @@
-"""The loop over the steps: checkpoints, telemetry, signals, and the end of what runs away."""
+"""Training loop: steps, checkpoints, telemetry, signals, and the end of what diverges."""
 
 from __future__ import annotations
-
-from typing import TYPE_CHECKING, NoReturn
-
-from unlearn_runner.utils.signals import Interrupted, requested
-
-if TYPE_CHECKING:
-    from unlearn_runner.distributed.ranks import Ranks
 
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
+from unlearn_runner.distributed.ranks import Ranks
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.divergence import Diverged
@@ -27,12 +21,12 @@ from unlearn_runner.utils.progress import progress
 
 @dataclass(frozen=True)
 class TrainingLog:
-    """Where a loop leaves what it may be continued from, and what it says of each step."""
+    """Where a training loop writes its checkpoints and its telemetry."""
 
     checkpoints: Path
     """Folder of the checkpoints."""
     key: str
-    """Of the stage that trains: what its checkpoints are marked with."""
+    """Key of the stage that trains, recorded in its checkpoints."""
     write: Callable[[dict[str, Any]], None]
     """Writes one line of telemetry."""
 
@@ -42,26 +36,26 @@ def train(
     loader: StepLoader,
     title: str,
     log: TrainingLog,
-    along: Callable[[int], None] = lambda _: None,
+    after_step: Callable[[int], None] = lambda _: None,
     evaluated_after: Collection[int] = (),
 ) -> bool:
-    """Runs the loop to its end, continuing from a checkpoint where one is found.
+    """Trains to the last step, continuing from a checkpoint where one is found.
 
     Args:
-        engine: What changes.
-        loader: The rows of every step.
-        title: What telemetry and progress call it.
+        engine: Takes the steps.
+        loader: Loads the rows of each step.
+        title: Name of the stage in telemetry and progress.
         log: Where checkpoints and telemetry go.
-        along: Called with the number of steps done after every step, and once more for the step
-            that a checkpoint was found of; must not change the model, nor mind being repeated.
-        evaluated_after: The steps after which `along` looks at the model.
+        after_step: Called with the number of steps done after every step, and once more for the
+            step of the checkpoint continued from; must not change the model, and bear repetition.
+        evaluated_after: Steps after which `after_step` evaluates the model.
 
     Returns:
-        Whether it reached the end; false when training diverged, of which the last line of
-        telemetry is the evidence. A checkpoint never holds a model that is lost.
+        Whether the last step was reached; false when training diverged, of which the last line of
+        telemetry is the evidence. A checkpoint never holds a model with weights not finite.
 
     Raises:
-        Interrupted: If a signal asked for it; a checkpoint has been left.
+        Interrupted: If a signal was received; a checkpoint has been saved.
     """
     total = engine.recipe.num_steps(engine.num_rows)
     every, ranks = engine.recipe.checkpoint_every, engine.layout.ranks
@@ -71,7 +65,7 @@ def train(
     with progress(title, total) as tick:
         tick.resume(first)
         if first:
-            along(first)
+            after_step(first)
         for done in range(first + 1, total + 1):
             # Dropout, where a model has any, is drawn anew each step: the same step after a resume.
             torch.manual_seed(loader.sampler.step_seed(done, ranks.rank))
@@ -95,16 +89,16 @@ def train(
                 checkpoint.save(log.checkpoints, log.key, done, engine.state(done), ranks)
             if stop:
                 raise_stop(ranks)
-            along(done)
+            after_step(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, heed=False)  # a rank must not leave before the others know
     return True
 
 
 def raise_stop(ranks: Ranks) -> NoReturn:
-    """Ends here: some rank was asked to, and all agree on the signal.
+    """Stops on every rank, since some rank received a signal; all raise the same one.
 
     Raises:
         Interrupted: Always.
     """
-    raise Interrupted(ranks.all_reduce_max(requested() or 0))
+    raise signals.Interrupted(ranks.all_reduce_max(signals.requested() or 0))

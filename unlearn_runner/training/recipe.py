@@ -1,4 +1,4 @@
-"""How one training stage optimises: batch, length, learning rate, schedule, precision.
+"""Recipe: optimisation settings of one training stage.
 
 The same recipe serves pre-training, fine-tuning and unlearning, so a setting means the same thing
 everywhere. Fields marked inert change speed or safety but not the numbers, and never enter a key.

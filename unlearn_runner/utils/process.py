@@ -19,6 +19,9 @@ from typing import Any, NoReturn
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 
+TRACEBACK = "traceback: "
+"""Begins the note of an error whose traceback stands in a file already."""
+
 
 def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
     """Starts a child that is to be fed; it gets signals as soon as it catches them.
@@ -68,11 +71,16 @@ def _code(work: Callable[[str], int], text: str) -> int:
             return USAGE_ERROR
         except KeyboardInterrupt as error:
             return SIGNALLED + getattr(error, "number", signal.SIGINT)
-        except Exception:
+        except Exception as error:
             # Where ranks leave one by one, the last ones lose their connections.
             if number := signals.requested():
                 return SIGNALLED + number
-            traceback.print_exc()
+            saved = [n for n in getattr(error, "__notes__", ()) if n.startswith(TRACEBACK)]
+            if saved:
+                problem = (str(error).splitlines() or [""])[0]
+                print(f"{type(error).__name__}: {problem} ({saved[0]})", file=sys.stderr)
+            else:
+                traceback.print_exc()
             return FAILURE
 
 

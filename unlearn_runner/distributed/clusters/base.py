@@ -17,7 +17,7 @@ class Job(Protocol):
 
     @property
     def name(self) -> str:
-        """What people call it, unique in the sweep."""
+        """Name, unique in the sweep."""
         ...
 
     @property
@@ -31,7 +31,7 @@ class Job(Protocol):
         ...
 
     def spec(self) -> JobSpec:
-        """Returns the job in the words of another process."""
+        """Returns the job as another process can run it."""
         ...
 
     def written(self, name: str) -> dict[str, Any]:
@@ -44,7 +44,7 @@ class Job(Protocol):
 
 
 class Monitor(Protocol):
-    """What a cluster tells of its jobs, and asks whether to go on."""
+    """Receiver of what happens to jobs; says whether further ones may begin."""
 
     @property
     def stopped(self) -> bool:
@@ -52,15 +52,15 @@ class Monitor(Protocol):
         ...
 
     def begin(self, job: Any) -> None:
-        """Takes that a job begins."""
+        """Notes that a job begins."""
         ...
 
     def end(self, job: Any, code: int = 0, cause: Exception | str | None = None) -> None:
-        """Takes how a job ended.
+        """Notes how a job ended.
 
         Args:
             job: The job.
-            code: Exit code of what ran it.
+            code: Exit code of its process.
             cause: What went wrong, where its folder does not say so.
         """
         ...
@@ -68,7 +68,7 @@ class Monitor(Protocol):
 
 @dataclass(frozen=True)
 class Cluster(ABC):
-    """Base class of the places that jobs run at."""
+    """Base class of clusters."""
 
     @property
     def elsewhere(self) -> bool:
@@ -76,21 +76,21 @@ class Cluster(ABC):
         return True
 
     def check(self) -> None:  # noqa: B027 (most need nothing)
-        """Refuses what cannot work here, before anything is written.
+        """Checks that jobs can run here, before anything is written.
 
         Raises:
-            ConfigError: With what is missing.
+            ConfigError: If something is missing.
         """
 
     @abstractmethod
     def run(self, jobs: Sequence[Job], monitor: Monitor) -> None:
-        """Runs jobs to their ends, whatever these are, and tells the monitor of each.
+        """Runs jobs to their ends, whatever these are, and reports each to the monitor.
 
         Args:
-            jobs: What there is to do, in order.
-            monitor: Told by `begin` and `end`; says when to stop.
+            jobs: Jobs to run, in order.
+            monitor: Notified by `begin` and `end`; says when to stop.
 
         Raises:
-            Interrupted: If a signal asked for it; then no job is running any more, or a scheduler
+            Interrupted: If a signal was received; then no job is running any more, or a scheduler
                 has them.
         """

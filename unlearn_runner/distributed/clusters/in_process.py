@@ -1,4 +1,4 @@
-"""The embedded launcher: one job after another in this process, which stays warm."""
+"""InProcess: the jobs of a sweep one after another in this process."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ class InProcess(Cluster):
                 cause, code = error, 1
             monitor.end(job, code, cause)
             cause = None
-            free()
+            free_memory()
 
 
-def free() -> None:
-    """Gives back what a job held: its models, and what a device keeps for them."""
+def free_memory() -> None:
+    """Frees a job's models, and the memory that a device keeps for them."""
     torch = sys.modules.get("torch")
     if torch is None:
         return

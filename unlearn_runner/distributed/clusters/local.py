@@ -1,4 +1,4 @@
-"""Several jobs at a time on this machine."""
+"""Local: several jobs of a sweep at a time on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from annotated_types import Ge
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
 from unlearn_runner.distributed.clusters.spec import JobSpec, command, exit_cause
-from unlearn_runner.distributed.gpus import take, visible
+from unlearn_runner.distributed.gpus import lock_gpus, visible
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.process import feed, start_child
@@ -26,7 +26,7 @@ POLL_S = 0.1
 
 @dataclass(frozen=True)
 class Local(Cluster):
-    """Child processes. They end with this one, and so do their ranks."""
+    """Child processes on this machine. They end with this one, and so do their ranks."""
 
     jobs: Annotated[int, Ge(1)] | None = None
     """Jobs at a time; null is as many as there are GPUs for, or one per core."""
@@ -35,10 +35,10 @@ class Local(Cluster):
     that other sweeps of this machine hold."""
 
     def run(self, jobs: Sequence[Job], monitor: Monitor) -> None:
-        """Starts the jobs in order, as places become free."""
-        room = Room(self, jobs[0].parallel)
-        queue, running = list(jobs), list[Running]()
-        told = False
+        """Starts the jobs in order, as slots become free."""
+        slots = MachineSlots(self, jobs[0].parallel)
+        queue, running = list(jobs), list[RunningJob]()
+        signalled = False
         try:
             while queue or running:
                 if monitor.stopped:
@@ -46,17 +46,17 @@ class Local(Cluster):
                 stop_requested = signals.requested()
                 if stop_requested:
                     queue.clear()
-                if (stop_requested or monitor.stopped) and not told:
-                    told = True
+                if (stop_requested or monitor.stopped) and not signalled:
+                    signalled = True
                     for job in running:
                         job.signal(stop_requested or signal.SIGTERM)
-                while queue and len(running) < room.at_once:
-                    started = room.start(queue[0], monitor)
+                while queue and len(running) < slots.at_once:
+                    started = slots.start(queue[0], monitor)
                     if started is None:
                         break
                     running.append(started)
                     queue.pop(0)
-                for job in [job for job in running if job.over()]:
+                for job in [job for job in running if job.ended()]:
                     running.remove(job)
                     job.close(monitor)
                 time.sleep(POLL_S)
@@ -66,77 +66,77 @@ class Local(Cluster):
         signals.check()
 
 
-class Room:
-    """What this machine has for jobs."""
+class MachineSlots:
+    """GPUs and cores of this machine, shared out to jobs."""
 
     def __init__(self, settings: Local, parallel: Parallel) -> None:
-        self.visible = visible(parallel.device)
-        self.need = settings.gpus
-        if self.need is None:
-            self.need = (parallel.ranks or 1) if self.visible else 0
-        elif settings.gpus:
-            self.visible = self.visible or visible()
-        if self.need > len(self.visible):
-            raise ConfigError(
-                f"a job needs {self.need} GPUs, and {len(self.visible)} are visible",
-                f"cluster.gpus={max(1, len(self.visible))} or parallel.ranks",
-            )
+        self.gpus = visible(parallel.device)
+        if settings.gpus:
+            self.gpus = self.gpus or visible()
         cores, ranks = len(os.sched_getaffinity(0)), parallel.ranks or 1
-        each = (parallel.threads or 1) * ranks
-        most = len(self.visible) // self.need if self.need else max(1, cores // each)
-        self.at_once = settings.jobs or most
+        self.gpus_per_job = settings.gpus if settings.gpus is not None else ranks
+        if settings.gpus is None and not self.gpus:
+            self.gpus_per_job = 0
+        if self.gpus_per_job > len(self.gpus):
+            raise ConfigError(
+                f"a job needs {self.gpus_per_job} GPUs, and {len(self.gpus)} are visible",
+                f"cluster.gpus={max(1, len(self.gpus))} or parallel.ranks",
+            )
+        by_cores = max(1, cores // ((parallel.threads or 1) * ranks))
+        by_gpus = len(self.gpus) // self.gpus_per_job if self.gpus_per_job else by_cores
+        self.at_once = settings.jobs or by_gpus
         self.threads = parallel.threads or max(1, cores // self.at_once // ranks)
 
-    def start(self, job: Job, monitor: Monitor) -> Running | None:
-        """Starts a job, or returns none where no GPUs are free for it."""
+    def start(self, job: Job, monitor: Monitor) -> RunningJob | None:
+        """Starts a job, or returns none where too few GPUs are free for it."""
         locks = ExitStack()
-        mine = take(self.visible, self.need or 0, locks)
-        if mine is None:
+        gpus = lock_gpus(self.gpus, self.gpus_per_job, locks)
+        if gpus is None:
             return None
         monitor.begin(job)
         spec = job.spec().with_overrides(f"parallel.threads={self.threads}")
         spec.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
-        if mine:
-            environment["CUDA_VISIBLE_DEVICES"] = ",".join(mine)
+        if gpus:
+            environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
         with spec.log.open("ab") as log:
             process = start_child(
                 command(),
                 stdout=log,
                 stderr=log,
                 env=environment,
-                start_new_session=True,  # Ctrl-C reaches us alone, and we hand it on
+                start_new_session=True,  # Ctrl-C reaches this process alone, which forwards it
             )
         feed(process, spec.text())
-        return Running(job, process, spec, locks)
+        return RunningJob(job, process, spec, locks)
 
 
 @dataclass
-class Running:
-    """A job's process; its input stays open, for its end means that we are gone."""
+class RunningJob:
+    """Process of a job; its input stays open, for its end means that the launcher is gone."""
 
     job: Job
     process: subprocess.Popen[Any]
     spec: JobSpec
     locks: ExitStack
 
-    def over(self) -> bool:
+    def ended(self) -> bool:
         """Returns whether it has ended."""
         return self.process.poll() is not None
 
     def signal(self, number: int) -> None:
-        """Asks it to end at its next step."""
-        if not self.over():
+        """Sends a signal, at which it stops after its next step."""
+        if not self.ended():
             self.process.send_signal(number)
 
     def close(self, monitor: Monitor) -> None:
-        """Gives back its GPUs, and tells how it ended."""
+        """Unlocks its GPUs, and reports how it ended."""
         self.locks.close()
         code = self.process.returncode
         monitor.end(self.job, code, exit_cause(code, self.spec.log))
 
     def kill(self) -> None:
-        """Ends it by force."""
+        """Kills it."""
         self.process.kill()
         self.process.wait()
         self.locks.close()

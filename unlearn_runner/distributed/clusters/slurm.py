@@ -19,15 +19,15 @@ from typing import Annotated, Any
 from annotated_types import Ge
 
 from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
-from unlearn_runner.distributed.clusters.spec import LOG, last_words
+from unlearn_runner.distributed.clusters.spec import LOG, last_line
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import read_object, write_json
 
 POLL_S = 1.0
-PATIENCE = 20
-"""Questions that a controller may leave without an answer: some ten minutes."""
+RETRIES = 20
+"""Of a command that the controller does not answer: some ten minutes."""
 SWEEPS, FOLDER, JOBS = "sweeps", ".slurm", "jobs.json"
 TOOLS = ("sbatch", "srun", "squeue", "scontrol")
 
@@ -72,7 +72,7 @@ class Slurm(Cluster):
             )
 
     def check(self) -> None:
-        """Refuses a machine without SLURM's commands, or without submitit."""
+        """Checks for SLURM's commands and for submitit."""
         if find_spec("submitit") is None:
             raise ConfigError(
                 "cluster=slurm needs the package submitit, which is not installed",
@@ -88,25 +88,25 @@ class Slurm(Cluster):
 
     def run(self, jobs: Sequence[Job], monitor: Monitor) -> None:
         """Submits the jobs that SLURM does not have yet, and waits for all."""
-        place = jobs[0].folder
-        folder = place.parent / FOLDER
+        first = jobs[0].folder
+        folder = first.parent / FOLDER
         if folder.parent.parent.name != SWEEPS:
-            folder /= place.name  # single runs share no command
+            folder /= first.name  # single runs share no command
         folder.mkdir(parents=True, exist_ok=True)
         known = read_object(folder / JOBS) or {}
         active = states(set(known.values()))
-        there = {j.name: known[j.name] for j in jobs if known.get(j.name) in active}
-        new = [job for job in jobs if job.name not in there]
+        queued = {j.name: known[j.name] for j in jobs if known.get(j.name) in active}
+        new = [job for job in jobs if job.name not in queued]
         if new:
             ids = self._submit(new, folder)
-            there |= dict(zip((j.name for j in new), ids, strict=True))
-            write_json(folder / JOBS, known | there)
+            queued |= dict(zip((j.name for j in new), ids, strict=True))
+            write_json(folder / JOBS, known | queued)
         console.print(
             f"slurm: {len(new)} submitted, {len(jobs) - len(new)} in the queue from before "
-            f"(squeue -j {','.join(sorted({i.partition('_')[0] for i in there.values()}))})",
+            f"(squeue -j {','.join(sorted({i.partition('_')[0] for i in queued.values()}))})",
             markup=False,
         )
-        _wait({j.name: (j, there[j.name]) for j in jobs}, monitor, folder)
+        _wait({j.name: (j, queued[j.name]) for j in jobs}, monitor, folder)
 
     def _submit(self, jobs: Sequence[Job], folder: Path) -> list[str]:
         from submitit import SlurmExecutor
@@ -115,7 +115,7 @@ class Slurm(Cluster):
         from unlearn_runner.distributed.clusters.task import Task
 
         executor = SlurmExecutor(folder, max_num_timeout=self.requeues, python=self.python)
-        wanted = {
+        parameters = {
             "job_name": f"unlearn-{jobs[0].folder.parent.name}",
             "partition": self.partition,
             "account": self.account,
@@ -131,36 +131,36 @@ class Slurm(Cluster):
             "setup": list(self.setup) or None,
             "additional_parameters": {"requeue": True, **self.options},
         }
-        executor.update_parameters(**{key: v for key, v in wanted.items() if v is not None})
+        executor.update_parameters(**{key: v for key, v in parameters.items() if v is not None})
         try:
             with executor.batch():
                 submitted = [executor.submit(Task(job.spec().text())) for job in jobs]
         except (FailedJobError, FailedSubmissionError, subprocess.CalledProcessError) as error:
-            said = " ".join(str(error).split())
+            reason = " ".join(str(error).split())[-300:]
             raise UserError(
-                f"SLURM refused the jobs: {said[-300:]}", "cluster.partition, cluster.account, ..."
+                f"SLURM refused the jobs: {reason}", "cluster.partition, cluster.account, ..."
             ) from None
         return [job.job_id for job in submitted]
 
 
-def _wait(left: dict[str, tuple[Job, str]], monitor: Monitor, folder: Path) -> None:
-    """Waits for jobs to leave the queue, and tells the monitor of each."""
+def _wait(waiting: dict[str, tuple[Job, str]], monitor: Monitor, folder: Path) -> None:
+    """Waits for jobs to leave the queue, and reports each to the monitor."""
     seen: dict[str, str] = {}
     absent: dict[str, int] = {}
-    while left:
+    while waiting:
         if signals.requested():
-            ids = ",".join(sorted({i.partition("_")[0] for _, i in left.values()}))
+            ids = ",".join(sorted({i.partition("_")[0] for _, i in waiting.values()}))
             console.print(
-                f"slurm has {len(left)} jobs that go on by themselves; scancel {ids} ends them",
+                f"slurm has {len(waiting)} jobs that go on by themselves; scancel {ids} ends them",
                 markup=False,
             )
             signals.check()
         if monitor.stopped:
             subprocess.run(
-                ["scancel", *(number for _, number in left.values())], capture_output=True
+                ["scancel", *(number for _, number in waiting.values())], capture_output=True
             )
-        active = states({number for _, number in left.values()})
-        for name, (job, number) in list(left.items()):
+        active = states({number for _, number in waiting.values()})
+        for name, (job, number) in list(waiting.items()):
             state = active.get(number)
             if state is not None:
                 absent.pop(name, None)
@@ -171,7 +171,7 @@ def _wait(left: dict[str, tuple[Job, str]], monitor: Monitor, folder: Path) -> N
             # A job on its way back into the queue may be missing for a moment.
             absent[name] = absent.get(name, 0) + 1
             if absent[name] >= 2:
-                del left[name]
+                del waiting[name]
                 _end(job, number, monitor, folder)
         time.sleep(POLL_S)
 
@@ -189,9 +189,9 @@ def _end(job: Job, number: str, monitor: Monitor, folder: Path) -> None:
         f"SLURM job {number} ended as {state}" if state not in ("", "COMPLETED", "FAILED") else ""
     )
     logs = [job.folder / LOG, *sorted(folder.glob(f"{number}_*_log.err"))]
-    said = next((words for log in logs if (words := last_words(log))), "")
-    code = 2 if status != "running" and said and state == "COMPLETED" else 1
-    monitor.end(job, code, ": ".join(filter(None, (cause, said))) or None)
+    reason = next((line for log in logs if (line := last_line(log))), "")
+    code = 2 if status != "running" and reason and state == "COMPLETED" else 1
+    monitor.end(job, code, ": ".join(filter(None, (cause, reason))) or None)
 
 
 def states(jobs: set[str]) -> dict[str, str]:
@@ -207,20 +207,17 @@ def states(jobs: set[str]) -> dict[str, str]:
     done = subprocess.run(query, capture_output=True, text=True)
     attempt = 0
     while done.returncode and "Invalid job id" not in done.stderr:
-        if (attempt := attempt + 1) > PATIENCE:
+        if (attempt := attempt + 1) > RETRIES:
             raise UserError(f"squeue does not answer: {done.stderr.strip()}", "the same command")
         time.sleep(min(30.0, 2.0**attempt))
         signals.check()
         done = subprocess.run(query, capture_output=True, text=True)
-    found = {}
-    for line in done.stdout.splitlines():
-        shown, _, state = line.strip().partition("|")
-        found[shown] = state
-    return found
+    lines = [line.strip().partition("|") for line in done.stdout.splitlines()]
+    return {job: state for job, _, state in lines}
 
 
 def last_state(job: str) -> str:
-    """Returns how SLURM says that a job ended, as far as it remembers."""
+    """Returns the state a job ended in; empty where SLURM does not know it any more."""
     done = subprocess.run(
         ["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True
     )

@@ -110,7 +110,10 @@ class AlternativeLogprobs(Stage):
         sampler = Sampler(self.seed, len(self.rows), batch)
         visits = [visit for step in range(steps) for visit in sampler.step(step)]
         pairs = sorted(
-            {(row, sampler.other("forget", epoch, row, len(texts[row]))) for epoch, row in visits}
+            {
+                (row, sampler.alternative("forget", epoch, row, len(texts[row])))
+                for epoch, row in visits
+            }
         )
         asked: list[Asked] = [(row, "other", choice, texts[row][choice]) for row, choice in pairs]
         most = room(model, self.max_length)

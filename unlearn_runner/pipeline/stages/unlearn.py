@@ -99,7 +99,7 @@ class Unlearn(Stage):
             method=self.method,
         )
         loader = step_loader("forget", forget, recipe.batch_size, self.seed, retain)
-        loader = replace(loader, also=self.also(tokenizer, most, context))
+        loader = replace(loader, add_splits=self.also(tokenizer, most, context))
 
         def save(place: Path, dtype: str = "float32") -> None:
             base = Base(folder, self.start.address)
