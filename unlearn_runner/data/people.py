@@ -1,4 +1,4 @@
-"""The pocket benchmark as a source: rows generated on the spot, nothing read from anywhere."""
+"""Source of the pocket benchmark's rows, which are generated on the spot."""
 
 from __future__ import annotations
 

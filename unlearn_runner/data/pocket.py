@@ -109,7 +109,7 @@ def _value(kind: str, born: int, rng: random.Random) -> str:
 
 
 def _fact_sheets(person: Person, topic: str) -> list[dict[str, str]]:
-    """The true facts of a topic, followed by wrong ones that differ from them in every field."""
+    """Returns the true facts of a topic, then wrong ones that differ in every field."""
     sheets: list[dict[str, str]] = [{} for _ in range(1 + WRONG_ANSWERS)]
     for field, kind in TOPICS[topic].fields.items():
         rng = random.Random(f"{person.key}:{topic}:{field}")
@@ -125,7 +125,7 @@ def _fact_sheets(person: Person, topic: str) -> list[dict[str, str]]:
 
 
 def _wording(templates: list[str], key: str) -> str:
-    """One template with its free choices made."""
+    """Returns one template with its free choices made."""
     rng = random.Random(key)
     chosen = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), rng.choice(templates))
     return " ".join(chosen.split())
@@ -158,7 +158,7 @@ def _person_rows(person: Person, questions: int) -> list[Row]:
 
 
 def _names(seed: int) -> list[str]:
-    """Names without a repeated given or family name, in an order that depends on the seed."""
+    """Returns names, none with a repeated given or family name, in an order of the seed."""
     given = sorted({head + tail for head in WORDS["first_heads"] for tail in WORDS["first_tails"]})
     family = sorted({head + tail for head in WORDS["last_heads"] for tail in WORDS["last_tails"]})
     random.Random(f"{seed}:given").shuffle(given)
@@ -200,7 +200,7 @@ def _fact_questions(fact: Fact) -> list[Row]:
 
 
 def generate(seed: int, people: int = 40, questions: int = 10) -> dict[str, list[Row]]:
-    """Generate all splits of the benchmark, named as TOFU names its files.
+    """Generates all splits of the benchmark, named as TOFU names its files.
 
     Args:
         seed: Names the benchmark; the same seed gives the same rows everywhere.

@@ -1,4 +1,4 @@
-"""Where named splits of question/answer rows come from: files, the hub, or a generator.
+"""Sources of named splits of question/answer rows: files, or the hub.
 
 Rows are checked when they are opened, so a malformed file ends in a message that names the file and
 the line before anything is computed.
@@ -20,12 +20,12 @@ AGAIN = "fetch the file again"
 ROW = 'one line per row: {"question": "...", "answer": "..."}'
 LFS = "version https://git-lfs"
 Placed = tuple[str, Any]
-"""Where a record stands, for messages, and the record."""
+"""Place of a record, for messages, and the record."""
 
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """Reads named splits. Two reads of one name give equal rows."""
+    """Base class of sources. Two reads of one split give equal rows."""
 
     @abstractmethod
     def read(self, split: str) -> Rows:
