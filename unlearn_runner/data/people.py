@@ -8,9 +8,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from unlearn_runner.data.checks import checked
 from unlearn_runner.data.pocket import generate
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.data.sources import Source, checked
+from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import DataError, listed, nearest
 
 _splits = cache(generate)  # a plan reads a dozen splits
