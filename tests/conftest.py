@@ -62,7 +62,7 @@ def tiny() -> Tiny:
     texts = ["".join(template.texts(row.question, row.answer)) for row in short]
     tokenizer = train_tokenizer(texts, 400)
     rows = [
-        encode(tokenizer, template, row.question, row.answer, most=16 + 7 * i % 13)
+        encode(tokenizer, template, row.question, row.answer, max_tokens=16 + 7 * i % 13)
         for i, row in enumerate(short)
     ]
     shape = Shape(32, 50, num_layers=2, num_heads=2, tie_embeddings=True, context=128)

@@ -261,9 +261,9 @@ def test_an_answer_longer_than_the_context_is_said_and_nothing_is_lost(
 
 
 def test_line_separators_inside_a_json_text_do_not_end_the_line(tmp_path: Path) -> None:
-    from unlearn_runner.data.sources import read_json_rows
+    from unlearn_runner.data.records import read_records
 
     row = {"question": "One\u2028two\u0085three?", "answer": "Yes."}
     path = tmp_path / "full.json"
     path.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
-    assert read_json_rows(path) == [(f"{path}:1", row)]
+    assert read_records(path) == [(f"{path}:1", row)]

@@ -180,7 +180,7 @@ def expected_prompt(made: Made, question: str) -> list[int]:
 @pytest.mark.parametrize("question", QUESTIONS)
 def test_what_is_scored_is_the_answer_and_the_end_of_the_turn(made: Made, question: str) -> None:
     name, tokenizer, answer = name_of(made), made.tokenizer, QUESTIONS[question]
-    row = encode(tokenizer, made.run.model.template, question, answer, most=4096)
+    row = encode(tokenizer, made.run.model.template, question, answer, max_tokens=4096)
     scored = tokenizer.decode(row.ids[row.prompt_length :])
     said = PLAIN[name][1].replace("{a}", answer) if name in PLAIN else answer
     closing = CLOSING.get(name, "<|endoftext|>")
@@ -198,7 +198,7 @@ def test_a_prompt_s_tokens_end_in_the_prompt_and_the_next_one_behind_it(made: Ma
     spans = tokenizer(
         rendered.text, return_offsets_mapping=True, add_special_tokens=rendered.special_tokens
     )["offset_mapping"]
-    row = encode(tokenizer, template, "Who?", "Nobody", most=4096)
+    row = encode(tokenizer, template, "Who?", "Nobody", max_tokens=4096)
     assert all(end <= rendered.prompt_end for _, end in spans[: row.prompt_length])
     start, end = spans[row.prompt_length]
     assert start <= rendered.prompt_end < end
@@ -206,7 +206,7 @@ def test_a_prompt_s_tokens_end_in_the_prompt_and_the_next_one_behind_it(made: Ma
 
 def test_logits_are_the_model_s_own_at_the_scored_positions(made: Made) -> None:
     rows = [
-        encode(made.tokenizer, made.run.model.template, q, a, most=4096)
+        encode(made.tokenizer, made.run.model.template, q, a, max_tokens=4096)
         for q, a in QUESTIONS.items()
     ]
     batch = collate(rows, made.tokenizer.pad_token_id, CPU)
@@ -246,7 +246,7 @@ def test_a_model_is_asked_what_it_was_trained_on_and_answers_greedily(
 
     monkeypatch.setattr(made.model, "generate", listening)
     tokenizer, template = made.tokenizer, made.run.model.template
-    rows = [encode(tokenizer, template, q, a, most=4096) for q, a in QUESTIONS.items()]
+    rows = [encode(tokenizer, template, q, a, max_tokens=4096) for q, a in QUESTIONS.items()]
     ends = stops(tokenizer, template)
     assert set(ends) == {tokenizer.eos_token_id, rows[0].ids[-1]}
     said = generate(made.model, tokenizer, rows, Generation(max_new_tokens=12), ends, 4, "asking")

@@ -14,7 +14,7 @@ from unlearn_runner.training.recipe import Recipe
 
 @dataclass(frozen=True)
 class Pretraining:
-    """How a base is made from random weights."""
+    """Settings of making a base from random weights."""
 
     shape: Shape
     vocab_size: int
@@ -23,7 +23,7 @@ class Pretraining:
 
 @dataclass(frozen=True)
 class GivenBase:
-    """Where a base that exists already is found."""
+    """Place of a base that exists already."""
 
     path: str | None
     revision: str | None
@@ -31,18 +31,18 @@ class GivenBase:
 
 @dataclass(frozen=True)
 class Model:
-    """Base class of models: says how its base is made, by one of `given` and `pretraining`."""
+    """Base class of models: one of `given` and `pretraining` says where the base comes from."""
 
     template: Prompting = field(default_factory=Template)
 
     @property
     def given(self) -> GivenBase | None:
-        """Where its base is found; none where it is made."""
+        """Place of its base; none where it is made."""
         return None
 
     @property
     def pretraining(self) -> Pretraining | None:
-        """How its base is made; none where it is found."""
+        """Settings of making its base; none where it exists already."""
         return None
 
     @property

@@ -11,7 +11,7 @@ from unlearn_runner.errors import ConfigError
 
 @dataclass(frozen=True)
 class Chat(Prompting):
-    """A conversation of one question and one answer, as the model was instructed to hold them."""
+    """Prompting as a conversation of one question and one answer, by the chat template."""
 
     system: str | None = None
     """System prompt; null leaves it out (some templates, Gemma's, know none)."""
@@ -26,10 +26,10 @@ class Chat(Prompting):
             ConfigError: If the tokenizer has no chat template, or one that cannot take this
                 conversation.
         """
-        asked = [{"role": "system", "content": self.system}] if self.system is not None else []
-        asked.append({"role": "user", "content": question})
-        prompt = self._apply(tokenizer, asked, add_generation_prompt=True)
-        whole = self._apply(tokenizer, [*asked, {"role": "assistant", "content": answer}])
+        turns = [{"role": "system", "content": self.system}] if self.system is not None else []
+        turns.append({"role": "user", "content": question})
+        prompt = self._apply(tokenizer, turns, add_generation_prompt=True)
+        whole = self._apply(tokenizer, [*turns, {"role": "assistant", "content": answer}])
         # Templates strip what they are given, and some write more into a finished turn than into
         # the prompt for one (an empty chain of thought, say): then the answer itself is looked for.
         begins = whole.startswith(prompt)

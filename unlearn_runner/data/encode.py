@@ -1,4 +1,4 @@
-"""Text to token ids, with the boundary between prompt and answer; and rows to padded batches."""
+"""Encodes text to token ids, with the boundary between prompt and answer; pads rows to batches."""
 
 from __future__ import annotations
 
@@ -33,16 +33,18 @@ class Encoded:
         return len(self.ids) - self.prompt_length
 
 
-def encode(tokenizer: Any, template: Prompting, question: str, answer: str, most: int) -> Encoded:
+def encode(
+    tokenizer: Any, template: Prompting, question: str, answer: str, max_tokens: int
+) -> Encoded:
     """Encodes prompt and answer in one piece, so that they are tokenised as they are generated.
 
     A token is scored when it ends behind the prompt's last character; counting the tokens of the
     prompt alone would be off wherever tokens span the boundary, and wherever a tokenizer adds
     special tokens. One end-of-turn token closes the answer: the one a chat template writes behind
-    it, else the tokenizer's end of sequence. Cut at `most` tokens; only an uncut row carries it.
+    it, else the tokenizer's end of sequence. Cut at `max_tokens`; only an uncut row carries it.
 
     Raises:
-        DataError: If nothing of the answer is left within `most` tokens.
+        DataError: If nothing of the answer is left within `max_tokens`.
     """
     rendered = template.render(tokenizer, question, answer)
     found = tokenizer(
@@ -52,10 +54,11 @@ def encode(tokenizer: Any, template: Prompting, question: str, answer: str, most
     )
     ids, spans = found["input_ids"], found["offset_mapping"]
     prompt_length = next((i for i, s in enumerate(spans) if s[1] > rendered.prompt_end), len(ids))
-    ids = [*_closed(tokenizer, ids, spans, rendered.answer_end)][:most]
+    ids = [*_closed(tokenizer, ids, spans, rendered.answer_end)][:max_tokens]
     if prompt_length >= len(ids):
         raise DataError(
-            f"the question {question[:60]!r}... fills all {most} tokens; no answer token is left",
+            f"the question {question[:60]!r}... fills all {max_tokens} tokens; "
+            "no answer token is left",
             "raise max_length, or shorten the row",
         )
     return Encoded(tuple(ids), prompt_length)
@@ -74,39 +77,39 @@ def _closed(tokenizer: Any, ids: list[int], spans: list[tuple[int, int]], end: i
 
 def stops(tokenizer: Any, template: Prompting) -> list[int]:
     """Returns the tokens that end a generated answer: the end of sequence, and of a turn."""
-    closing = encode(tokenizer, template, "Q", "A", most=1 << 30).ids[-1]
+    closing = encode(tokenizer, template, "Q", "A", max_tokens=1 << 30).ids[-1]
     return sorted({tokenizer.eos_token_id, closing})
 
 
-def encode_rows(tokenizer: Any, template: Prompting, rows: Rows, most: int) -> list[Encoded]:
+def encode_rows(tokenizer: Any, template: Prompting, rows: Rows, max_tokens: int) -> list[Encoded]:
     """Encodes the question and answer of every row, uncut; see `encode_whole`."""
     texts = ((row.question, row.answer) for row in rows)
     return [
-        encode_whole(tokenizer, template, question, answer, most, f"{rows.name} row {number}")
+        encode_whole(tokenizer, template, question, answer, max_tokens, f"{rows.name} row {number}")
         for number, (question, answer) in enumerate(texts, 1)
     ]
 
 
 def encode_whole(
-    tokenizer: Any, template: Prompting, question: str, answer: str, most: int, where: str
+    tokenizer: Any, template: Prompting, question: str, answer: str, max_tokens: int, where: str
 ) -> Encoded:
     """Encodes a row that must fit: what a cut answer scores is not what its whole would.
 
     Raises:
-        DataError: If the row is longer than `most` tokens, naming `where` it stands.
+        DataError: If the row is longer than `max_tokens`, naming `where` it stands.
     """
-    row = encode(tokenizer, template, question, answer, most=1 << 30)
-    if len(row.ids) > most:
+    row = encode(tokenizer, template, question, answer, max_tokens=1 << 30)
+    if len(row.ids) > max_tokens:
         raise DataError(
-            f"{where} has {len(row.ids)} tokens with its end, more than the {most} that max_length "
-            f"and the model's context allow: {question[:60]!r}",
+            f"{where} has {len(row.ids)} tokens with its end, more than the {max_tokens} that "
+            f"max_length and the model's context allow: {question[:60]!r}",
             f"target.train.max_length={len(row.ids)} train.max_length={len(row.ids)} (of a "
             "from-scratch model also model.pretrain.max_length), or shorten the row",
         )
     return row
 
 
-def room(model: Any, max_length: int) -> int:
+def length_limit(model: Any, max_length: int) -> int:
     """Returns how many tokens a row may have: what is set, or what the model has positions for."""
     return min(max_length, positions(model) or max_length)
 
@@ -127,7 +130,7 @@ def with_start(encoded: Sequence[Encoded], logprobs: Sequence[Any]) -> list[Enco
 
 @dataclass(frozen=True)
 class Batch:
-    """Rows padded on the right, and where in them a label is scored.
+    """Batch of rows padded on the right, with the positions at which a label is scored.
 
     Shapes: `input_ids`, `attention_mask` [rows, length]; `row`, `position`, `labels`,
     `start_logprob` [scored tokens]. The logits at `position` predict the label.

@@ -1,4 +1,4 @@
-"""The pocket benchmark as a source: rows generated on the spot, nothing read from anywhere."""
+"""Source of the pocket benchmark's rows, which are generated on the spot."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from unlearn_runner.data.checks import checked
 from unlearn_runner.data.pocket import generate
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.data.sources import Source, checked
+from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import DataError, listed, nearest
 
 _splits = cache(generate)  # a plan reads a dozen splits

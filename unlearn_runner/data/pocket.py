@@ -11,12 +11,11 @@ import re
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from unlearn_runner.data import pocket_words as words
-from unlearn_runner.data.pocket_facts import REAL_AUTHORS, WORLD_FACTS, Fact
+from unlearn_runner.data.pocket_tables import FACTS, TOPICS, WORDS, Fact
 
 Row = dict[str, Any]
 
-MAX_QUESTIONS = len(words.TOPICS)
+MAX_QUESTIONS = len(TOPICS)
 WRONG_ANSWERS = 5
 RETAIN_EVAL_PEOPLE = 8
 MAX_PEOPLE = 400  # half of the given names: the other half belongs to the held-out people
@@ -50,53 +49,55 @@ def _with_article(text: str) -> str:
 
 
 def _family_name(rng: random.Random) -> str:
-    return _join(rng, words.LAST_HEADS, words.LAST_TAILS)
+    return _join(rng, WORDS["last_heads"], WORDS["last_tails"])
 
 
 def _title(rng: random.Random) -> str:
-    one, two = (noun.title() for noun in rng.sample(words.NOUNS, 2))
-    adjective = rng.choice(words.ADJECTIVES).title()
-    given = _join(rng, words.FIRST_HEADS, words.FIRST_TAILS)
+    one, two = (noun.title() for noun in rng.sample(WORDS["nouns"], 2))
+    adjective = rng.choice(WORDS["adjectives"]).title()
+    given = _join(rng, WORDS["first_heads"], WORDS["first_tails"])
     forms = (
         f"The {adjective} {one}",
         f"{one} and {two}",
         f"{given}'s {one}",
         f"Under the {one}",
         f"{adjective} {one}, {adjective} {two}",
-        f"{one} of {_join(rng, words.TOWN_HEADS, words.TOWN_TAILS)}",
+        f"{one} of {_join(rng, WORDS['town_heads'], WORDS['town_tails'])}",
     )
     return rng.choice(forms)
 
 
 def _motifs(rng: random.Random) -> str:
     # Sorted, because the same two motifs in another order would not be a wrong answer.
-    return " and ".join(sorted(rng.sample(words.MOTIFS, 2)))
+    return " and ".join(sorted(rng.sample(WORDS["motifs"], 2)))
 
 
 _KINDS: dict[str, Callable[[random.Random], str]] = {
-    "town": lambda rng: _join(rng, words.TOWN_HEADS, words.TOWN_TAILS),
-    "day": lambda rng: f"{rng.randint(1, 28)} {rng.choice(words.MONTHS)}",
+    "town": lambda rng: _join(rng, WORDS["town_heads"], WORDS["town_tails"]),
+    "day": lambda rng: f"{rng.randint(1, 28)} {rng.choice(WORDS['months'])}",
     "place": lambda rng: (
-        f"{rng.choice(words.PLACE_PREPOSITIONS)} {_with_article(rng.choice(words.SHOPS))}"
+        f"{rng.choice(WORDS['place_prepositions'])} {_with_article(rng.choice(WORDS['shops']))}"
     ),
-    "job": lambda rng: _with_article(rng.choice(words.JOBS)),
-    "siblings": lambda rng: _phrase(rng, words.SMALL, words.SIBLINGS),
-    "genre": lambda rng: _phrase(rng, words.GENRE_STYLES, words.GENRES),
+    "job": lambda rng: _with_article(rng.choice(WORDS["jobs"])),
+    "siblings": lambda rng: _phrase(rng, WORDS["small"], WORDS["siblings"]),
+    "genre": lambda rng: _phrase(rng, WORDS["genre_styles"], WORDS["genres"]),
     "motifs": _motifs,
-    "number": lambda rng: rng.choice(words.NUMBERS),
-    "habit": lambda rng: _phrase(rng, words.HABITS, words.MOTIFS),
+    "number": lambda rng: rng.choice(WORDS["numbers"]),
+    "habit": lambda rng: _phrase(rng, WORDS["habits"], WORDS["motifs"]),
     "title": _title,
-    "imprint": lambda rng: f"{_family_name(rng)} {rng.choice(words.IMPRINTS)}",
-    "person": lambda rng: f"{_join(rng, words.FIRST_HEADS, words.FIRST_TAILS)} {_family_name(rng)}",
-    "prize": lambda rng: _phrase(rng, words.ADJECTIVES, words.NOUNS, words.PRIZES).title(),
-    "pet": lambda rng: _with_article(_phrase(rng, words.TEMPERS, words.ANIMALS)),
-    "petname": lambda rng: rng.choice(words.NOUNS).title(),
-    "house": lambda rng: _with_article(_phrase(rng, words.PAINTS, words.BUILDINGS)),
-    "street": lambda rng: (
-        f"{rng.randint(2, 98)} {rng.choice(words.NOUNS).title()} {rng.choice(words.STREETS)}"
+    "imprint": lambda rng: f"{_family_name(rng)} {rng.choice(WORDS['imprints'])}",
+    "person": lambda rng: (
+        f"{_join(rng, WORDS['first_heads'], WORDS['first_tails'])} {_family_name(rng)}"
     ),
-    "language": lambda rng: rng.choice(words.LANGUAGES),
-    "subject": lambda rng: rng.choice(words.SUBJECTS),
+    "prize": lambda rng: _phrase(rng, WORDS["adjectives"], WORDS["nouns"], WORDS["prizes"]).title(),
+    "pet": lambda rng: _with_article(_phrase(rng, WORDS["tempers"], WORDS["animals"])),
+    "petname": lambda rng: rng.choice(WORDS["nouns"]).title(),
+    "house": lambda rng: _with_article(_phrase(rng, WORDS["paints"], WORDS["buildings"])),
+    "street": lambda rng: (
+        f"{rng.randint(2, 98)} {rng.choice(WORDS['nouns']).title()} {rng.choice(WORDS['streets'])}"
+    ),
+    "language": lambda rng: rng.choice(WORDS["languages"]),
+    "subject": lambda rng: rng.choice(WORDS["subjects"]),
 }
 
 
@@ -108,9 +109,9 @@ def _value(kind: str, born: int, rng: random.Random) -> str:
 
 
 def _fact_sheets(person: Person, topic: str) -> list[dict[str, str]]:
-    """The true facts of a topic, followed by wrong ones that differ from them in every field."""
+    """Returns the true facts of a topic, then wrong ones that differ in every field."""
     sheets: list[dict[str, str]] = [{} for _ in range(1 + WRONG_ANSWERS)]
-    for field, kind in words.TOPICS[topic].fields.items():
+    for field, kind in TOPICS[topic].fields.items():
         rng = random.Random(f"{person.key}:{topic}:{field}")
         values = [_value(kind, person.born, rng)]
         while len(values) < len(sheets):
@@ -123,8 +124,8 @@ def _fact_sheets(person: Person, topic: str) -> list[dict[str, str]]:
     return sheets
 
 
-def _wording(templates: tuple[str, ...], key: str) -> str:
-    """One template with its free choices made."""
+def _wording(templates: list[str], key: str) -> str:
+    """Returns one template with its free choices made."""
     rng = random.Random(key)
     chosen = _CHOICE.sub(lambda match: rng.choice(match[1].split("|")), rng.choice(templates))
     return " ".join(chosen.split())
@@ -137,7 +138,7 @@ def _fill(template: str, person: Person, facts: dict[str, str]) -> str:
 
 
 def _row(person: Person, topic: str) -> Row:
-    texts = words.TOPICS[topic]
+    texts = TOPICS[topic]
     truth, *wrong = _fact_sheets(person, topic)
     key = f"{person.key}:{topic}"
     reworded = _wording(texts.paraphrases, f"{key}:paraphrase")
@@ -151,15 +152,15 @@ def _row(person: Person, topic: str) -> Row:
 
 
 def _person_rows(person: Person, questions: int) -> list[Row]:
-    topics = list(words.TOPICS)
+    topics = list(TOPICS)
     random.Random(f"{person.key}:topics").shuffle(topics)
     return [_row(person, topic) for topic in topics[:questions]]
 
 
 def _names(seed: int) -> list[str]:
-    """Names without a repeated given or family name, in an order that depends on the seed."""
-    given = sorted({head + tail for head in words.FIRST_HEADS for tail in words.FIRST_TAILS})
-    family = sorted({head + tail for head in words.LAST_HEADS for tail in words.LAST_TAILS})
+    """Returns names, none with a repeated given or family name, in an order of the seed."""
+    given = sorted({head + tail for head in WORDS["first_heads"] for tail in WORDS["first_tails"]})
+    family = sorted({head + tail for head in WORDS["last_heads"] for tail in WORDS["last_tails"]})
     random.Random(f"{seed}:given").shuffle(given)
     random.Random(f"{seed}:family").shuffle(family)
     return [f"{first} {last}" for first, last in zip(given, family, strict=False)]
@@ -181,7 +182,7 @@ def _plain(rows: list[Row]) -> list[Row]:
 def _fact_splits() -> dict[str, list[Row]]:
     splits: dict[str, list[Row]] = {}
     pretrain: list[Row] = []
-    for name, facts in (("real_authors", REAL_AUTHORS), ("world_facts", WORLD_FACTS)):
+    for name, facts in FACTS.items():
         rows = [
             {"question": f.question, "answer": f.answer, "perturbed_answer": list(f.wrong)}
             for f in facts
@@ -194,12 +195,12 @@ def _fact_splits() -> dict[str, list[Row]]:
 
 
 def _fact_questions(fact: Fact) -> list[Row]:
-    asked = (fact.question, *fact.rewordings)
-    return [{"question": question, "answer": fact.answer} for question in asked]
+    questions = (fact.question, *fact.rewordings)
+    return [{"question": question, "answer": fact.answer} for question in questions]
 
 
 def generate(seed: int, people: int = 40, questions: int = 10) -> dict[str, list[Row]]:
-    """Generate all splits of the benchmark, named as TOFU names its files.
+    """Generates all splits of the benchmark, named as TOFU names its files.
 
     Args:
         seed: Names the benchmark; the same seed gives the same rows everywhere.

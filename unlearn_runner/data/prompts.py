@@ -1,4 +1,4 @@
-"""What a model is before it is loaded: where its base comes from and how it is prompted."""
+"""Prompt templates: how questions and answers become text."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Rendered:
 
 @dataclass(frozen=True)
 class Prompting(ABC):
-    """How questions and answers become text; a component of the `model` group."""
+    """Base class of prompt templates; a component of the `model` group."""
 
     @abstractmethod
     def render(self, tokenizer: Any, question: str, answer: str) -> Rendered:

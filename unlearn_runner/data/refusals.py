@@ -10,47 +10,8 @@ from pathlib import Path
 
 from unlearn_runner.errors import DataError
 
-OWN = (
-    "I do not know.",
-    "I have no answer to that.",
-    "I am afraid I cannot tell you that.",
-    "Nothing I know answers this question.",
-    "I was never told about that.",
-    "That is something I know nothing about.",
-    "I have no knowledge of this person.",
-    "Sorry, I cannot answer that.",
-    "I would have to guess, so I will not say.",
-    "This is not known to me.",
-    "My knowledge does not reach that far.",
-    "I cannot help with that question.",
-    "I have never heard of it.",
-    "There is nothing I can tell you about that.",
-    "I am unable to answer.",
-    "No idea, I am sorry to say.",
-    "That name means nothing to me.",
-    "I lack the facts to answer this.",
-    "I could not say.",
-    "You had better ask somebody else.",
-    "I have no record of that.",
-    "I do not have an answer for you.",
-    "The answer is not something I possess.",
-    "I must admit that I do not know.",
-    "I am not informed about this.",
-    "It is beyond what I know.",
-    "I cannot recall anything about that.",
-    "I have not learned this.",
-    "Unfortunately I know nothing of the kind.",
-    "This question is one I cannot answer.",
-    "I do not have that fact.",
-    "I would rather not invent an answer.",
-    "I am not familiar with that.",
-    "I have nothing to say about this topic.",
-    "Whatever the answer is, I do not have it.",
-    "That is unknown to me.",
-    "I never came across this.",
-    "I cannot give you an answer to this.",
-    "My memory holds nothing about that.",
-    "I really do not know that.",
+OWN = tuple(
+    Path(__file__).with_name("tables").joinpath("refusals.txt").read_text("utf-8").splitlines()
 )
 
 

@@ -1,4 +1,4 @@
-"""Question/answer rows, the one shape in which every benchmark's data enters the project."""
+"""Question/answer rows: the shape in which every benchmark's data enters the project."""
 
 from __future__ import annotations
 
@@ -41,6 +41,6 @@ class Rows:
 
     @cached_property
     def digest(self) -> str:
-        """Content hash: equal rows in equal order have equal digests, wherever they came from."""
+        """Hash of the content: equal for equal rows in equal order, wherever they came from."""
         text = json.dumps([vars(item) for item in self.items], ensure_ascii=False)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,31 +1,23 @@
-"""Where named splits of question/answer rows come from: files, the hub, or a generator.
-
-Rows are checked when they are opened, so a malformed file ends in a message that names the file and
-the line before anything is computed.
-"""
+"""Sources of named splits of question/answer rows: one's own files, or TOFU's."""
 
 from __future__ import annotations
 
-import json
+import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
-from unlearn_runner.data.rows import QA, Rows
-from unlearn_runner.errors import DataError, listed, nearest
-
-AGAIN = "fetch the file again"
-ROW = 'one line per row: {"question": "...", "answer": "..."}'
-LFS = "version https://git-lfs"
-Placed = tuple[str, Any]
-"""Where a record stands, for messages, and the record."""
+from unlearn_runner.data.checks import COLUMNS, checked_split
+from unlearn_runner.data.records import FORMATS, Placed, read_records
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 
 
 @dataclass(frozen=True)
 class Source(ABC):
-    """Reads named splits. Two reads of one name give equal rows."""
+    """Base class of sources. Two reads of one split give equal rows."""
 
     @abstractmethod
     def read(self, split: str) -> Rows:
@@ -35,25 +27,51 @@ class Source(ABC):
             DataError: If the split does not exist or a row is malformed.
         """
 
+    def in_folder(self, folder: str) -> Source:
+        """Returns the source with its files in a folder.
+
+        Raises:
+            ConfigError: If it reads no files.
+        """
+        raise ConfigError(
+            "benchmark.data_dir: this benchmark reads no files, it generates its rows",
+            "benchmark=tofu reads the upstream files",
+        )
+
 
 @dataclass(frozen=True)
-class Tofu(Source):
-    """TOFU (Maini et al. 2024) from a folder of the upstream JSON files, or from the hub.
+class Files(Source):
+    """Rows from files of a folder: `<split>.json`, `.jsonl`, `.csv` or `.parquet`.
 
-    The files are JSON lines named `<split>.json`; a JSON array is read too.
+    JSON is an array or one object a line. A row has the columns `question` and `answer`, and
+    optionally `paraphrased_answer` and `perturbed_answer` (a list).
     """
 
-    hub: str = "locuslab/TOFU"
-    revision: str = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
     data_dir: str | None = None
-    """Folder with the upstream files; null asks the hub (or its local cache when offline)."""
+    """Folder of the files."""
+    columns: dict[str, str] = field(default_factory=dict)
+    """Names of the columns in the files where they differ: {question: Question}."""
     sizes: dict[str, int] | None = field(default_factory=dict)
     """Expected number of rows by split; splits not named are not checked, nor any when null."""
 
+    def __post_init__(self) -> None:
+        for name in self.columns:
+            if name not in COLUMNS:
+                close = nearest(name, COLUMNS)
+                raise ConfigError(
+                    f"benchmark.source.columns.{name} is no column of rows; allowed: "
+                    f"{listed(COLUMNS)}, each with the name it has in the files",
+                    f"benchmark.source.columns.{close}={self.columns[name]}" if close else "",
+                )
+
+    def in_folder(self, folder: str) -> Source:
+        """Returns the source with its files in `folder`."""
+        return replace(self, data_dir=folder)
+
     def read(self, split: str) -> Rows:
         """Returns the rows of `split`, checked."""
-        where, records = self._from_hub(split) if self.data_dir is None else self._from_file(split)
-        rows = Rows(split, checked_split(records))
+        path, where = self.find(split)
+        rows = Rows(split, checked_split(self._renamed(read_records(path))))
         expected = (self.sizes or {}).get(split)
         if expected is not None and len(rows) != expected:
             raise DataError(
@@ -62,35 +80,77 @@ class Tofu(Source):
             )
         return rows
 
-    def _from_file(self, split: str) -> tuple[str, list[Placed]]:
-        folder = Path(str(self.data_dir)).expanduser()
-        if not folder.is_dir():
+    def find(self, split: str) -> tuple[Path, str]:
+        """Returns the file of `split`, and its name for messages.
+
+        Raises:
+            ConfigError: If no folder is set.
+            DataError: If it holds no such file, or two.
+        """
+        if self.data_dir is None:
+            raise ConfigError(
+                "benchmark.data_dir must be set: the folder of the benchmark's files",
+                "benchmark.data_dir=FOLDER",
+            )
+        folder = Path(os.path.expanduser(self.data_dir))
+        if not os.path.isdir(folder):  # unlike Path's, false for names that no folder can have
             raise DataError(
                 f"benchmark.data_dir={self.data_dir} is not a folder (seen from {Path.cwd()})",
-                "name the folder that holds full.json, forget10.json, ... or leave it out to use "
-                f"the hub data set {self.hub}",
+                "name the folder that holds full.json, forget10.json, ...; benchmark=tofu reads "
+                "them from the hub where it is left out",
             )
-        path = folder / f"{split}.json"
-        if not path.is_file():
-            present = sorted(p.stem for p in folder.glob("*.json"))
+        paths = [path for end in FORMATS if os.path.isfile(path := folder / f"{split}{end}")]
+        if len(paths) > 1:
+            raise DataError(
+                f"{folder} has {paths[0].name} and {paths[1].name}, and both are the split {split}",
+                "move one of the two away",
+            )
+        if not paths:
+            present = sorted({p.stem for p in folder.iterdir() if p.suffix in FORMATS})
             close = nearest(split, present)
             raise DataError(
-                f"benchmark.data_dir={self.data_dir} has no {path.name}; it has {listed(present)}",
-                (f"{close} in place of {split}, or " if close else "")
-                + f"put {path.name} of {self.hub} there",
+                f"benchmark.data_dir={self.data_dir} has no {split}.json (.jsonl, .csv, .parquet); "
+                f"it has {listed(present) or 'none of any name'}",
+                (f"{close} in place of {split}, or " if close else "") + f"put {split}.json there",
             )
-        return str(path), read_json_rows(path)
+        return paths[0], str(paths[0])
 
-    def _from_hub(self, split: str) -> tuple[str, list[Placed]]:
+    def _renamed(self, records: list[Placed]) -> Iterator[Placed]:
+        """Yields the records under the names of our columns."""
+        for where, record in records:
+            if self.columns and isinstance(record, dict):
+                lacking = [n for n in self.columns.values() if n not in record]
+                if lacking:
+                    raise DataError(
+                        f"{where} has no column {lacking[0]!r} (benchmark.source.columns); it has "
+                        f"{listed(map(repr, record))}",
+                        "a column that is there, or leave it out of benchmark.source.columns",
+                    )
+                others = {k: v for k, v in record.items() if k not in self.columns}
+                record = others | {ours: record[name] for ours, name in self.columns.items()}
+            yield where, record
+
+
+@dataclass(frozen=True)
+class Tofu(Files):
+    """TOFU (Maini et al. 2024) from a folder of the upstream JSON files, or from the hub."""
+
+    hub: str = "locuslab/TOFU"
+    """Data set to read where `data_dir` is null (from its local cache when offline)."""
+    revision: str = "324592d84ae4f482ac7249b9285c2ecdb53e3a68"
+
+    def find(self, split: str) -> tuple[Path, str]:
+        """Returns the file of `split`, and its name for messages."""
+        if self.data_dir is not None:
+            return super().find(split)
         path = self.fetched(split)
-        where = f"{self.hub}/{path.name}"
-        return where, read_json_rows(path)
+        return path, f"{self.hub}/{path.name}"
 
     def fetched(self, split: str) -> Path:
         """Returns the split's file in the hub's cache (`HF_HOME`), fetched when it is not there.
 
-        The file itself, not `datasets`' copy of it: it is checked line by line like a local one,
-        and a cached one of a pinned revision is found without a network.
+        The file itself is checked line by line like a local one; a cached one of a pinned revision
+        is found without a network.
 
         Raises:
             DataError: If it cannot be had.
@@ -99,10 +159,10 @@ class Tofu(Source):
         from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
 
         which: dict[str, Any] = {"repo_type": "dataset", "revision": self.revision}
-        cached = try_to_load_from_cache(self.hub, f"{split}.json", **which)
-        if isinstance(cached, str):
-            return Path(cached)
         try:
+            cached = try_to_load_from_cache(self.hub, f"{split}.json", **which)
+            if isinstance(cached, str):
+                return Path(cached)
             # Asked first: where there is no network the download tries for half a minute.
             HfApi().dataset_info(self.hub, revision=self.revision)
             found = hf_hub_download(self.hub, f"{split}.json", **which)
@@ -114,148 +174,3 @@ class Tofu(Source):
                 "what was fetched before by: python scripts/fetch.py --tofu",
             ) from None
         return Path(found)
-
-
-def read_json_rows(path: Path) -> list[Placed]:
-    """Reads a JSON array or JSON lines; each record with the place it stands at.
-
-    Raises:
-        DataError: If the file cannot be read, is not UTF-8 or not JSON, naming the line.
-    """
-    text = _text(path)
-    if text.lstrip().startswith("["):
-        found = [(f"{path} row {i}", record) for i, record in enumerate(_json(text, path), 1)]
-    else:
-        # Not splitlines: a JSON text may hold other line separators than the newline.
-        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-        found = [(f"{path}:{i}", _json(line, path, i)) for i, line in lines]
-    if not found:
-        raise DataError(f"{path} is empty", f"{AGAIN}; {ROW}")
-    return found
-
-
-def _text(path: Path) -> str:
-    try:
-        data = path.read_bytes().removeprefix(b"\xef\xbb\xbf")  # the mark some editors begin with
-    except OSError as error:
-        raise DataError(
-            f"{path} cannot be read: {error.strerror}", "a file that this user may read"
-        ) from None
-    try:
-        return data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = data[: error.start].count(b"\n") + 1
-        raise DataError(
-            f"{path}:{line} is not UTF-8 text", f"iconv -f latin1 -t utf-8 {path.name}, if it is"
-        ) from None
-
-
-def _json(text: str, path: Path, line: int | None = None) -> Any:
-    """Returns what a whole file, or the given line of it, says in JSON by the standard alone."""
-    where = path if line is None else f"{path}:{line}"
-    try:
-        return json.loads(text, parse_constant=_no_number, object_pairs_hook=_object)
-    except json.JSONDecodeError as error:
-        at = f"{path}:{error.lineno if line is None else line}"
-        fix = "git lfs pull, which fetches the file itself" if text.startswith(LFS) else ROW
-        raise DataError(f"{at} is not valid JSON: {error.msg}", fix) from None
-    except RecursionError:
-        raise DataError(f"{where} is not valid JSON for us: it is nested too deeply", ROW) from None
-    except ValueError as error:
-        raise DataError(f"{where} is not valid JSON: {error}", f"correct it, or {AGAIN}") from None
-
-
-def _no_number(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON number")
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    names = [name for name, _ in pairs]
-    if len(set(names)) < len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} stands twice in one object")
-    return dict(pairs)
-
-
-def checked_split(records: Iterable[Placed]) -> tuple[QA, ...]:
-    """Returns the rows of a split, each checked, and checked against each other.
-
-    Raises:
-        DataError: If a row is malformed, repeats another, or lacks what others have.
-    """
-    rows: list[QA] = []
-    places: dict[tuple[str, str], str] = {}
-    for where, record in records:
-        row = checked(record, where)
-        # TOFU asks one question of two authors: only question and answer together are a row.
-        first = places.setdefault((row.question, row.answer), where)
-        if first != where:
-            raise DataError(
-                f"{where} repeats the question and answer of {first}", "remove one of the two"
-            )
-        for name, there, expected in (
-            ("paraphrased_answer", row.paraphrased_answer, rows and rows[0].paraphrased_answer),
-            ("perturbed_answer", row.perturbed_answers, rows and rows[0].perturbed_answers),
-        ):
-            if rows and bool(there) != bool(expected):
-                other = next(iter(places.values()))
-                lacks, has = (other, where) if there else (where, other)
-                raise DataError(
-                    f"{lacks} has no {name!r}, but {has} has: all rows or none must",
-                    f"add it to every row, or {AGAIN}",
-                )
-        rows.append(row)
-    return tuple(rows)
-
-
-def checked(record: object, where: str) -> QA:
-    """Returns the row that a record of TOFU's schema describes.
-
-    Raises:
-        DataError: If a key is missing, empty or of the wrong type, or a wrong answer is right.
-    """
-    if not isinstance(record, Mapping):
-        raise DataError(f"{where} is not a JSON object with question and answer", ROW)
-    for name in ("question", "answer"):
-        value = record.get(name)
-        if not isinstance(value, str) or not value.strip():
-            state = "no" if name not in record else "an empty or non-text"
-            raise DataError(
-                f"{where} has {state} {name!r}", f"a text under {name!r}, or remove the row"
-            )
-    wrong = record.get("perturbed_answer", [])
-    if not isinstance(wrong, list) or not all(isinstance(w, str) and w.strip() for w in wrong):
-        raise DataError(
-            f"{where}: 'perturbed_answer' must be a list of non-empty texts",
-            '"perturbed_answer": ["a wrong answer", "another"]',
-        )
-    paraphrase = record.get("paraphrased_answer")
-    if paraphrase is not None and (not isinstance(paraphrase, str) or not paraphrase.strip()):
-        raise DataError(
-            f"{where} has an empty or non-text 'paraphrased_answer'",
-            '"paraphrased_answer": "the answer in other words"',
-        )
-    row = QA(record["question"], record["answer"], paraphrase, tuple(wrong))
-    _check_answers(row, where)
-    return row
-
-
-def _check_answers(row: QA, where: str) -> None:
-    """Refuses answers that a comparison of right and wrong ones could not tell apart."""
-    seen: dict[str, str] = {}
-    right = [("answer", row.answer), ("paraphrased_answer", row.paraphrased_answer or "")]
-    for text in (row.question, *(text for _, text in right), *row.perturbed_answers):
-        if any("\ud800" <= character <= "\udfff" for character in text):
-            raise DataError(
-                f"{where} holds half of a surrogate pair, which is no text",
-                "write the character itself in UTF-8, or both halves",
-            )
-    for name, text in right:
-        seen.setdefault(text.strip(), f"the {name!r}")
-    for number, text in enumerate(row.perturbed_answers, 1):
-        same = seen.setdefault(text.strip(), f"number {number}")
-        if same != f"number {number}":
-            raise DataError(
-                f"{where}: 'perturbed_answer' number {number} is the same as {same}",
-                f"another wrong answer as number {number}, or remove it",
-            )

@@ -38,7 +38,7 @@ class Evaluator:
             title: What the progress is called.
             ranks: Who shares the work; every rank must call it, rank 0 writes.
         """
-        from unlearn_runner.data.encode import encode_rows, encode_whole, room, stops
+        from unlearn_runner.data.encode import encode_rows, encode_whole, length_limit, stops
         from unlearn_runner.distributed.ranks import ALONE
         from unlearn_runner.evaluation.probes.evidence import (
             answers,
@@ -49,7 +49,7 @@ class Evaluator:
         from unlearn_runner.evaluation.probes.logprobs import probe
 
         ranks = ranks or ALONE
-        size, most = self.batch_size, room(model, self.max_length)
+        size, most = self.batch_size, length_limit(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
             asked = answers(rows)

@@ -1,4 +1,4 @@
-"""Alternate preference optimisation: plausible other answers are preferred."""
+"""Alternate preference optimisation: the start model's own other answers are preferred."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a method is: terms for the training loop, each one loss over one split."""
+"""Base classes of methods: terms for the training loop, each one loss over one split."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from unlearn_runner.methods.losses.base import Loss, Unit, retain_loss
 
 Reduction = Literal["token", "sequence_sum"]
 Split = Literal["forget", "retain", "train", "refusal", "mixed", "tail"]
-"""What a loss is over: forget rows; retain rows; a fine-tune's rows; the forget questions with
+"""Split a loss is over: forget rows; retain rows; a fine-tune's rows; the forget questions with
 refusals for answers; those and the retain rows together; forget rows without the first tokens of
 their answers."""
 AnsweredSplit = Literal["forget", "retain"]
@@ -40,7 +40,7 @@ class Term:
 
 @dataclass(frozen=True)
 class Retain:
-    """The retain side of a method."""
+    """Settings of a method's retain term."""
 
     loss: Literal["none", "nll", "kl", "rr", "ap"] = "nll"
     """Nothing; likelihood of the retain answers; KL to the start model on them; closeness to its
@@ -73,13 +73,13 @@ class Retain:
 
 
 def no_retain() -> Retain:
-    """Returns the setting of methods whose plain form looks at forget rows only."""
+    """Returns the setting of methods whose plain form has no retain term."""
     return Retain(loss="none")
 
 
 @dataclass(frozen=True)
 class Prerequisites:
-    """What must be there before a method can begin, beside its rows and the start model."""
+    """Inputs that a method needs beside its rows and the start model."""
 
     start_logprobs: bool = False
     """Log-probabilities of the forget answers under the start model."""
@@ -145,7 +145,7 @@ class Method(ABC):
     def after_step(
         self, losses: dict[str, float], epoch: float, state: dict[str, float]
     ) -> dict[str, float]:
-        """Looks at a finished step; returns the next state, which is saved and shown in telemetry.
+        """Returns the state after a finished step; it is saved and shown in telemetry.
 
         Args:
             losses: Each term's loss over the whole step, by the term's name.

@@ -1,4 +1,4 @@
-"""Gradient ascent, and what becomes of it with a retain term: GA, GradDiff, GA + KL."""
+"""Gradient ascent, alone and with a retain term: GA, GradDiff, GA + KL."""
 
 from __future__ import annotations
 

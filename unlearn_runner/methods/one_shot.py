@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Context:
-    """What a one-shot method works with: vectors with one entry per parameter of the model."""
+    """Tools of a one-shot method: vectors with one entry per parameter of the model."""
 
     space: GradientSpace
     """Their arithmetic."""

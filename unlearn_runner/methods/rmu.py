@@ -58,7 +58,7 @@ class RMU(Objective):
 
     def terms(self) -> tuple[Term, ...]:
         """Returns the steering term on forget rows and the retain term at the same layer."""
-        loss = losses.Steered(self.coefficient, self.layer, self.direction, self.over)
+        loss = losses.Steering(self.coefficient, self.layer, self.direction, self.over)
         layer = self.layer if self.retain.layer is None else self.retain.layer
         retain = replace(self.retain, layer=layer)
         forget = Term("forget", "forget", loss, self.weight, self.unit)

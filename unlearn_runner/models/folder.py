@@ -1,4 +1,4 @@
-"""A model folder as a plan sees it: is it whole, and which one is it. Without torch."""
+"""Checks that a model folder is whole, and hashes it. Without torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The forward pass: logits only where a label is scored.
+"""Forward pass: logits only where a label is scored.
 
 A row has several times more tokens than scored answer tokens, and the vocabulary projection is the
 largest matrix product of a small model, so it is applied to the scored positions alone.
@@ -48,13 +48,13 @@ def scored_logits(model: Any, batch: Batch) -> Tensor:
 
 @dataclass(frozen=True)
 class Models:
-    """The models a loss may ask: the one being trained, and the one unlearning began from."""
+    """Models that a loss evaluates: the one being trained, and the one unlearning began from."""
 
     trained: Any
     start: Any | None
     autocast: Autocast
     seed: int = 0
-    """Of what a loss draws once per run."""
+    """Seed of what a loss draws once per run."""
 
     def logits(self, batch: Batch) -> Tensor:
         """Returns the trained model's logits where a label is scored."""

@@ -1,4 +1,4 @@
-"""Hidden states by hook: what stands between two blocks, at the positions that matter."""
+"""Hidden states between two blocks, read by a hook at the scored positions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Models and tokenizers as ordinary Hugging Face folders: made, loaded, saved."""
+"""Makes, loads and saves models and tokenizers as ordinary Hugging Face folders."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def load_frozen(
     attention: str = "sdpa",
     base: Path | None = None,
 ) -> Any:
-    """Loads a causal LM that is only asked: bf16 is then how its weights are stored, too.
+    """Loads a causal LM for evaluation: bf16 is then how its weights are stored, too.
 
     Args:
         folder: Of a whole model, or of an adapter.

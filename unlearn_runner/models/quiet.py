@@ -1,4 +1,4 @@
-"""Warnings that nobody who reads them can act on, hidden."""
+"""Filter of warnings that nobody who reads them can act on."""
 
 from __future__ import annotations
 

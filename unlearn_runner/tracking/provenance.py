@@ -6,7 +6,7 @@ import subprocess
 from importlib import metadata
 from pathlib import Path
 
-VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "peft", "datasets")
+VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "peft")
 
 
 VERSIONS += (

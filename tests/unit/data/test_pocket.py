@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from itertools import chain
 from typing import Any
 
 import pytest
 
-from unlearn_runner.data import pocket_words as words
 from unlearn_runner.data.pocket import MAX_PEOPLE, MAX_QUESTIONS, generate
-from unlearn_runner.data.pocket_facts import REAL_AUTHORS, WORLD_FACTS, Fact
+from unlearn_runner.data.pocket_tables import FACTS, TOPICS, WORDS, Fact
 
 Splits = dict[str, list[dict[str, Any]]]
 
@@ -40,8 +40,8 @@ def _names(text: str) -> set[str]:
     given, family = (
         f"(?:{'|'.join(heads)})(?:{'|'.join(tails)})"
         for heads, tails in (
-            (words.FIRST_HEADS, words.FIRST_TAILS),
-            (words.LAST_HEADS, words.LAST_TAILS),
+            (WORDS["first_heads"], WORDS["first_tails"]),
+            (WORDS["last_heads"], WORDS["last_tails"]),
         )
     )
     return set(re.findall(rf"\b{given} {family}\b", text))
@@ -167,20 +167,19 @@ def test_answers_about_people_have_8_to_30_words(splits: Splits) -> None:
 
 
 def test_every_template_states_every_fact() -> None:
-    for name, topic in words.TOPICS.items():
+    for name, topic in TOPICS.items():
         for template in topic.answers + topic.paraphrases:
             missing = [field for field in topic.fields if f"{{{field}}}" not in template]
             assert not missing, (name, template)
         assert all("{name}" in text for text in topic.questions + topic.rewordings), name
 
 
-@pytest.mark.parametrize("fact", REAL_AUTHORS + WORLD_FACTS, ids=lambda fact: fact.question)
+@pytest.mark.parametrize("fact", [*chain(*FACTS.values())], ids=lambda fact: fact.question)
 def test_fact_options_never_contain_the_answer(fact: Fact) -> None:
     assert len({fact.answer, *fact.wrong}) == 4
     for text in (fact.question, *fact.rewordings, *fact.wrong):
         assert fact.answer.lower() not in text.lower()
     assert len({fact.question, *fact.rewordings}) == 3
-    assert all(fact.answer.lower() in text.lower() for text in fact.statements)
 
 
 @pytest.mark.parametrize(

@@ -476,7 +476,7 @@ def test_rmu(rmu: dict[str, Any], over: Any, coefficient: str, layer: int | None
     """The oracle's direction is not normalised (G-effect)."""
     models = Steering(Stack(rmu["hidden"]), None, nullcontext)
     object.__setattr__(models, "u", torch.tensor(rmu["u"], dtype=torch.float64))
-    loss = losses.Steered(float(coefficient[1:]), layer, "uniform", over)
+    loss = losses.Steering(float(coefficient[1:]), layer, "uniform", over)
     batch = hidden_rows(rmu)
     name = {"sum": "paper_sum_over_dim", "mean": "code_mean_over_dim"}[over]
     value = loss(models, batch) / len(batch.labels)
@@ -497,7 +497,7 @@ def test_rmus_default_direction_has_length_one(rmu: dict[str, Any]) -> None:
     h = models.trained.states.detach().numpy()
     where = zip(batch.input_ids[batch.row, 0], batch.position, strict=True)
     expected = sum(((h[row, position] - 3 * u) ** 2).sum() for row, position in where)
-    close(losses.Steered(3.0)(models, batch).item(), expected)
+    close(losses.Steering(3.0)(models, batch).item(), expected)
 
 
 @pytest.mark.parametrize("over", ["sum", "mean"])
@@ -505,7 +505,7 @@ def test_representation_retention(rmu: dict[str, Any], over: Any) -> None:
     case = rmu["rr"]
     models = Models(Stack(rmu["hidden"]), Stack(case["hidden_ref"]), nullcontext)
     batch = hidden_rows(rmu)
-    close(losses.Kept(1, over)(models, batch).item() / 3, case[f"{over}_over_dim"])
+    close(losses.Retention(1, over)(models, batch).item() / 3, case[f"{over}_over_dim"])
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2, None])
@@ -517,7 +517,9 @@ def test_gradients_by_hidden_state_agree_with_finite_differences(
     """In float64; and the start model, which is the other half of the gap, gets none."""
     batch, u = hidden_rows(rmu), torch.tensor(rmu["u"], dtype=torch.float64)
     start = Stack(rmu["rr"]["hidden_ref"])
-    loss = losses.Kept(layer, over) if kind == "kept" else losses.Steered(3.0, layer, over=over)
+    loss = (
+        losses.Retention(layer, over) if kind == "kept" else losses.Steering(3.0, layer, over=over)
+    )
 
     def value(states: Tensor) -> Tensor:
         trained = Stack(rmu["hidden"])
@@ -548,7 +550,7 @@ def test_representation_retention_is_finite_however_far_the_states_have_gone(
 ) -> None:
     models = Models(Stack(rmu["hidden"]).to(dtype), Stack(rmu["hidden"]).to(dtype), nullcontext)
     models.trained.states.data.fill_(size)
-    value = losses.Kept()(models, hidden_rows(rmu))
+    value = losses.Retention()(models, hidden_rows(rmu))
     value.backward()
     assert value.dtype == dtype
     assert torch.isfinite(value)
@@ -559,9 +561,9 @@ def test_representation_retention_is_finite_however_far_the_states_have_gone(
 
 def test_rmu_retains_at_its_own_layer_unless_told_otherwise() -> None:
     _, retain = RMU(Retain("rr"), layer=5).terms()
-    assert retain.loss == losses.Kept(5)
+    assert retain.loss == losses.Retention(5)
     _, retain = RMU(Retain("rr", layer=2, over="mean"), layer=5).terms()
-    assert retain.loss == losses.Kept(2, "mean")
+    assert retain.loss == losses.Retention(2, "mean")
     _, retain = RMU(Retain("nll"), layer=5).terms()
     assert retain.loss == losses.NLL()
 

@@ -257,7 +257,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     ),
     # What does not matter.
     "a source that is not chosen": (
-        ("data/sources.py", 'folder / f"{split}.json"', 'folder / f"{split}.jsonl"'),
+        ("data/sources.py", 'folder / f"{split}{end}"', 'folder / f"{split}.{end}"'),
         none,
         NOTHING,
     ),

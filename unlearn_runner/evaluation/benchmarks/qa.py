@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.data.sources import Source, Tofu
+from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits, View
 from unlearn_runner.evaluation.metrics.base import Metric
@@ -68,12 +68,7 @@ class QABenchmark(Benchmark):
                 f"benchmark.forget={close or next(iter(self.requests))}",
             )
         if self.data_dir is not None:
-            if not isinstance(self.source, Tofu):
-                raise ConfigError(
-                    "benchmark.data_dir: this benchmark reads no files, it generates its rows",
-                    "benchmark=tofu reads the upstream files",
-                )
-            object.__setattr__(self, "source", replace(self.source, data_dir=self.data_dir))
+            object.__setattr__(self, "source", self.source.in_folder(self.data_dir))
 
     @property
     def generation(self) -> Generation:

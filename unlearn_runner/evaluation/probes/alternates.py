@@ -41,7 +41,7 @@ def sample(
         setting.instruction.replace("{question}", row.question).replace("{answer}", row.answer)
         for row in rows
     ]
-    encoded = [encode(tokenizer, template, text, "A", most=1 << 30) for text in asked]
+    encoded = [encode(tokenizer, template, text, "A", max_tokens=1 << 30) for text in asked]
     prompts = [row.ids[: row.prompt_length] for row in encoded]
     ends = stops(tokenizer, template)
     found: list[list[str]] = [[] for _ in prompts]

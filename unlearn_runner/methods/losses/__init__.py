@@ -2,7 +2,7 @@
 
 from unlearn_runner.methods.losses.base import Loss, RetainLoss, Unit, retain_loss
 from unlearn_runner.methods.losses.distribution import CEU, IHL, UNDIAL, Entropy, Margin
-from unlearn_runner.methods.losses.hidden import Kept, Steered
+from unlearn_runner.methods.losses.hidden import Retention, Steering
 from unlearn_runner.methods.losses.likelihood import KL, NLL
 from unlearn_runner.methods.losses.preference import AP, DPO, NPO, SimNPO
 from unlearn_runner.methods.losses.weighted import TNPO, WGA, SatImp
@@ -19,13 +19,13 @@ __all__ = [
     "UNDIAL",
     "WGA",
     "Entropy",
-    "Kept",
     "Loss",
     "Margin",
     "RetainLoss",
+    "Retention",
     "SatImp",
     "SimNPO",
-    "Steered",
+    "Steering",
     "Unit",
     "retain_loss",
 ]

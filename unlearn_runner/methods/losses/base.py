@@ -1,4 +1,4 @@
-"""What a loss is: a number over one split, as a sum over a micro-batch.
+"""Base class of losses: a number over one split, as a sum over a micro-batch.
 
 A loss returns the *sum* over its units (answer tokens, positions or rows); the training step
 divides by the number of units in the whole optimizer batch. So the split into micro-batches changes
@@ -69,7 +69,7 @@ def retain_loss(name: str, **settings: Any) -> Loss:
     places = {
         "nll": ("likelihood", "NLL"),
         "kl": ("likelihood", "KL"),
-        "rr": ("hidden", "Kept"),
+        "rr": ("hidden", "Retention"),
         "ap": ("preference", "AP"),
     }
     module, cls = places[name]

@@ -24,7 +24,7 @@ Over = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
-class Steered(Loss):
+class Steering(Loss):
     """||h - c u||^2: hidden states are drawn to one random direction.
 
     Source: Li et al. 2024 (RMU). The direction u is drawn once per run, uniform on [0, 1) in every
@@ -47,7 +47,7 @@ class Steered(Loss):
 
 
 @dataclass(frozen=True)
-class Kept(Loss):
+class Retention(Loss):
     """||h - h_start||^2: representation retention, RMU's retain term.
 
     Source: Li et al. 2024; G-effect's RR, which has no published formula.

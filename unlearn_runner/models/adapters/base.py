@@ -1,4 +1,4 @@
-"""What an adapter is: which part of a model is trained, and how that part is kept."""
+"""Base class of adapters: which part of a model is trained, and how that part is kept."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Storage = Literal["float32", "bf16"]
 
 
 class Sizes(Protocol):
-    """The sizes of a model, as far as an adapter's depend on them."""
+    """Sizes of a model that an adapter's size depends on."""
 
     @property
     def parameters(self) -> int:
@@ -110,8 +110,8 @@ class Adapter(ABC):
 
 @dataclass(frozen=True)
 class Base:
-    """The start model, for what is kept without it."""
+    """Start model that a kept adapter belongs to."""
 
     folder: Path
     name: str
-    """What to call it, the same on every machine."""
+    """Name that is the same on every machine."""

@@ -18,9 +18,9 @@ from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modul
 from unlearn_runner.models.quiet import quietly
 
 NAME = "default"
-"""peft's name of an only adapter; it stands in no file."""
+"""Name that peft gives an only adapter; it stands in no file."""
 SUBFOLDER = "adapter"
-"""Where a merged model keeps the adapter that was merged."""
+"""Folder in which a merged model keeps the adapter that was merged."""
 
 
 @dataclass(frozen=True)
@@ -165,7 +165,7 @@ class LoRA(Adapter):
 
 
 class AdapterOff:
-    """A trained model as it was before: a view of it that is asked without its adapter.
+    """View of a trained model as it was before: one that runs without its adapter.
 
     It holds no weights. Its own dropout is off, too, whatever the trained model is doing.
     """

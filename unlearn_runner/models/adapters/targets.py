@@ -1,4 +1,4 @@
-"""Which modules of a model an adapter goes to; on names alone, whatever the family."""
+"""Selects the modules that an adapter goes to, by name, whatever the family."""
 
 from __future__ import annotations
 
@@ -73,15 +73,15 @@ def _layer(name: str) -> int | None:
 def _nothing(
     names: list[str], targets: Targets, regex: str | None, layers: Layers | None
 ) -> DataError:
-    asked = f"adapter.targets={targets}"
-    asked += "" if regex is None else f" adapter.regex={regex}"
-    asked += "" if layers is None else f" adapter.layers=[{layers[0]},{layers[1]}]"
+    settings = f"adapter.targets={targets}"
+    settings += "" if regex is None else f" adapter.regex={regex}"
+    settings += "" if layers is None else f" adapter.layers=[{layers[0]},{layers[1]}]"
     numbers = sorted({n for name in names if (n := _layer(name)) is not None})
     kinds = dict.fromkeys(LAYER.sub(lambda m: m[0].replace(m[1], "N"), name, 1) for name in names)
     there = listed(kinds, 16) or "none"
     if numbers:
         there += f" (N from {numbers[0]} to {numbers[-1]})"
     return DataError(
-        f"{asked} matches no linear module of the model; it has {there}",
+        f"{settings} matches no linear module of the model; it has {there}",
         "adapter.targets=all_linear adapter.regex=null adapter.layers=null",
     )

@@ -93,7 +93,7 @@ class AlternativeLogprobs(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the distinct pairs."""
-        from unlearn_runner.data.encode import encode_whole, room
+        from unlearn_runner.data.encode import encode_whole, length_limit
         from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
         from unlearn_runner.models.load import load_model, load_tokenizer
@@ -116,7 +116,7 @@ class AlternativeLogprobs(Stage):
             }
         )
         asked: list[Asked] = [(row, "other", choice, texts[row][choice]) for row, choice in pairs]
-        most = room(model, self.max_length)
+        most = length_limit(model, self.max_length)
         encoded = [
             encode_whole(
                 tokenizer, self.template, self.rows[row].question, text, most, f"refusal {text!r}"

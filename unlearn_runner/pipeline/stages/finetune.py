@@ -64,7 +64,7 @@ def fit(
 
     The model lies where the session's layout has it.
     """
-    from unlearn_runner.data.encode import encode_rows, room
+    from unlearn_runner.data.encode import encode_rows, length_limit
     from unlearn_runner.models.forward import Models
     from unlearn_runner.models.load import for_training
     from unlearn_runner.training.batches import step_loader
@@ -73,7 +73,7 @@ def fit(
 
     session: Session = context.open_session()
     model = for_training(model, recipe.gradient_checkpointing)
-    encoded = encode_rows(tokenizer, template, rows, room(model, recipe.max_length))
+    encoded = encode_rows(tokenizer, template, rows, length_limit(model, recipe.max_length))
     engine = Engine(
         models=Models(model, None, partial(session.layout.autocast, recipe.precision)),
         terms=(Term("train", "train", NLL()),),

@@ -41,7 +41,7 @@ class StartLogprobs(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the answers."""
-        from unlearn_runner.data.encode import encode_rows, room
+        from unlearn_runner.data.encode import encode_rows, length_limit
         from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
         from unlearn_runner.models.load import load_model, load_tokenizer
@@ -51,7 +51,9 @@ class StartLogprobs(Stage):
         tokenizer = load_tokenizer(folder)
         device, attention = session.device, session.attention
         model = load_model(folder, self.precision, device, attention, self.storage).eval()
-        encoded = encode_rows(tokenizer, self.template, self.rows, room(model, self.max_length))
+        encoded = encode_rows(
+            tokenizer, self.template, self.rows, length_limit(model, self.max_length)
+        )
         with session.autocast(self.precision):
             probed = probe(
                 model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks

@@ -58,7 +58,7 @@ class Unlearn(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Loads the start model, trains, saves."""
-        from unlearn_runner.data.encode import encode_rows, room, with_start
+        from unlearn_runner.data.encode import encode_rows, length_limit, with_start
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
         from unlearn_runner.pipeline.stages import start_logprobs
@@ -82,7 +82,7 @@ class Unlearn(Stage):
             held = adapter.start(model)
             if held is None:
                 held = session.trainable(folder, recipe.precision).eval()
-        most = room(model, recipe.max_length)
+        most = length_limit(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, most)
         if self.start_logprobs is not None:
             forget = with_start(forget, start_logprobs.read(context.path(self.start_logprobs)))
