@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from unlearn_runner.evaluation.metrics.scores import Scores
+from unlearn_runner.evaluation.metrics.scores import Directions, Scores
 from unlearn_runner.pipeline.execute import Done
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
@@ -29,6 +29,14 @@ def scores(plan: Plan, store: Store, done: Iterable[Done]) -> dict[str, Scores]:
         model: {key: by_model.get(key) for key in dict.fromkeys(names)}
         for model, by_model in found.items()
     }
+
+
+def directions(plan: Plan, store: Store, done: Iterable[Done]) -> Directions:
+    """Returns "lower" or "higher", whichever is better, by score name."""
+    completed = {item.stage.key for item in done if item.outcome == "completed"}
+    stages = [stage for stage in plan.scores.values() if stage.key in completed]
+    found = (score.read(store.path(stage), score.DIRECTIONS) for stage in stages)
+    return {name: better for by_name in found for name, better in by_name.items()}
 
 
 def flat(by_model: dict[str, Scores]) -> Scores:
@@ -62,6 +70,7 @@ def content(
         **({"divergence": found} if (found := divergence(done)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
+        "directions": directions(job.plan, job.store, done),
         "stages": [
             {
                 "name": item.stage.label,
