@@ -1,4 +1,4 @@
-"""Scores of evaluations that exist already: logs of TOFU and open-unlearning, and our own.
+"""Scores of existing evaluations: logs of TOFU and open-unlearning, and our own.
 
     unlearn-score LOG [LOG ...] [--retain LOG] [--json]
 
@@ -20,7 +20,7 @@ from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.logs.retain_log import against
-from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.metrics.base import Metric, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
 from unlearn_runner.evaluation.metrics.probability import Probability
@@ -42,10 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answered(lambda: _score(_parser().parse_args(arguments)))
 
 
-def _score(asked: argparse.Namespace) -> None:
-    retain = None if asked.retain is None else open_log(asked.retain)
-    found = [score(open_log(path), retain, asked.mean, asked.matched) for path in asked.logs]
-    if asked.json:
+def _score(args: argparse.Namespace) -> None:
+    retain = None if args.retain is None else open_log(args.retain)
+    found = [score(open_log(path), retain, args.mean, args.matched) for path in args.logs]
+    if args.json:
         print(json.dumps(found if len(found) > 1 else found[0], indent=2, allow_nan=False))
     else:
         print_table(found)
@@ -122,7 +122,6 @@ def print_table(found: list[dict[str, Any]]) -> None:
     """Prints a column per log, and below it what the numbers were computed from."""
     from rich.table import Table
 
-    from unlearn_runner.evaluation.metrics.scores import LOWER
     from unlearn_runner.utils.console import results_console
 
     names = _short([content["log"] for content in found])
@@ -135,10 +134,11 @@ def print_table(found: list[dict[str, Any]]) -> None:
     for view in VIEWS:
         for part in PARTS:
             rows.append((f"{view}.{part}", [c["parts"][view][part] for c in found]))
+    better = directions((name for name, _ in rows), VIEWS, metrics(0.0, "geometric"))
     for name, values in rows:
         if name.endswith(f".{PARTS[0]}"):
             table.add_section()
-        table.add_row(name, "lower" if name in LOWER else "higher", *map(format_score, values))
+        table.add_row(name, better[name], *map(format_score, values))
     out = results_console()
     out.print(table)
     for name, content in zip(names, found, strict=True):

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.benchmarks.base import Generation
+from unlearn_runner.evaluation.schema import PROBES, Probe
 from unlearn_runner.store.keys import INERT
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What a model is asked, and how."""
+    """Settings of the probes: rows by view, prompts, lengths, precision."""
 
     template: Prompting
     views: dict[str, Rows]
@@ -25,23 +26,25 @@ class Evaluator:
     max_length: int
     precision: str
     batch_size: int = field(metadata=INERT)
+    probes: dict[str, tuple[Probe, ...]] = field(default_factory=dict)
+    """By view; a view that is not named has all."""
 
     def run(
         self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks | None = None
     ) -> None:
-        """Writes `<view>.logprobs.parquet` and `<view>.generations.parquet`.
+        """Writes the evidence of every view, in the files that `schema.evidence_file` names.
 
         Args:
             model: A causal LM in eval mode.
             tokenizer: Its tokenizer.
             folder: Where the evidence goes.
-            title: What the progress is called.
-            ranks: Who shares the work; every rank must call it, rank 0 writes.
+            title: Name of the progress bars.
+            ranks: Sharers of the work; every rank must call it, rank 0 writes.
         """
         from unlearn_runner.data.encode import encode_rows, encode_whole, length_limit, stops
         from unlearn_runner.distributed.ranks import ALONE
         from unlearn_runner.evaluation.probes.evidence import (
-            answers,
+            scored_answers,
             write_generations,
             write_logprobs,
         )
@@ -52,32 +55,29 @@ class Evaluator:
         size, most = self.batch_size, length_limit(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
-            asked = answers(rows)
-            encoded = [
-                encode_whole(
-                    tokenizer,
-                    self.template,
-                    rows[i].question,
-                    text,
-                    most,
-                    f"{rows.name} row {i + 1}, {role} answer",
+            probes = self.probes.get(name, PROBES)
+            if "logprobs" in probes:
+                answers = scored_answers(rows)
+                encoded = [
+                    encode_whole(
+                        tokenizer,
+                        self.template,
+                        rows[i].question,
+                        text,
+                        most,
+                        f"{rows.name} row {i + 1}, {role} answer",
+                    )
+                    for i, role, _, text in answers
+                ]
+                pad = tokenizer.pad_token_id
+                stats = probe(model, encoded, pad, size, f"{title}, {name} answers", ranks)
+                if ranks.main:
+                    write_logprobs(folder, name, answers, stats)
+            if "generations" in probes:
+                prompts = encode_rows(tokenizer, self.template, rows, most)
+                label = f"{title}, {name} generation"
+                texts = generate(
+                    model, tokenizer, prompts, self.generation, ends, size, label, ranks
                 )
-                for i, role, _, text in asked
-            ]
-            pad = tokenizer.pad_token_id
-            probed = probe(model, encoded, pad, size, f"{title}, {name} answers", ranks)
-            if ranks.main:
-                write_logprobs(folder / f"{name}.logprobs.parquet", name, asked, probed)
-            prompts = encode_rows(tokenizer, self.template, rows, most)
-            texts = generate(
-                model,
-                tokenizer,
-                prompts,
-                self.generation,
-                ends,
-                size,
-                f"{title}, {name} generation",
-                ranks,
-            )
-            if ranks.main:
-                write_generations(folder / f"{name}.generations.parquet", name, rows, texts)
+                if ranks.main:
+                    write_generations(folder, name, rows, texts)

@@ -8,8 +8,9 @@ from pathlib import Path
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.evaluation.benchmarks.base import Splits, View
+from unlearn_runner.evaluation.benchmarks.base import Splits
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
+from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.given import Given, given
 
 
@@ -48,7 +49,7 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
         ConfigError: If a setting needed for it is missing.
     """
     if rowsets is None:
-        rowsets = Rowsets(run.benchmark.splits(), run.benchmark.views())
+        rowsets = Rowsets(run.benchmark.splits(), run.benchmark.evaluation_rows())
     target = retain_model = base = None
     if run.target.path is not None:
         target = given("target", "target.path", run.target.path, run.target.revision)

@@ -143,6 +143,7 @@ def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
         max_length=run.target.train.max_length,
         precision=run.evaluate.precision,
         batch_size=run.evaluate.batch_size,
+        probes={name: view.probes for name, (view, _) in rowsets.views.items()},
     )
 
 

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable
 from typing import Any
 
-from unlearn_runner.evaluation.metrics.scores import Scores
+from unlearn_runner.evaluation.metrics.scores import Directions, Scores
 from unlearn_runner.pipeline.execute import StageResult
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
@@ -26,6 +26,14 @@ def scores(plan: Plan, store: Store, results: Iterable[StageResult]) -> dict[str
         by_model[name] = score.read(store.path(stage)) if complete else {}
     names = dict.fromkeys(name for scores in by_model.values() for name in scores)
     return {model: {name: s.get(name) for name in names} for model, s in by_model.items()}
+
+
+def directions(plan: Plan, store: Store, results: Iterable[StageResult]) -> Directions:
+    """Returns "lower" or "higher", whichever is better, by score name."""
+    completed = {r.stage.key for r in results if r.outcome == "completed"}
+    stages = [stage for stage in plan.scores.values() if stage.key in completed]
+    found = (score.read(store.path(stage), score.DIRECTIONS) for stage in stages)
+    return {name: better for by_name in found for name, better in by_name.items()}
 
 
 def flat(by_model: dict[str, Scores]) -> Scores:
@@ -59,6 +67,7 @@ def content(
         **({"divergence": facts} if (facts := divergence(results)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
+        "directions": directions(job.plan, job.store, results),
         "stages": [
             {
                 "name": result.stage.label,

@@ -175,7 +175,8 @@ def _finish(
     record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
     if brief:
         return
-    tables.print_table(by_model, f"{job.folder.name}: {content['status']}")
+    title = f"{job.folder.name}: {content['status']}"
+    tables.print_table(by_model, title, content["directions"])
     tables.print_divergence(content.get("divergence", {}))
     tables.print_trajectory(content.get("along", []), by_model.get("unlearned", {}))
     print(f"results  {job.folder / 'results.json'}")

@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
-from unlearn_runner.evaluation.metrics.scores import LOWER, Scores, sort_metrics
+from unlearn_runner.evaluation.metrics.scores import Directions, Scores, lower, sort_metrics
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.tracking.divergence import last_finite
 from unlearn_runner.utils.console import results_console
@@ -17,7 +17,7 @@ TRAJECTORY = ("model_utility", "forget_quality", "forget", "retain")
 MAX_ROWS = 20  # results.json has them all
 
 
-def print_table(by_model: dict[str, Scores], title: str) -> None:
+def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> None:
     """Prints target, unlearned and retain model side by side, each metric with its direction."""
     if not any(by_model.values()):
         print(title)
@@ -34,7 +34,7 @@ def print_table(by_model: dict[str, Scores], title: str) -> None:
         if view != views:
             table.add_section()
             views = view
-        arrow = "lower" if key in LOWER else "higher"
+        arrow = "lower" if lower(key, better) else "higher"
         cells = (format_score(by_model[m].get(key)) for m in models)
         table.add_row(key, arrow, *cells)
     results_console().print(table)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed, lower
+from unlearn_runner.evaluation.metrics.scores import SEEDS, Directions, collapsed, lower
 from unlearn_runner.report.chosen import Chosen, selections
 from unlearn_runner.report.read import RunFolder
 
@@ -53,6 +53,16 @@ class Comparison:
         return whole + [n for view in views for n in names if n.startswith(f"{view}.")]
 
     @cached_property
+    def directions(self) -> Directions:
+        """Which way is better, by score, as the runs recorded it."""
+        found = [run.results.get("directions") for run in self.runs]
+        return {k: v for d in found if isinstance(d, Mapping) for k, v in d.items()}
+
+    def lower(self, metric: str) -> bool:
+        """Returns whether less of a score is better."""
+        return lower(metric, self.directions)
+
+    @cached_property
     def main_metrics(self) -> list[str]:
         """The scores that fit beside each other: the whole, and what was forgotten and retained.
 
@@ -86,7 +96,7 @@ class Comparison:
         """Returns the front of utility against any other score."""
         utility = self.axes.utility
         both = {
-            run.number: (-x if lower(forget) else x, y)
+            run.number: (-x if self.lower(forget) else x, y)
             for run in self.runs
             if (x := run.scores.get(forget)) is not None
             and (y := run.scores.get(utility)) is not None

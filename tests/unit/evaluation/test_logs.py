@@ -24,7 +24,7 @@ from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.match import from_rows, from_texts, match
 from unlearn_runner.evaluation.logs.read import digest, open_log
 from unlearn_runner.evaluation.logs.retain_log import retain_evidence
-from unlearn_runner.evaluation.metrics.base import Judged
+from unlearn_runner.evaluation.metrics.base import MetricInputs
 from unlearn_runner.evaluation.metrics.evidence import Texts
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
 
@@ -436,7 +436,7 @@ def test_forget_quality_compares_the_rows_both_have(shared: Path) -> None:
     folder, view = shared / "data/tofu_eval_logs", tofu(shared, "forget10")
     full = folder / "locuslab/llama2-7b_full_wd0.01.eval_log_aggregated.json"
     backwards = Rows("forget10", view.items[::-1])
-    judged = Judged(
+    judged = MetricInputs(
         retain_evidence(full, view, "forgotten"),
         retain_evidence(folder / LOGS["7b retain90"], view, "forgotten"),
         {},
@@ -445,9 +445,9 @@ def test_forget_quality_compares_the_rows_both_have(shared: Path) -> None:
     assert expected["quality"] == pytest.approx(1.834066410995e-21, rel=1e-9)
     for rows in (backwards, view.first(300)):
         both = [retain_evidence(p, rows, "any") for p in (full, folder / LOGS["7b retain90"])]
-        assert ForgetQuality().score("quality", Judged(*both, {})) == expected
+        assert ForgetQuality().score("quality", MetricInputs(*both, {})) == expected
     mixed = retain_evidence(folder / LOGS["1B retain90"], backwards, "any")
-    found = ForgetQuality().score("quality", Judged(both[0], mixed, {}))
+    found = ForgetQuality().score("quality", MetricInputs(both[0], mixed, {}))
     assert found["quality"] != expected["quality"]
 
 

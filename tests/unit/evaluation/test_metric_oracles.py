@@ -15,7 +15,7 @@ import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -26,8 +26,9 @@ from helpers.cases import each
 from helpers.oracles import read_oracles
 from numpy.typing import NDArray
 
+from unlearn_runner.evaluation import schema
 from unlearn_runner.evaluation.logs.read import open_log
-from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality, forget_quality
 from unlearn_runner.evaluation.metrics.probability import (
@@ -415,13 +416,6 @@ def test_forget_quality_of_the_logs(
 # The same through the metrics a benchmark lists, from evidence as the probes write it.
 
 
-class Seen(NamedTuple):
-    """As much of a benchmark's view as evidence needs."""
-
-    goal: str
-    probability: str
-
-
 def _evidence(folder: Path, log: Log, paraphrased: bool = True) -> Evidence:
     views = {}
     folder.mkdir()
@@ -448,7 +442,8 @@ def _evidence(folder: Path, log: Log, paraphrased: bool = True) -> Evidence:
         }
         pq.write_table(pa.table(logprobs), folder / f"{name}.logprobs.parquet")
         pq.write_table(pa.table(generations), folder / f"{name}.generations.parquet")
-        views[name] = Seen(
+        views[name] = schema.View(
+            name,
             "forget" if name == "forget" else "keep",
             "options" if name in ("ra", "wf") else "answer",
         )
@@ -467,7 +462,7 @@ METRICS: dict[str, Metric] = {
 def _scores(model: Evidence, retain_model: Evidence | None) -> dict[str, float | None]:
     scores: dict[str, float | None] = {}
     for name, metric in METRICS.items():
-        scores |= metric.score(name, Judged(model, retain_model, scores))
+        scores |= metric.score(name, MetricInputs(model, retain_model, scores))
     return scores
 
 
@@ -491,7 +486,7 @@ def test_without_a_paraphrase_the_answer_is_the_right_one(
 ) -> None:
     """As on world facts, whose answers the log scored twice (losses differ by up to 0.12)."""
     part = locuslab["full"]["wf"]
-    judged = Judged(_evidence(tmp_path / "wf", {"wf": part}, paraphrased=False), None, {})
+    judged = MetricInputs(_evidence(tmp_path / "wf", {"wf": part}, paraphrased=False), None, {})
     expected = knowing(truth_ratio(part.right, part.wrong))
     assert expected != pytest.approx(knowing(part.ratio()), rel=1e-6)
     found = TruthRatio().score("truth_ratio", judged)
@@ -502,7 +497,7 @@ def test_without_a_reference_there_is_no_forget_quality(
     tmp_path: Path, locuslab: dict[str, Log]
 ) -> None:
     log = {"forget": locuslab["retain99"]["forget"]}
-    judged = Judged(_evidence(tmp_path / "log", log), None, {})
+    judged = MetricInputs(_evidence(tmp_path / "log", log), None, {})
     found = ForgetQuality().score("forget_quality", judged)
     assert found == {"forget_quality": None, "forget_quality_ks": None}
 

@@ -236,7 +236,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         AFTER_BASE,
     ),
     "how the start log-probabilities are computed": (
-        ("pipeline/stages/start_logprobs.py", "asked, probed)", "list(asked), probed)"),
+        ("pipeline/stages/start_logprobs.py", "answers, stats)", "list(answers), stats)"),
         npo,
         NUMBERS | UNLEARNED,
     ),

@@ -53,7 +53,7 @@ def test_what_is_one_unit_cannot_be_divided() -> None:
 
 def test_tofu_is_divided_by_author(tofu_files: Path) -> None:
     source = Tofu(data_dir=str(tofu_files))
-    requests = {"forget10": Request("retain90", "holdout10", "forget10_perturbed")}
+    requests = {"forget10": Request("retain90", "forget10_perturbed")}
     from unlearn_runner.evaluation.benchmarks.base import View
 
     views = {

@@ -1,49 +1,38 @@
-"""What a benchmark is: data. Splits to train on, views to look at, metrics, a version."""
+"""Benchmark: data. Splits to train on, views to score, metrics, a version."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Annotated, Literal
+from dataclasses import dataclass, field
+from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.schema import View
 
-
-@dataclass(frozen=True)
-class View:
-    """A set of rows an evaluation looks at, and how its numbers are to be read."""
-
-    split: str
-    """Name of the split; `request` stands for the evaluated form of the chosen forget split."""
-    goal: Literal["forget", "keep"] = "keep"
-    """Whether these rows are to be forgotten or kept; decides how truth ratios are aggregated."""
-    probability: Literal["answer", "options"] = "answer"
-    """P(answer), or P(answer) as a share of it and the wrong options (TOFU's facts)."""
-    limit: Annotated[int, Ge(1)] | None = None
-    """Score only the first rows; null scores all."""
+MAX_TOKENS = 1_000_000
 
 
 @dataclass(frozen=True)
 class Generation:
-    """How answers are generated: greedy, up to a number of new tokens."""
+    """Greedy generation of answers, up to a number of new tokens."""
 
-    max_new_tokens: Annotated[int, Ge(1)] = 200
-    max_length: Annotated[int, Ge(2)] | None = None
+    max_new_tokens: Annotated[int, Ge(1), Le(MAX_TOKENS)] = 200
+    max_length: Annotated[int, Ge(2), Le(MAX_TOKENS)] | None = None
     """Bound on prompt and answer together (the older TOFU code's 200); null has none."""
 
 
 @dataclass(frozen=True)
 class Splits:
-    """The rows a run trains on."""
+    """Rows a run trains on."""
 
     full: Rows
     forget: Rows
     retain: Rows
     pretrain: Rows
-    """What a from-scratch model sees first, in place of a large corpus."""
+    """What a from-scratch model is trained on first, in place of a large corpus."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +41,14 @@ class Benchmark(ABC):
 
     version: str
     """Reported with every score; raised whenever a score would change its meaning."""
+    generate: Generation = field(default_factory=Generation, kw_only=True)
+    limit: Annotated[int, Ge(1), Le(10**9)] | None = field(default=None, kw_only=True)
+    """Score only the first rows of every view; null scores what the view says."""
 
     @property
-    @abstractmethod
     def generation(self) -> Generation:
         """How the generation probe generates."""
+        return self.generate
 
     @property
     @abstractmethod
@@ -75,6 +67,10 @@ class Benchmark(ABC):
     @abstractmethod
     def views(self) -> dict[str, tuple[View, Rows]]:
         """Reads and checks the evaluation rows, by view name."""
+
+    def evaluation_rows(self) -> dict[str, tuple[View, Rows]]:
+        """Reads the evaluation rows, cut after the first `limit` of each view."""
+        return {name: (view, rows.first(self.limit)) for name, (view, rows) in self.views().items()}
 
     def refusals(self) -> tuple[str, ...]:
         """Returns what a method that trains on refusals answers to forget questions."""

@@ -1,12 +1,12 @@
 """Question/answer benchmarks in TOFU's shape; a new one needs YAML alone.
 
-Choosing the forget split decides retain, holdout and evaluated rows by itself: they are listed
-together under `requests`, so they cannot disagree.
+Choosing the forget split decides retain and evaluated rows by itself: they are listed together
+under `requests`, so they cannot disagree.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -15,8 +15,9 @@ from annotated_types import Ge
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
-from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits, View
+from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits
 from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.schema import View
 
 REQUEST = "request"
 LOCUSLAB = {"limit": 300, "max_length": 200}  # sizes of the TOFU repository's own evaluation
@@ -24,19 +25,19 @@ LOCUSLAB = {"limit": 300, "max_length": 200}  # sizes of the TOFU repository's o
 
 @dataclass(frozen=True)
 class Request:
-    """What belongs to one choice of forget split."""
+    """Splits that belong to one choice of forget split."""
 
     retain: str
-    holdout: str
     view: str
     """The forget rows with their paraphrased and perturbed answers."""
+    holdout: str | None = None
+    """Rows like the forget rows that no model has seen; nothing reads them yet."""
 
 
 @dataclass(frozen=True)
 class QABenchmark(Benchmark):
     """Question/answer rows with paraphrased and perturbed answers (TOFU, pocket)."""
 
-    version: str
     source: Source
     forget: str
     requests: dict[str, Request]
@@ -45,7 +46,6 @@ class QABenchmark(Benchmark):
     full: str = "full"
     pretrain: tuple[str, ...] = ()
     """Splits that a from-scratch model is pre-trained on."""
-    generate: Generation = field(default_factory=Generation)
     compat: Literal["open-unlearning", "locuslab"] = "open-unlearning"
     """Whose evaluation sizes: all rows and 200 new tokens, or the first 300 rows and 200 tokens
     with the prompt."""
@@ -92,9 +92,9 @@ class QABenchmark(Benchmark):
         request = self.requests[self.forget]
         full, forget = self.source.read(self.full), self.source.read(self.forget)
         retain = self.source.read(request.retain)
-        asked = [(row.question, row.answer) for row in full]
+        rows = [(row.question, row.answer) for row in full]
         parts = [(row.question, row.answer) for row in (*retain, *forget)]
-        if sorted(asked) != sorted(parts):
+        if sorted(rows) != sorted(parts):
             raise DataError(
                 f"{request.retain} and {self.forget} together are not the rows of {self.full}: "
                 "the splits come from different versions of the data",
@@ -114,17 +114,26 @@ class QABenchmark(Benchmark):
         return read(beside if beside.is_file() else path, "benchmark.refusals_file")
 
     def views(self) -> dict[str, tuple[View, Rows]]:
-        """Reads the rows each view scores."""
+        """Reads the rows each view scores.
+
+        Raises:
+            DataError: If a row lacks an answer that a metric needs.
+        """
         found = {}
         for name, view in self.view.items():
             split = self.requests[self.forget].view if view.split == REQUEST else view.split
-            limit = LOCUSLAB["limit"] if self.compat == "locuslab" else view.limit
-            rows = self.source.read(split).first(limit)
-            for line, row in enumerate(rows, 1):
-                if not row.perturbed_answers:
-                    raise DataError(
-                        f"{split} row {line} has no 'perturbed_answer' to score with",
-                        f"add it to every row, or leave the view out: ~benchmark.view.{name}",
-                    )
+            rows = self.source.read(split).first(view.limit)
+            if self.compat == "locuslab":
+                rows = rows.first(LOCUSLAB["limit"])
+            self._check(name, view, rows)
             found[name] = (view, rows)
         return found
+
+    def _check(self, name: str, view: View, rows: Rows) -> None:
+        wants = [key for key, metric in self.metric.items() if "perturbed" in metric.needs(view)]
+        lacking = (line for line, row in enumerate(rows, 1) if not row.perturbed_answers)
+        if wants and (line := next(lacking, None)):
+            raise DataError(
+                f"{rows.name} row {line} has no 'perturbed_answer' for {listed(wants)} to score",
+                f"add it to every row, or leave the view out: ~benchmark.view.{name}",
+            )

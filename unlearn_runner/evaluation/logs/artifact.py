@@ -1,4 +1,4 @@
-"""This project's own evaluations: the folder of an `evaluate` artifact in the store."""
+"""Own evaluations: the folder of an `evaluate` artifact in the store."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import VIEWS, Log
 from unlearn_runner.evaluation.metrics.evidence import Parquet
+from unlearn_runner.evaluation.schema import evidence_file
 
 
 @dataclass(frozen=True)
 class Artifact(Log):
-    """One folder of `<view>.logprobs.parquet` and `<view>.generations.parquet`."""
+    """One folder of evidence; see `evaluation.schema`."""
 
     format: ClassVar[str] = "unlearn-runner"
 
     @staticmethod
     def recognises(content: Any) -> bool:
         """Returns whether the names in a folder are those of an evaluation of TOFU's views."""
-        return all(f"{name}.logprobs.parquet" in content for name in VIEWS)
+        return all(evidence_file(name, "logprobs") in content for name in VIEWS)
 
     def record(self, view: str) -> Parquet:
         """Returns the record of one view."""

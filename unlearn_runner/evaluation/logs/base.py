@@ -1,4 +1,4 @@
-"""What a log is: one model's evaluation in some format, read view by view as evidence."""
+"""Log: one model's evaluation in some format, read view by view as evidence."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from unlearn_runner.evaluation.benchmarks.base import View
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Role, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvidence
+from unlearn_runner.evaluation.schema import Role, View
 
 FORGET = "forget"
 VIEWS = {
@@ -23,7 +23,7 @@ VIEWS = {
 
 @dataclass(frozen=True)
 class Log(ABC):
-    """One model's evaluation; a view is read and checked when it is asked for."""
+    """One model's evaluation; a view is read and checked when it is needed."""
 
     path: Path
     content: Any
@@ -39,7 +39,7 @@ class Log(ABC):
 
     @abstractmethod
     def record(self, view: str) -> Record:
-        """Returns what the log says of one view; without a statistic where the log has none.
+        """Returns the record of one view; without a statistic where the log has none.
 
         Raises:
             DataError: A value is malformed, or rows of the view's statistics differ.

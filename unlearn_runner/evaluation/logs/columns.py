@@ -86,9 +86,9 @@ def same_rows(columns: Iterable[Column]) -> None:
     """Refuses columns of one part that are not about the same rows."""
     first, *others = columns
     for other in others:
-        odd = first.values.keys() ^ other.values.keys()
-        if odd:
-            row = min(odd)
+        unpaired = first.values.keys() ^ other.values.keys()
+        if unpaired:
+            row = min(unpaired)
             has, lacks = (first, other) if row in first.values else (other, first)
             raise DataError(
                 f"{first.path}: row {row} is in '{has.key}' and not in '{lacks.key}' "

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
 from unlearn_runner.evaluation.logs.columns import AGAIN, Column, column, same_rows
-from unlearn_runner.evaluation.metrics.evidence import Role, Texts, Values
+from unlearn_runner.evaluation.metrics.evidence import Texts, Values
+from unlearn_runner.evaluation.schema import Role
 
 PARTS = {
     "retain": "eval_log.json",

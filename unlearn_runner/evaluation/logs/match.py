@@ -1,7 +1,7 @@
-"""Which rows of two evaluations are the same question and answer.
+"""Matching of two evaluations by question and answer.
 
-Forget quality compares distributions over rows, so it means something only when both models were
-asked the same rows; no other project checks this. Logs keep prompts, with the model's template
+Forget quality compares distributions over rows, so it means something only when both models
+answered the same rows; no other project checks this. Logs keep prompts, with the model's template
 around the question, and texts that went through a tokenizer. So two rows are the same when their
 true answers agree and the question of one occurs in the prompt of the other, white space apart.
 A question is what is left of a prompt without the start and end that all prompts of the log share.
@@ -18,54 +18,54 @@ from unlearn_runner.evaluation.metrics.evidence import Texts
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One row as it is compared; all texts without white space."""
+class NormalizedRow:
+    """Row as it is compared; all texts without white space."""
 
     prompt: str
     question: str
     answer: str
 
-    def same(self, other: Asked) -> bool:
+    def same(self, other: NormalizedRow) -> bool:
         """Returns whether two rows ask and expect the same."""
-        asked = self.question in other.prompt or other.question in self.prompt
-        return self.answer == other.answer and asked
+        same_question = self.question in other.prompt or other.question in self.prompt
+        return self.answer == other.answer and same_question
 
-    def distance(self, other: Asked) -> int:
+    def distance(self, other: NormalizedRow) -> int:
         """Returns how much longer one question is: with several alike, the nearest is meant."""
         return abs(len(self.question) - len(other.question))
 
 
-def from_texts(texts: Texts) -> list[Asked]:
+def from_texts(texts: Texts) -> list[NormalizedRow]:
     """Returns the rows of a log."""
-    prompts = [_bare(prompt) for prompt in texts.questions]
-    start = _alike(prompts)
-    end = _alike([prompt[start:][::-1] for prompt in prompts])
+    prompts = [_compact(prompt) for prompt in texts.questions]
+    start = _common_prefix(prompts)
+    end = _common_prefix([prompt[start:][::-1] for prompt in prompts])
     # One prompt alone, or all alike, has no template to be seen.
     cut = slice(start, -end or None) if len(set(prompts)) > 1 else slice(None)
-    answers = map(_bare, texts.answers)
-    return [Asked(p, p[cut], answer) for p, answer in zip(prompts, answers, strict=True)]
+    answers = map(_compact, texts.answers)
+    return [NormalizedRow(p, p[cut], answer) for p, answer in zip(prompts, answers, strict=True)]
 
 
-def _alike(texts: list[str]) -> int:
+def _common_prefix(texts: list[str]) -> int:
     """Returns how many characters all texts begin with."""
     low, high = min(texts), max(texts)
     return next((i for i, letter in enumerate(low) if letter != high[i]), len(low))
 
 
-def from_rows(rows: Rows) -> list[Asked]:
+def from_rows(rows: Rows) -> list[NormalizedRow]:
     """Returns the rows of a split of this project's data."""
-    bare = [(_bare(row.question), _bare(row.answer)) for row in rows]
-    return [Asked(question, question, answer) for question, answer in bare]
+    compact = [(_compact(row.question), _compact(row.answer)) for row in rows]
+    return [NormalizedRow(question, question, answer) for question, answer in compact]
 
 
-def _bare(text: str) -> str:
-    """Without white space: decoding a tokenized text moves it."""
+def _compact(text: str) -> str:
+    """Returns a text without white space: decoding a tokenized text moves it."""
     return "".join(text.split())
 
 
 @dataclass(frozen=True)
 class Match:
-    """The rows that two evaluations share."""
+    """Rows that two evaluations share."""
 
     mine: int
     theirs: int
@@ -92,7 +92,7 @@ class Match:
         return [by_row.get(row, -1) for row in range(self.theirs)]
 
 
-def match(mine: Sequence[Asked], theirs: Sequence[Asked]) -> Match:
+def match(mine: Sequence[NormalizedRow], theirs: Sequence[NormalizedRow]) -> Match:
     """Pairs equal rows, in any order; rows that occur twice are paired one by one."""
     waiting: defaultdict[str, list[int]] = defaultdict(list)
     for place, row in enumerate(theirs):

@@ -15,7 +15,8 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
-from unlearn_runner.evaluation.metrics.evidence import Role, Texts, Values
+from unlearn_runner.evaluation.metrics.evidence import Texts, Values
+from unlearn_runner.evaluation.schema import Role
 
 PREFIXES = {"retain": "retain", "real_authors": "ra", "world_facts": "wf", FORGET: "forget"}
 ROWS = "value_by_index"

@@ -1,4 +1,4 @@
-"""A log as the retain model: its forget rows, under the keys of somebody else's rows."""
+"""Retain log: a log's forget rows, keyed by the rows they are compared with."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
-from unlearn_runner.evaluation.logs.match import Asked, Match, from_rows, from_texts, match
+from unlearn_runner.evaluation.logs.match import Match, NormalizedRow, from_rows, from_texts, match
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
 from unlearn_runner.store.keys import INERT
@@ -32,7 +32,7 @@ def retain_evidence(path: Path, rows: Rows, name: str = FORGET) -> Evidence:
     """
     log = open_log(path)
     theirs = comparable(log)
-    found = match(from_rows(rows), _asked(theirs))
+    found = match(from_rows(rows), _normalized(theirs))
     if not found.same_split:
         raise DataError(_other_split(path, found, rows.name), SAME_SPLIT)
     return Evidence({name: replace(theirs.keyed(found.keys()), name=name)})
@@ -50,7 +50,7 @@ def against(model: Log, retain: Log, only_shared: bool) -> tuple[Evidence, Match
         DataError: As above; with `only_shared` only when no row is shared.
     """
     mine, theirs = comparable(model), comparable(retain)
-    found = match(_asked(mine), _asked(theirs))
+    found = match(_normalized(mine), _normalized(theirs))
     if not found.same_split and not (only_shared and found.pairs):
         fix = f"{SAME_SPLIT}, or add --matched to compare the shared rows alone"
         problem = _other_split(retain.path, found, str(model.path))
@@ -70,7 +70,7 @@ def comparable(log: Log) -> ViewEvidence:
     return view
 
 
-def _asked(view: ViewEvidence) -> list[Asked]:
+def _normalized(view: ViewEvidence) -> list[NormalizedRow]:
     assert view.record.texts is not None
     return from_texts(view.record.texts)
 
@@ -85,7 +85,7 @@ def _other_split(path: Path, found: Match, whose: str) -> str:
 
 @dataclass(frozen=True)
 class RetainLog:
-    """The evaluation log of a retain-only model, in the model's place."""
+    """Evaluation log of a retain-only model, in the model's place."""
 
     path: Path = field(metadata=INERT)
     digest: str
@@ -103,6 +103,4 @@ class RetainLog:
 
     def everything(self) -> Evidence:
         """Returns all it recorded."""
-        from unlearn_runner.evaluation.logs.read import open_log
-
         return open_log(self.path).evidence()

@@ -1,18 +1,19 @@
-"""What a metric is: a pure function of evidence. Importable, and computable, without torch."""
+"""Metric: a pure function of evidence. Importable, and computable, without torch."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn_runner.evaluation.metrics.evidence import Evidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.evaluation.schema import Goal, Role, View
 
 
 @dataclass(frozen=True)
-class Judged:
-    """What a metric may look at."""
+class MetricInputs:
+    """Evidence, and earlier scores, that a metric is computed from."""
 
     model: Evidence
     """The evidence of the model being scored."""
@@ -30,20 +31,57 @@ class Metric(ABC):
     """Whether the metric compares with the retain-only model."""
 
     @abstractmethod
-    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns scores by name; `None` where the evidence for one is missing.
 
         Args:
-            name: The name the benchmark gives this metric, used to form score names.
-            judged: The evidence and the scores so far.
+            name: The name the benchmark gives this metric, used to form score names: `<view>.`,
+                `name`, `_<what>`; the first and the last where there is one.
+            inputs: The evidence and the scores so far.
         """
+
+    def needs(self, view: View) -> tuple[Role, ...]:
+        """Returns the roles that every row of a view must have answers of to be scored."""
+        return ("answer",)
+
+    def higher_is_better(self, score: str, goal: Goal | None) -> bool:
+        """Returns whether more of a score is better.
+
+        Args:
+            score: One of the names that `score` returns.
+            goal: What its view is for; none for a score of the whole model.
+        """
+        return True
 
 
 def compute(
-    model: Evidence, retain_model: Evidence | None, metrics: dict[str, Metric]
+    model: Evidence, retain_model: Evidence | None, metrics: Mapping[str, Metric]
 ) -> dict[str, float | None]:
     """Returns all scores of a model, each metric seeing the ones before it."""
     scores: dict[str, float | None] = {}
     for name, metric in metrics.items():
-        scores |= metric.score(name, Judged(model, retain_model, scores))
+        scores |= metric.score(name, MetricInputs(model, retain_model, scores))
     return scores
+
+
+def directions(
+    scores: Iterable[str],
+    views: Mapping[str, View] | Mapping[str, ViewEvidence],
+    metrics: Mapping[str, Metric],
+) -> dict[str, str]:
+    """Returns "lower" or "higher", whichever is better, by score name.
+
+    Args:
+        scores: Names that `compute` returned.
+        views: By name.
+        metrics: By the names that were given to `compute`.
+    """
+    found: dict[str, str] = {}
+    for score in scores:
+        view, _, rest = score.rpartition(".")
+        names = [n for n in metrics if rest == n or rest.startswith(f"{n}_")]
+        if names:  # the longest: forget_quality_ks is of forget_quality, not of a metric `forget`
+            metric = metrics[max(names, key=len)]
+            goal = views[view].goal if view in views else None
+            found[score] = "higher" if metric.higher_is_better(score, goal) else "lower"
+    return found

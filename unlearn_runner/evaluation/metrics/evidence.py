@@ -1,8 +1,7 @@
 """Evidence read back: what is known of one model, view by view, without torch.
 
 It comes from what the probes wrote (`Evidence.load`) or from another project's log
-(`evaluation.logs`). A row is keyed by (view, row index, answer role, answer index), never by its
-text, so two models' evidence can be compared row by row.
+(`evaluation.logs`).
 """
 
 from __future__ import annotations
@@ -11,18 +10,32 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from unlearn_runner.evaluation.schema import (
+    INDEX,
+    LOGPROB,
+    PROBES,
+    ROLE,
+    ROW,
+    TEXTS,
+    Goal,
+    Probe,
+    Role,
+    Scale,
+    View,
+    evidence_file,
+)
+
 Floats = NDArray[np.float64]
-Role = Literal["answer", "paraphrased", "perturbed"]
 
 
 @dataclass(frozen=True)
 class Texts:
-    """What was asked, generated and expected, row by row."""
+    """Question, generated answer and expected answer, row by row."""
 
     questions: Sequence[str]
     """As recorded: the bare question, or the whole prompt around it."""
@@ -31,7 +44,7 @@ class Texts:
 
 
 class Record(Protocol):
-    """What was recorded of one model on one view; a part is read when it is first looked at."""
+    """Record of one model on one view; a part is read when it is first needed."""
 
     @property
     def losses(self) -> Mapping[str, Sequence[Sequence[float]]]:
@@ -70,13 +83,14 @@ class Parquet:
 
     folder: Path
     name: str
+    probes: tuple[Probe, ...] = PROBES
     probabilities: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
     recalls: Sequence[float] | None = None
 
-    def _read(self, probe: str, columns: list[str]) -> Any:
+    def _read(self, probe: Probe, columns: list[str]) -> Any:
         import pyarrow.parquet as pq
 
-        return pq.read_table(self.folder / f"{self.name}.{probe}.parquet", columns=columns)
+        return pq.read_table(self.folder / evidence_file(self.name, probe), columns=columns)
 
     @property
     def losses(self) -> dict[str, list[list[float]]]:
@@ -84,17 +98,21 @@ class Parquet:
         return self._losses
 
     @property
-    def texts(self) -> Texts:
-        """Question, generation and answer of each row."""
+    def texts(self) -> Texts | None:
+        """Question, generation and answer of each row; none where none were generated."""
         return self._texts
 
     @cached_property
     def _losses(self) -> dict[str, list[list[float]]]:
-        table = self._read("logprobs", ["row", "role", "answer_index", "logprob"])
-        table = table.sort_by([("row", "ascending"), ("answer_index", "ascending")])
         losses: dict[str, list[list[float]]] = {}
-        columns = (table[c].to_pylist() for c in ("row", "role", "logprob"))
+        if "logprobs" not in self.probes:
+            return losses
+        table = self._read("logprobs", [ROW, ROLE, INDEX, LOGPROB])
+        table = table.sort_by([(ROW, "ascending"), (INDEX, "ascending")])
+        columns = (table[name].to_pylist() for name in (ROW, ROLE, LOGPROB))
         for row, role, logprob in zip(*columns, strict=True):
+            if not 0 <= row < len(table):  # or a damaged file could name row 10**9
+                raise ValueError(f"row {row} of {len(table)} answers")
             by_row = losses.setdefault(role, [])
             while len(by_row) <= row:
                 by_row.append([])
@@ -102,19 +120,20 @@ class Parquet:
         return losses
 
     @cached_property
-    def _texts(self) -> Texts:
-        columns = ["question", "generation", "answer"]
-        table = self._read("generations", ["row", *columns]).sort_by("row")
-        return Texts(*(table[column].to_pylist() for column in columns))
+    def _texts(self) -> Texts | None:
+        if "generations" not in self.probes:
+            return None
+        table = self._read("generations", [ROW, *TEXTS]).sort_by(ROW)
+        return Texts(*(table[column].to_pylist() for column in TEXTS))
 
 
 @dataclass(frozen=True)
 class ViewEvidence:
-    """Everything known of one model on one view."""
+    """Evidence of one model on one view."""
 
     name: str
-    goal: Literal["forget", "keep"]
-    probability: Literal["answer", "options"]
+    goal: Goal
+    probability: Scale
     record: Record
     right: Role | None = None
     """The role that truth ratios compare wrong answers with; none: the paraphrased answer where
@@ -171,21 +190,23 @@ class ViewEvidence:
 
 @dataclass(frozen=True)
 class Evidence:
-    """The evidence of one model over all views of a benchmark."""
+    """Evidence of one model over all views of a benchmark."""
 
     views: dict[str, ViewEvidence]
 
     @staticmethod
-    def load(folder: Path, views: Mapping[str, Any]) -> Evidence:
+    def load(folder: Path, views: Mapping[str, View]) -> Evidence:
         """Returns what an evaluation left in `folder`; a file is read when it is first needed.
 
         Args:
-            folder: Holds `<view>.logprobs.parquet` and `<view>.generations.parquet`.
-            views: The benchmark's `View` by name.
+            folder: Holds the files that `schema.evidence_file` names.
+            views: The benchmark's views by name.
         """
         return Evidence(
             {
-                name: ViewEvidence(name, view.goal, view.probability, Parquet(folder, name))
+                name: ViewEvidence(
+                    name, view.goal, view.probability, Parquet(folder, name, view.probes)
+                )
                 for name, view in views.items()
             }
         )

@@ -1,4 +1,4 @@
-"""Forget quality: can the unlearned model be told from one that never saw the rows? (TOFU)."""
+"""Forget quality: a test of unlearned against retain-only model on the forget rows (TOFU)."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from typing import Annotated, ClassVar, cast
 
 from annotated_types import Ge
 
-from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
 from unlearn_runner.evaluation.metrics.evidence import Floats
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, view_ratio
+from unlearn_runner.evaluation.schema import Goal, Role, View
 
 
 def forget_quality(ratio: Floats, retain_model: Floats) -> tuple[float, float]:
@@ -39,13 +40,13 @@ class ForgetQuality(Metric):
 
     needs_retain_model: ClassVar[bool] = True
 
-    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<name>` (p-value) and `<name>_ks` (statistic), over the rows both have."""
         nothing: dict[str, float | None] = {name: None, f"{name}_ks": None}
-        forget = [view.name for view in judged.model.views.values() if view.goal == "forget"]
-        if judged.retain_model is None or not forget:
+        forget = [view.name for view in inputs.model.views.values() if view.goal == "forget"]
+        if inputs.retain_model is None or not forget:
             return nothing
-        model, retain_model = judged.model.views[forget[0]], judged.retain_model.views[forget[0]]
+        model, retain_model = inputs.model.views[forget[0]], inputs.retain_model.views[forget[0]]
         mine = view_ratio(model, self.mean, self.eps)
         theirs = view_ratio(retain_model, self.mean, self.eps)
         here, there = model.shared(retain_model)
@@ -53,3 +54,11 @@ class ForgetQuality(Metric):
             return nothing
         pvalue, statistic = forget_quality(mine[here], theirs[there])
         return {name: pvalue, f"{name}_ks": statistic}
+
+    def needs(self, view: View) -> tuple[Role, ...]:
+        """Returns what truth ratios compare, on the rows to be forgotten."""
+        return ("answer", "perturbed") if view.goal == "forget" else ()
+
+    def higher_is_better(self, score: str, goal: Goal | None) -> bool:
+        """Returns true for the p-value; the statistic is a distance from the retain-only model."""
+        return not score.endswith("_ks")

@@ -9,8 +9,9 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+from unlearn_runner.evaluation.schema import Goal, Role, View
 
 
 def probability(loss: Floats) -> Floats:
@@ -45,13 +46,21 @@ class Probability(Metric):
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to the denominator among options: 1e-10 in open-unlearning, nothing in TOFU."""
 
-    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""
         scores: dict[str, float | None] = {}
-        for view in judged.model.views.values():
+        for view in inputs.model.views.values():
             rows = self._rows(view)
             scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
         return scores
+
+    def needs(self, view: View) -> tuple[Role, ...]:
+        """Returns the answer, and the wrong options where it is a share of them."""
+        return ("answer", "perturbed") if view.probability == "options" else ("answer",)
+
+    def higher_is_better(self, score: str, goal: Goal | None) -> bool:
+        """Returns false on rows to be forgotten."""
+        return goal != "forget"
 
     def _rows(self, view: ViewEvidence) -> Floats | None:
         if view.probability == "answer":

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+from unlearn_runner.evaluation.schema import Goal
 
 
 @cache
@@ -38,10 +39,14 @@ def recalls(view: ViewEvidence) -> Floats | None:
 class RougeL(Metric):
     """Mean ROUGE-L recall over rows."""
 
-    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""
         scores: dict[str, float | None] = {}
-        for view in judged.model.views.values():
+        for view in inputs.model.views.values():
             rows = recalls(view)
             scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
         return scores
+
+    def higher_is_better(self, score: str, goal: Goal | None) -> bool:
+        """Returns false on rows to be forgotten."""
+        return goal != "forget"

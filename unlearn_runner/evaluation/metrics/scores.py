@@ -1,16 +1,16 @@
-"""What is said of scores wherever runs are compared: an interval over seeds, a model of no use."""
+"""Scores as they are compared: interval over seeds, collapse, direction, order of names."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 COLLAPSED = 0.05
 """Share of the target's utility below which an unlearned model counts as collapsed."""
 
 
 def collapsed(utility: float | None, target: float | None) -> bool:
-    """Returns whether a model is of no use any more, whatever it forgot."""
+    """Returns whether a model has lost nearly all utility, whatever it forgot."""
     return utility is not None and target is not None and utility < COLLAPSED * target
 
 
@@ -29,17 +29,17 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 
 SEEDS = ("seed", "target.seed")
 
-
-def lower(metric: str) -> bool:
-    """Returns whether less of a metric is better."""
-    return metric in LOWER
-
-
 Scores = dict[str, float | None]
+Directions = Mapping[str, str]
+"""By score name "lower" or "higher", as `results.json` has it under `directions`."""
 
-
-# Which way is better; a forget view's probability and ROUGE are to fall, the rest is to rise.
 LOWER = ("forget.probability", "forget.rouge_l", "forget_quality_ks")
+"""Scores of which less is better, in results without directions: those before 0.2."""
+
+
+def lower(metric: str, directions: Directions | None = None) -> bool:
+    """Returns whether less of a score is better."""
+    return (directions or {}).get(metric, "lower" if metric in LOWER else "higher") == "lower"
 
 
 def sort_metrics(names: Iterable[str]) -> list[str]:

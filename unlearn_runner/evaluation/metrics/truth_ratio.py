@@ -13,8 +13,9 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+from unlearn_runner.evaluation.schema import Role, View
 
 Mean = Literal["geometric", "arithmetic"]
 
@@ -73,13 +74,17 @@ class TruthRatio(Metric):
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to what R, and 1/R, divide by: 1e-10 in open-unlearning, nothing in TOFU."""
 
-    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""
         scores: dict[str, float | None] = {}
-        for view in judged.model.views.values():
+        for view in inputs.model.views.values():
             ratio = view_ratio(view, self.mean, self.eps)
             scores[f"{view.name}.{name}"] = None if ratio is None else self._aggregate(view, ratio)
         return scores
+
+    def needs(self, view: View) -> tuple[Role, ...]:
+        """Returns right and wrong answers; the answer stands in for a paraphrase."""
+        return ("answer", "perturbed")
 
     def _aggregate(self, view: ViewEvidence, ratio: Floats) -> float:
         return forgetting(ratio, self.eps) if view.goal == "forget" else knowing(ratio)

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from unlearn_runner.evaluation.metrics.base import Judged, Metric
+from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
+from unlearn_runner.evaluation.schema import Role, View
 
 
 def model_utility(parts: Sequence[float]) -> float:
@@ -28,9 +29,13 @@ class ModelUtility(Metric):
 
     parts: tuple[str, ...] = ("probability", "rouge_l", "truth_ratio")
 
-    def score(self, name: str, judged: Judged) -> dict[str, float | None]:
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<name>`."""
-        kept = [view.name for view in judged.model.views.values() if view.goal == "keep"]
-        parts = [judged.scores[f"{view}.{part}"] for view in kept for part in self.parts]
+        kept = [view.name for view in inputs.model.views.values() if view.goal == "keep"]
+        parts = [inputs.scores.get(f"{view}.{part}") for view in kept for part in self.parts]
         known = [part for part in parts if part is not None]
-        return {name: model_utility(known) if len(known) == len(parts) else None}
+        return {name: model_utility(known) if parts and len(known) == len(parts) else None}
+
+    def needs(self, view: View) -> tuple[Role, ...]:
+        """Returns nothing: its parts say what they need."""
+        return ()

@@ -1,4 +1,4 @@
-"""Other answers, sampled: what the model might also say when it is asked.
+"""Alternates: other answers to a question, sampled from the model.
 
 A model that knows an answer by heart repeats it at any usual temperature, so a sample that repeats
 the answer, or another sample, is drawn again, hotter each time.
@@ -14,6 +14,7 @@ from unlearn_runner.data.encode import encode, stops
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.distributed.ranks import ALONE, Ranks
+from unlearn_runner.evaluation.probes.decoding import continue_prompts
 from unlearn_runner.methods.alternates import Alternates
 from unlearn_runner.utils.progress import progress
 
@@ -34,14 +35,14 @@ def sample(
     """Returns `setting.number` answers per row, none empty.
 
     A function of the seed and the model on one kind of device. Every rank must call it: each draws
-    its share of a round's batches, whose random numbers are their own, and all look at them in the
-    same order, so the answers do not depend on how many ranks there are.
+    its share of a round's batches, whose random numbers are their own, and all go through them in
+    the same order, so the answers do not depend on how many ranks there are.
     """
-    asked = [
+    instructions = [
         setting.instruction.replace("{question}", row.question).replace("{answer}", row.answer)
         for row in rows
     ]
-    encoded = [encode(tokenizer, template, text, "A", max_tokens=1 << 30) for text in asked]
+    encoded = [encode(tokenizer, template, text, "A", max_tokens=1 << 30) for text in instructions]
     prompts = [row.ids[: row.prompt_length] for row in encoded]
     ends = stops(tokenizer, template)
     found: list[list[str]] = [[] for _ in prompts]
@@ -54,7 +55,19 @@ def sample(
             for start in ranks.shard(range(0, len(missing), BATCH)):
                 chosen = [prompts[i] for i in missing[start : start + BATCH]]
                 torch.manual_seed(seed * 1_000_003 + turn * 10_007 + start)
-                drawn[start] = _draw(model, tokenizer, chosen, setting, HOTTER**turn, ends)
+                tokens = continue_prompts(
+                    model,
+                    tokenizer,
+                    chosen,
+                    ends,
+                    setting.max_new_tokens,
+                    do_sample=True,
+                    temperature=setting.temperature * HOTTER**turn,
+                    top_p=1.0,
+                    top_k=0,
+                )
+                texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
+                drawn[start] = [text.strip() for text in texts]
             parts = {
                 start: texts for part in ranks.all_gather(drawn) for start, texts in part.items()
             }
@@ -65,36 +78,3 @@ def sample(
                     found[i].append(text or "...")
                     tick(1)
     return found
-
-
-@torch.no_grad()
-def _draw(
-    model: Any,
-    tokenizer: Any,
-    prompts: list[tuple[int, ...]],
-    setting: Alternates,
-    hotter: float,
-    ends: list[int],
-) -> list[str]:
-    longest, pad = max(map(len, prompts)), tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (longest - len(p)) + list(p) for p in prompts])
-    mask = torch.tensor([[0] * (longest - len(p)) + [1] * len(p) for p in prompts])
-    out = model.generate(
-        ids.to(model.device),
-        attention_mask=mask.to(model.device),
-        max_new_tokens=max(
-            1, min(setting.max_new_tokens, model.config.max_position_embeddings - longest)
-        ),
-        do_sample=True,
-        temperature=setting.temperature * hotter,
-        top_p=1.0,
-        top_k=0,
-        pad_token_id=pad,
-        eos_token_id=ends,
-        use_cache=True,
-    )
-    texts = []
-    for row in out[:, longest:].tolist():
-        row = row[: next((i for i, token in enumerate(row) if token in ends), len(row))]
-        texts.append(tokenizer.decode(row, skip_special_tokens=True).strip())
-    return texts

@@ -1,8 +1,8 @@
-"""The teacher-forced probe: one pass over every answer, four moments kept per token.
+"""Log-probability probe: one teacher-forced pass over every answer, a few statistics per token.
 
 Everything likelihood-based (probability, truth ratio, memorisation, extraction strength, the
-membership attacks) is a function of what is kept here, so the model is asked once and the
-vocabulary axis is never stored.
+membership attacks) is a function of what is kept here, so the model is run once and the vocabulary
+axis is never stored.
 """
 
 from __future__ import annotations
@@ -18,17 +18,15 @@ from torch.nn.functional import log_softmax
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.evaluation.probes.deal import deal, device_of
+from unlearn_runner.evaluation.probes.batching import device_of, map_batches
 from unlearn_runner.models.forward import scored_logits
-from unlearn_runner.utils.progress import progress
 
-FIELDS = ("logprob", "hit", "mean", "variance", "entropy", "rank")
 LOGITS_AT_ONCE = 2048  # scored positions per softmax: bounds memory at large vocabularies
 
 
 @dataclass(frozen=True)
-class Probed:
-    """What the probe keeps of one encoded answer; every array is [scored tokens]."""
+class TokenStats:
+    """Statistics of one encoded answer; every array is [scored tokens]."""
 
     logprob: np.ndarray[Any, Any]
     """Log-probability of the label, in nats."""
@@ -45,7 +43,7 @@ class Probed:
 
 
 def moments(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
-    """Returns the fields of `Probed` for scored positions.
+    """Returns the fields of `TokenStats` for scored positions.
 
     Args:
         logits: [positions, vocabulary], float32 or float64.
@@ -70,34 +68,25 @@ def probe(
     batch_size: int,
     title: str,
     ranks: Ranks = ALONE,
-) -> list[Probed]:
-    """Returns what the model thinks of every encoded answer, in their order; only on rank 0.
-
-    Batches are dealt to the ranks whole, so that one rank or many compute the same batches.
+) -> list[TokenStats]:
+    """Returns the statistics of every encoded answer, in their order; only on rank 0.
 
     Args:
         model: A causal LM in eval mode.
         encoded: Prompt and answer in tokens.
         pad: Token id that fills rows of a batch.
         batch_size: Answers per forward pass.
-        title: What the progress is called.
-        ranks: Who shares the work; every rank must call it.
+        title: Name of the progress bar.
+        ranks: Sharers of the work; every rank must call it.
     """
-    order = sorted(range(len(encoded)), key=lambda i: len(encoded[i].ids))
-    found: dict[int, Probed] = {}
-    dealt = deal(model, order, batch_size, ranks)
-    with progress(title, sum(len(chosen) for chosen, counts in dealt if counts)) as tick:
-        for chosen, counts in dealt:
-            batch = collate([encoded[i] for i in chosen], pad, device_of(model))
-            probed = list(_probe_batch(model, batch))
-            if counts:
-                found |= zip(chosen, probed, strict=True)
-                tick(len(chosen))
-    everything = {i: one for part in ranks.gather(found) for i, one in part.items()}
-    return [everything[i] for i in range(len(encoded))] if ranks.main else []
+
+    def compute(rows: Sequence[int]) -> Iterator[TokenStats]:
+        return _probe_batch(model, collate([encoded[i] for i in rows], pad, device_of(model)))
+
+    return map_batches(model, [len(e.ids) for e in encoded], batch_size, title, ranks, compute)
 
 
-def _probe_batch(model: Any, batch: Batch) -> Iterator[Probed]:
+def _probe_batch(model: Any, batch: Batch) -> Iterator[TokenStats]:
     logits = scored_logits(model, batch)
     pieces = [
         moments(logits[i : i + LOGITS_AT_ONCE], batch.labels[i : i + LOGITS_AT_ONCE])
@@ -106,4 +95,4 @@ def _probe_batch(model: Any, batch: Batch) -> Iterator[Probed]:
     columns = [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
     ends = np.cumsum(np.bincount(batch.row.cpu().numpy(), minlength=batch.num_rows))
     for end, start in zip(ends, [0, *ends[:-1]], strict=True):
-        yield Probed(*(column[start:end] for column in columns))
+        yield TokenStats(*(column[start:end] for column in columns))

@@ -1,4 +1,4 @@
-"""Other answers before unlearning: alternates sampled, and their start log-probabilities.
+"""Alternative answers: alternates sampled, and the start log-probabilities of what is drawn.
 
 Alternates are sampled from the start model once and shared by every run from it. Of refusals only
 those pairs of question and refusal are scored that the run will draw, a small part of all of them.
@@ -20,7 +20,8 @@ from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
 
 ALTERNATES = "alternates.jsonl"
-NUMBERS = "other.logprobs.parquet"
+VIEW = "other"
+"""What the evidence file is named after."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +67,7 @@ def read_alternates(folder: Path) -> list[list[str]]:
 
 @dataclass(frozen=True)
 class AlternativeLogprobs(Stage):
-    """Scores, under the start model, the other answers that a run will draw."""
+    """Log-probabilities, under the start model, of the other answers that a run will draw."""
 
     model: Stage
     alternates: Stage | None
@@ -94,8 +95,9 @@ class AlternativeLogprobs(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the distinct pairs."""
         from unlearn_runner.data.encode import encode_whole, length_limit
-        from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
+        from unlearn_runner.evaluation.probes.evidence import write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.evaluation.schema import ScoredAnswer
         from unlearn_runner.models.load import load_model, load_tokenizer
         from unlearn_runner.training.batches import Sampler
 
@@ -115,20 +117,20 @@ class AlternativeLogprobs(Stage):
                 for epoch, row in visits
             }
         )
-        asked: list[Asked] = [(row, "other", choice, texts[row][choice]) for row, choice in pairs]
+        answers = [ScoredAnswer(row, "other", choice, texts[row][choice]) for row, choice in pairs]
         most = length_limit(model, self.max_length)
         encoded = [
             encode_whole(
                 tokenizer, self.template, self.rows[row].question, text, most, f"refusal {text!r}"
             )
-            for row, _, _, text in asked
+            for row, _, _, text in answers
         ]
         with session.autocast(self.precision):
-            probed = probe(
+            stats = probe(
                 model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
             )
         if session.ranks.main:
-            write_logprobs(context.folder / NUMBERS, "forget", asked, probed)
+            write_logprobs(context.folder, VIEW, answers, stats)
         return "completed"
 
     def texts(self, context: StageContext) -> list[tuple[str, ...]] | list[list[str]]:
@@ -147,10 +149,6 @@ def alternative_texts(
 
 def read_logprobs(folder: Path) -> Mapping[tuple[int, int], Any]:
     """Returns per-token log-probabilities by (row, choice)."""
-    import numpy as np
-    import pyarrow.parquet as pq
+    from unlearn_runner.evaluation.probes.evidence import read_logprobs as read
 
-    found = pq.read_table(folder / NUMBERS, columns=["row", "answer_index", "logprob"]).to_pydict()
-    places = zip(found["row"], found["answer_index"], strict=True)
-    values = (np.asarray(row, dtype=np.float32) for row in found["logprob"])
-    return dict(zip(places, values, strict=True))
+    return read(folder, VIEW)

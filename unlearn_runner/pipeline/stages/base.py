@@ -1,4 +1,4 @@
-"""What a stage is: a frozen description of one piece of context, keyed by all that determines it.
+"""Stage: a frozen description of one piece of work, keyed by all that determines it.
 
 Describing and planning a stage never loads torch; `run` imports what it needs when it runs.
 """
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class StageContext:
-    """What a running stage is given."""
+    """Services of a running stage: folders, other artifacts, the session, telemetry."""
 
     folder: Path
     """Where to leave results; published as a whole when the stage ends."""

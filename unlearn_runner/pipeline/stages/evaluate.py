@@ -39,7 +39,7 @@ class Evaluate(Stage):
         return f"{models}, rows of {listed}"
 
     def run(self, context: StageContext) -> Outcome:
-        """Loads the model and examines it."""
+        """Loads the model and evaluates it."""
         from unlearn_runner.models.load import load_tokenizer
 
         session = context.open_session()
@@ -53,13 +53,13 @@ class Evaluate(Stage):
 
 @dataclass(frozen=True)
 class PeriodicEval:
-    """Examinations while a model is unlearned."""
+    """Evaluations of a model after some steps of its unlearning."""
 
     steps: tuple[int, ...]
-    """After which optimizer steps."""
+    """Optimizer steps."""
     evaluator: Evaluator
     models: bool = False
-    """Whether the models of those steps are kept, too."""
+    """Whether to keep the models of those steps, too."""
 
     def take(
         self,
@@ -70,23 +70,23 @@ class PeriodicEval:
         title: str,
         save: Callable[[Path], None],
     ) -> None:
-        """Examines the model after `step` when it is due, unless that was done before a kill.
+        """Evaluates the model after `step` when it is due, unless that was done before a kill.
 
         Args:
             step: Optimizer steps done.
             model: As it is then.
             tokenizer: Its tokenizer.
             context: Where to.
-            title: What the progress is called.
+            title: Name of the progress bars.
             save: Writes the model into a folder.
         """
         if step not in self.steps:
             return
         session: Session = context.open_session()
-        ranks, room = session.ranks, context.checkpoints / folder(step)
-        if ranks.broadcast(room.exists()):
+        ranks, place = session.ranks, context.checkpoints / folder(step)
+        if ranks.broadcast(place.exists()):
             return
-        unfinished = room.with_name(f".{room.name}")
+        unfinished = place.with_name(f".{place.name}")
         unfinished.mkdir(exist_ok=True)
         model.eval()
         with session.layout.autocast(self.evaluator.precision):
@@ -94,11 +94,11 @@ class PeriodicEval:
         if self.models:
             save(unfinished / "model")
         if ranks.main:
-            unfinished.rename(room)
+            unfinished.rename(place)
         ranks.barrier()
 
     def collect(self, context: StageContext) -> None:
-        """Puts the evidence of all steps into the stage's artifact.
+        """Links the evidence of all steps into the stage's artifact.
 
         It stays where it was, too: a run that is killed before the artifact is published goes on
         from a checkpoint, and makes none of an earlier step.

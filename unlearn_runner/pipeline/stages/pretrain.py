@@ -1,4 +1,4 @@
-"""Pre-training of a from-scratch model: a tokenizer, random weights, a short look at real facts."""
+"""Pre-training of a from-scratch model: a tokenizer, random weights, a short training on facts."""
 
 from __future__ import annotations
 

@@ -1,20 +1,19 @@
-"""Scoring: evidence in, scores out. Needs neither a model nor torch."""
+"""Scoring: evidence in; scores out, each with its direction. Needs neither a model nor torch."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from unlearn_runner.evaluation.benchmarks.base import View
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
-from unlearn_runner.evaluation.metrics.base import Metric, compute
+from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence
+from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 
-FILE = "scores.json"
-
+FILE, DIRECTIONS = "scores.json", "directions.json"
 
 Source = Stage | RetainLog
 
@@ -35,22 +34,24 @@ class Score(Stage):
     on_all_ranks: ClassVar[bool] = False
 
     def run(self, context: StageContext) -> Outcome:
-        """Writes `scores.json`."""
+        """Writes `scores.json` and `directions.json`."""
         from unlearn_runner.utils.files import finite, write_json
 
         if isinstance(self.evaluated, RetainLog):
-            judged = self.evaluated.everything()
+            evidence = self.evaluated.everything()
         else:
-            judged = Evidence.load(context.path(self.evaluated), self.views)
-        retain_model = retained(self.retain_model, context, self.views)
-        write_json(context.folder / FILE, finite(compute(judged, retain_model, self.metrics)))
+            evidence = Evidence.load(context.path(self.evaluated), self.views)
+        retain_model = retain_evidence(self.retain_model, context, self.views)
+        scores = compute(evidence, retain_model, self.metrics)
+        write_json(context.folder / FILE, finite(scores))
+        write_json(context.folder / DIRECTIONS, directions(scores, evidence.views, self.metrics))
         return "completed"
 
 
-def retained(
+def retain_evidence(
     source: Source | None, context: StageContext, views: dict[str, View]
 ) -> Evidence | None:
-    """Returns what the retain-only model is compared by, or none."""
+    """Returns the evidence of the retain-only model, or none."""
     if source is None:
         return None
     if isinstance(source, RetainLog):
@@ -58,8 +59,8 @@ def retained(
     return Evidence.load(context.path(source), views)
 
 
-def read(folder: Path) -> dict[str, float | None]:
-    """Returns the scores an artifact of this stage holds."""
+def read(folder: Path, file: str = FILE) -> dict[str, Any]:
+    """Returns the scores, or the `DIRECTIONS`, of an artifact of this stage, by score name."""
     import json
 
-    return json.loads((folder / FILE).read_text(encoding="utf-8"))
+    return json.loads((folder / file).read_text(encoding="utf-8"))

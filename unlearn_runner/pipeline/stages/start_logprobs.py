@@ -1,6 +1,6 @@
-"""Start numbers: the start model's log-probabilities of the forget answers, computed once.
+"""Start log-probabilities: the start model's, of the forget answers, computed once.
 
-NPO and its kin ask the start model one number per token of a few hundred rows. Storing those
+NPO and its kin need one number of the start model per token of a few hundred rows. Storing those
 replaces a second model held through training, with identical arithmetic.
 """
 
@@ -16,7 +16,8 @@ from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
 
-FILE = "forget.logprobs.parquet"
+VIEW = "forget"
+"""What its evidence file is named after."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +43,9 @@ class StartLogprobs(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the answers."""
         from unlearn_runner.data.encode import encode_rows, length_limit
-        from unlearn_runner.evaluation.probes.evidence import Asked, write_logprobs
+        from unlearn_runner.evaluation.probes.evidence import write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.evaluation.schema import ScoredAnswer
         from unlearn_runner.models.load import load_model, load_tokenizer
 
         session = context.open_session()
@@ -55,19 +57,18 @@ class StartLogprobs(Stage):
             tokenizer, self.template, self.rows, length_limit(model, self.max_length)
         )
         with session.autocast(self.precision):
-            probed = probe(
+            stats = probe(
                 model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
             )
-        asked: list[Asked] = [(i, "answer", 0, row.answer) for i, row in enumerate(self.rows)]
+        rows = enumerate(self.rows)
+        answers = [ScoredAnswer(i, "answer", 0, row.answer) for i, row in rows]
         if session.ranks.main:
-            write_logprobs(context.folder / FILE, "forget", asked, probed)
+            write_logprobs(context.folder, VIEW, answers, stats)
         return "completed"
 
 
 def read(folder: Path) -> list[Any]:
     """Returns per forget row its per-token log-probabilities, in row order."""
-    import numpy as np
-    import pyarrow.parquet as pq
+    from unlearn_runner.evaluation.probes.evidence import read_logprobs
 
-    column = pq.read_table(folder / FILE, columns=["logprob"])["logprob"]
-    return [np.asarray(row, dtype=np.float32) for row in column.to_pylist()]
+    return list(read_logprobs(folder, VIEW).values())

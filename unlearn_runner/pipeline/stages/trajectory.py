@@ -1,4 +1,4 @@
-"""Scores along the way: what unlearning does to a model step by step."""
+"""Score trajectory: the scores of a model while it is unlearned, step by step."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from unlearn_runner.evaluation.benchmarks.base import View
 from unlearn_runner.evaluation.metrics.base import Metric, compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
+from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.evaluate import folder
-from unlearn_runner.pipeline.stages.score import Source, retained
+from unlearn_runner.pipeline.stages.score import Source, retain_evidence
 from unlearn_runner.store.artifact import Outcome
 
 FILE = "along.json"
@@ -19,7 +19,7 @@ FILE = "along.json"
 
 @dataclass(frozen=True)
 class ScoreTrajectory(Stage):
-    """Scores the evidence that an unlearning left after some of its steps."""
+    """Scores the evidence that `PeriodicEval` left after some steps of unlearning."""
 
     unlearned: Stage
     retain_model: Source | None
@@ -37,11 +37,11 @@ class ScoreTrajectory(Stage):
         from unlearn_runner.utils.files import finite, write_json
 
         place = context.path(self.unlearned)
-        retain_model = retained(self.retain_model, context, self.views)
+        retain_model = retain_evidence(self.retain_model, context, self.views)
         found = []
         for step in self.steps:
-            judged = Evidence.load(place / folder(step), self.views)
-            scores = compute(judged, retain_model, self.metrics)
+            evidence = Evidence.load(place / folder(step), self.views)
+            scores = compute(evidence, retain_model, self.metrics)
             found.append({"step": step, "scores": scores})
             context.log({"stage": self.label, "step": step, **scores})
         write_json(context.folder / FILE, finite(found))
