@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlearn_runner.report.compare import number
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 
 PER_RUN = ("config_hash",)
 """Facts that differ from run to run by their nature."""
