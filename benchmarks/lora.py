@@ -75,16 +75,16 @@ class Cost:
 
 def main() -> None:
     """Prints the table, and says whether the cost is within its bounds."""
-    asked = _arguments()
-    sizes = QUICK if asked.quick else FULL
-    sizes = replace(sizes, pairs=asked.pairs or sizes.pairs)
-    workload = prepare(asked.data, sizes.shape, sizes.vocab, asked.threads)
-    adapter = LoRA(rank=asked.rank)
+    args = _arguments()
+    sizes = QUICK if args.quick else FULL
+    sizes = replace(sizes, pairs=args.pairs or sizes.pairs)
+    workload = prepare(args.data, sizes.shape, sizes.vocab, args.threads)
+    adapter = LoRA(rank=args.rank)
     cost = measure(workload, adapter, sizes)
-    show(cost, adapter, workload, asked.threads)
-    if asked.json:
-        facts = {"source": workload.source, "threads": asked.threads, "rank": adapter.rank}
-        asked.json.write_text(json.dumps({**facts, **asdict(cost)}, indent=1) + "\n")
+    show(cost, adapter, workload, args.threads)
+    if args.json:
+        facts = {"source": workload.source, "threads": args.threads, "rank": adapter.rank}
+        args.json.write_text(json.dumps({**facts, **asdict(cost)}, indent=1) + "\n")
 
 
 def _arguments() -> argparse.Namespace:

@@ -5,7 +5,7 @@ python benchmarks/scaling.py
 
 from __future__ import annotations
 
-from unlearn_runner.commands.estimate.memory import Setting, Work, peak
+from unlearn_runner.commands.estimate.memory import LargestBatch, Setting, peak
 from unlearn_runner.commands.estimate.sizes import Sizes
 from unlearn_runner.commands.estimate.speed import DEVICES, bytes_sent, step
 
@@ -36,7 +36,7 @@ def row(name: str, ranks: int, engine: str, gru: bool, rank: int = 0) -> str:
         checkpointing=name != "Phi-1.5",
         dropout=bool(rank),
     )
-    found = peak(sizes, Work(MICRO, LENGTH, MICRO * SCORED), setting)
+    found = peak(sizes, LargestBatch(MICRO, LENGTH, MICRO * SCORED), setting)
     tokens = 2 * BATCH * LENGTH
     time = step(sizes, setting, A100, tokens, LENGTH, 2 * cuts, ranks)
     sent = bytes_sent(sizes, setting, 2 * cuts, ranks)

@@ -115,13 +115,13 @@ class Cost:
 
 def main() -> None:
     """Measures, prints, writes."""
-    asked = _arguments()
-    sizes = QUICK if asked.quick else FULL
-    if asked.rounds:
-        sizes = Sizes(**{**vars(sizes), "rounds": asked.rounds, "gru_pairs": asked.rounds})
-    workload = prepare(asked.data, sizes.loop, sizes.loop_vocab, asked.threads)
+    args = _arguments()
+    sizes = QUICK if args.quick else FULL
+    if args.rounds:
+        sizes = Sizes(**{**vars(sizes), "rounds": args.rounds, "gru_pairs": args.rounds})
+    workload = prepare(args.data, sizes.loop, sizes.loop_vocab, args.threads)
     speeds = [speed(workload, method, sizes) for method in LOOPS]
-    large = prepare(asked.data, sizes.gru, sizes.gru_vocab, asked.threads)
+    large = prepare(args.data, sizes.gru, sizes.gru_vocab, args.threads)
     cost = gru_cost(large, sizes)
     facts = {
         "rows": workload.source,
@@ -131,10 +131,10 @@ def main() -> None:
         "command": " ".join(["python", *sys.argv]),
     }
     print_tables(speeds, cost, facts)
-    if asked.json:
+    if args.json:
         content = {**facts, "loops": [asdict(s) for s in speeds], "gru": asdict(cost)}
-        asked.json.write_text(json.dumps(content, indent=1) + "\n")
-    if asked.markdown:
+        args.json.write_text(json.dumps(content, indent=1) + "\n")
+    if args.markdown:
         print(markdown(speeds, cost))
 
 

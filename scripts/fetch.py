@@ -38,10 +38,10 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code."""
     try:
-        asked = _parser().parse_args(arguments)
-        if not asked.models and not asked.tofu:
+        args = _parser().parse_args(arguments)
+        if not args.models and not args.tofu:
             raise ConfigError("nothing to fetch is named", f"{UNDER} phi --tofu, say")
-        wanted = [found(name) for name in asked.models]  # all names before the first download
+        wanted = [found(name) for name in args.models]  # all names before the first download
         if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
             raise ConfigError(
                 f"HF_HUB_OFFLINE={os.environ['HF_HUB_OFFLINE']} forbids what this is for",
@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for name, repository, revision in wanted:
                 print(f"{repository} at {revision or 'main'}", flush=True)
                 print(f"  {fetch(name, repository, revision)}")
-            if asked.tofu:
+            if args.tofu:
                 fetch_tofu()
         except DataError as error:  # whose fix may be to run this
             network = "run this where the hub can be reached; HF_HOME=FOLDER says where to keep it"

@@ -14,7 +14,7 @@ import torch
 from torch.distributed.tensor import DTensor
 from transformers import LlamaConfig, LlamaForCausalLM
 
-from unlearn_runner.commands.estimate.memory import Setting, Work, peak
+from unlearn_runner.commands.estimate.memory import LargestBatch, Setting, peak
 from unlearn_runner.commands.estimate.sizes import Sizes
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.layout import Layout
@@ -177,7 +177,7 @@ def test_the_estimate_is_within_a_tenth_of_what_is_counted(
         groups=len(engine.groups),
         kept=isinstance(rectifier, GRU),
         passes=len(engine.groups[-1].terms) * (batch // size),
-        held=held is not None,
+        holds_start_model=held is not None,
         over_vocabulary=4 if held else 2,
         compared_after=compared or 0,
         checkpointing=more.get("again", False),
@@ -185,7 +185,7 @@ def test_the_estimate_is_within_a_tenth_of_what_is_counted(
     )
     if adapter is not None:
         assert known.adapted(adapter.rank, True, True) == trained
-    work = Work(size, LENGTH, size * (LENGTH - PROMPT))
+    work = LargestBatch(size, LENGTH, size * (LENGTH - PROMPT))
     if compared is not None:
         work = replace(work, other_length=PROMPT + OTHER, other_scored=size * OTHER)
     found = peak(known, work, setting)

@@ -61,11 +61,11 @@ class Swept:
     def selection(self) -> dict[str, Any]:
         return json.loads((self.folder / "0.json").read_text())
 
-    def points(self) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
-        """Folder and results of every point, by learning rate and seed."""
+    def jobs(self) -> dict[tuple[str, int], tuple[Path, dict[str, Any]]]:
+        """Folder and results of every job, by learning rate and seed."""
         found = {}
         for path in self.folder.glob("*/results.json"):
-            axes = self.selection["points"][path.parent.name]["axes"]
+            axes = self.selection["jobs"][path.parent.name]["axes"]
             results = json.loads(path.read_text())
             found[axes["train.lr"], int(axes["seed"])] = path.parent, results
         return found
@@ -143,23 +143,23 @@ def computed(folder: Path, retain_model: Path, rows: dict[str, list[int]]) -> di
 
 
 def test_a_sweep_selects_on_part_a_what_the_files_say_is_best(swept: Swept) -> None:
-    selection, points = swept.selection, swept.points()
+    selection, jobs = swept.selection, swept.jobs()
     split = selection["split"]["views"]
     for view, people in (("forget", 10), ("retain", 10)):
-        a, b = split[view]["A"], split[view]["B"]
+        a, b = split[view]["validation"], split[view]["test"]
         assert sorted(a + b) == list(range(40 if view == "forget" else 20))
         assert not {i // people for i in a} & {i // people for i in b}
     for view in VIEWS[2:]:
-        assert sorted(split[view]["A"] + split[view]["B"]) == list(range(6))
+        assert sorted(split[view]["validation"] + split[view]["test"]) == list(range(6))
 
-    by_part: dict[str, dict[tuple[str, int], dict[str, float]]] = {"A": {}, "B": {}}
+    by_part: dict[str, dict[tuple[str, int], dict[str, float]]] = {"validation": {}, "test": {}}
     targets: dict[str, dict[str, float]] = {}
-    for place, (folder, results) in points.items():
+    for place, (folder, results) in jobs.items():
         if results["status"] == "diverged":
             continue
         retain_model = swept.evidence(results, "retain_model")
-        known = selection["points"][folder.name]
-        for name in ("A", "B"):
+        known = selection["jobs"][folder.name]
+        for name in ("validation", "test"):
             rows = {view: split[view][name] for view in VIEWS}
             for model in ("unlearned", "target"):
                 mine = computed(swept.evidence(results, model), retain_model, rows)
@@ -175,26 +175,30 @@ def test_a_sweep_selects_on_part_a_what_the_files_say_is_best(swept: Swept) -> N
             if k.split(".")[0] not in ("target", "retain_model")
         }
 
-    rates = sorted({rate for rate, _ in points if float(rate) < 1}, key=float)
+    rates = sorted({rate for rate, _ in jobs if float(rate) < 1}, key=float)
     assert len(rates) == 3
 
-    def mean(rate: str, name: str, part: str = "A") -> float:
+    def mean(rate: str, name: str, part: str = "validation") -> float:
         return float(np.mean([by_part[part][rate, seed][name] for seed in (0, 1)]))
 
-    able = [r for r in rates if mean(r, "model_utility") >= 0.9 * targets["A"]["model_utility"]]
+    able = [
+        r for r in rates if mean(r, "model_utility") >= 0.9 * targets["validation"]["model_utility"]
+    ]
     assert 1 < len(able) < 3, "the bar must matter"
     winner = min(able, key=lambda rate: mean(rate, "forget.probability"))
     chosen = selection["selected"]
     assert chosen["axes"] == {"train.lr": winner}
-    assert sorted(chosen["points"]) == sorted(points[winner, seed][0].name for seed in (0, 1))
-    for part in ("A", "B"):
+    assert sorted(chosen["jobs"]) == sorted(jobs[winner, seed][0].name for seed in (0, 1))
+    for part in ("validation", "test"):
         assert chosen["scores"]["forget.probability"][part][0] == pytest.approx(
             mean(winner, "forget.probability", part), rel=1e-9
         )
     why = {s["axes"]["train.lr"]: s["why_not"] for s in selection["settings"]}
     assert [why[r] is None for r in rates] == [r in able for r in rates]
     assert next(v for r, v in why.items() if float(r) > 1) == "diverged"
-    assert f"selected train.lr={winner}: least forget.probability on part A" in swept.said
+    assert (
+        f"selected train.lr={winner}: least forget.probability on the validation part" in swept.said
+    )
     assert "all rows" in swept.said
     assert "(partly selected on)" in swept.said
 
@@ -213,10 +217,13 @@ def test_it_is_made_again_from_files_alone(swept: Swept) -> None:
     selection = json.loads(path.read_text())
     path.write_bytes(before)
     assert selection["criterion"]["peek"] is True
-    points, scored = selection["points"], selection["scored"]
+    jobs, scored = selection["jobs"], selection["scored"]
     statistic = {
         setting["axes"]["train.lr"]: np.mean(
-            [scored[points[p]["unlearned"]]["A"]["forget_quality_ks"] for p in setting["points"]]
+            [
+                scored[jobs[p]["unlearned"]]["validation"]["forget_quality_ks"]
+                for p in setting["jobs"]
+            ]
         )
         for setting in selection["settings"]
         if setting["why_not"] is None
@@ -232,13 +239,13 @@ def test_a_report_marks_what_was_selected(swept: Swept, tmp_path: Path) -> None:
     with (tmp_path / "runs.csv").open(encoding="utf-8") as file:
         marked = {r["folder"] for r in csv.DictReader(file) if "selected" in r["label"]}
     selection = swept.selection
-    assert marked == set(selection["selected"]["points"])
+    assert marked == set(selection["selected"]["jobs"])
     page = (tmp_path / "report.html").read_text(encoding="utf-8")
     assert "all rows (partly selected on)" in page
     with (tmp_path / "selection.csv").open(encoding="utf-8") as file:
         rows = {r["metric"]: r for r in csv.DictReader(file)}
     for name, columns in selection["selected"]["scores"].items():
-        for column in ("A", "B", "all"):
+        for column in ("validation", "test", "all"):
             assert float(rows[name][column]) == columns[column][0]
 
 
@@ -266,4 +273,4 @@ def test_a_search_goes_on_from_its_folders(swept: Swept) -> None:
     best = min(trials, key=lambda trial: trial["loss"])
     chosen = json.loads((folder / "selection.json").read_text())["selected"]
     assert chosen["axes"] == {"train.lr": str(best["setting"]["train.lr"])}
-    assert chosen["scores"]["forget.probability"]["A"][0] == best["loss"]
+    assert chosen["scores"]["forget.probability"]["validation"][0] == best["loss"]

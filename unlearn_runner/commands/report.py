@@ -17,7 +17,7 @@ from typing import NoReturn
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
-from unlearn_runner.report.find import runs
+from unlearn_runner.report.discovery import runs
 from unlearn_runner.utils.disk import refusal
 from unlearn_runner.utils.text import size
 
@@ -32,20 +32,20 @@ def console() -> NoReturn:
     sys.exit(main())
 
 
-def _report(asked: argparse.Namespace) -> None:
-    compared = Comparison(runs(asked.folders))
+def _report(args: argparse.Namespace) -> None:
+    compared = Comparison(runs(args.folders))
     usual = Axes.among(compared.metrics)
     for key in ("utility", "forget"):
-        if getattr(asked, key) is not None:
-            _check(f"--{key}", getattr(asked, key), compared.metrics)
-    axes = Axes(asked.utility or usual.utility, asked.forget or usual.forget)
+        if getattr(args, key) is not None:
+            _check(f"--{key}", getattr(args, key), compared.metrics)
+    axes = Axes(args.utility or usual.utility, args.forget or usual.forget)
     compared = Comparison(compared.runs, axes)
     # Imported here: a mistake is answered without it.
-    from unlearn_runner.report.build import Asked, report, title, write
+    from unlearn_runner.report.build import ReportOptions, report, title, write
 
-    only = asked.folders[0] if len(asked.folders) == 1 else Path()
-    out = asked.out or only / "report"
-    files = report(compared, title(asked.folders), Asked(asked.answers, asked.store))
+    only = args.folders[0] if len(args.folders) == 1 else Path()
+    out = args.out or only / "report"
+    files = report(compared, title(args.folders), ReportOptions(args.answers, args.store))
     try:
         write(files, out)
     except OSError as error:

@@ -19,7 +19,7 @@ from rich.live import Live
 
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import DataError
-from unlearn_runner.report.live import show
+from unlearn_runner.report.status_table import show
 from unlearn_runner.utils.console import results_console
 
 BORDERS = 6  # lines of the screen that are no rows
@@ -30,11 +30,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answered(lambda: _status(_parser().parse_args(arguments)))
 
 
-def _status(asked: argparse.Namespace) -> None:
-    if asked.once or not sys.stdout.isatty():
-        results_console().print(show(asked.folders)[0])
+def _status(args: argparse.Namespace) -> None:
+    if args.once or not sys.stdout.isatty():
+        results_console().print(show(args.folders)[0])
     else:
-        _live(asked.folders, asked.every)
+        _live(args.folders, args.every)
 
 
 def console() -> NoReturn:
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("folders", metavar="DIR", type=Path, nargs="+", help="runs, sweeps")
     parser.add_argument("--once", action="store_true", help="print once and exit")
     parser.add_argument(
-        "--every", metavar="S", type=_seconds, default=2.0, help="seconds between looks (2)"
+        "--every", metavar="S", type=_seconds, default=2.0, help="seconds between updates (2)"
     )
     return parser
 

@@ -1,7 +1,8 @@
 """How a sweep's best setting is told from the others: the criterion, and who may not win.
 
-Only scores of part A enter. What they are compared with is the target, the model that unlearning
-begins from; the retain-only model is looked at by one criterion alone, and only where asked for.
+Only scores of the validation part enter. What they are compared with is the target, the model that
+unlearning begins from; the retain-only model is read by one criterion alone, and only where asked
+for.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ class Select:
     keep: Annotated[float, Ge(0), Le(1)] = 0.9
     """Share of the target's model utility that a setting must keep, whatever the criterion."""
     share: Annotated[float, Gt(0), Lt(1)] = 0.5
-    """Of the units of every view that go into part A."""
+    """Of the units of every view that go into the validation part; the rest is the test part."""
     by: Literal["person", "row"] = "person"
     """What is never divided: all rows of a person (an author), or a row."""
     seed: Annotated[int, Ge(0)] = 0
@@ -84,7 +85,7 @@ class Select:
         """The criterion in words."""
         best = "least" if self.lower else "highest"
         bar = f", keeping {self.keep:g} of the target's {UTILITY}" if self.keep else ""
-        return f"{best} {self.ranked} on part A{bar}"
+        return f"{best} {self.ranked} on the validation part{bar}"
 
     def worth(self, scores: Scores, target: Scores) -> CriterionValue | str:
         """Returns what the criterion says of one model, or why it cannot win whatever its keep.
@@ -98,9 +99,9 @@ class Select:
         if utility is None or other is None or whole is None:
             return "a score that the criterion needs does not exist"
         if whole == 0:
-            return f"the target's {UTILITY} is 0 on part A: there is nothing to keep"
+            return f"the target's {UTILITY} is 0 on the validation part: there is nothing to keep"
         if collapsed(utility, whole):
-            return "collapsed on part A"
+            return "collapsed on the validation part"
         kept = utility / whole
         if self.criterion == "harmonic":
             one, two = min(1.0, kept), 1.0 - other

@@ -1,4 +1,4 @@
-"""Sweep: a grid of settings, or a search whose points are proposed batch after batch."""
+"""Sweep: a grid of settings, or a search whose jobs are proposed batch after batch."""
 
 from __future__ import annotations
 
@@ -23,6 +23,11 @@ class Sweep:
     """Start no further job after a failure, and end those that run at their next step."""
     select: Select = field(default_factory=Select)
     """Which setting is chosen at the end."""
+
+    @property
+    def search(self) -> Search | None:
+        """Itself, where its jobs are proposed one after another."""
+        return None
 
     def __post_init__(self) -> None:
         for key, values in self.grid.items():
@@ -61,7 +66,7 @@ class Range:
 
 @dataclass(frozen=True)
 class Search(Sweep):
-    """A sweep whose points are proposed by a sampler instead of listed."""
+    """A sweep whose jobs are proposed by a sampler instead of listed."""
 
     space: dict[str, Range | None] = field(default_factory=dict)
     """By dotted key or group; one that the command line sets, or that is null, is not searched."""
@@ -74,6 +79,11 @@ class Search(Sweep):
     seed: Annotated[int, Ge(0)] = 0
     """Of the proposals, which depend on it, the space and the earlier scores alone."""
 
+    @property
+    def search(self) -> Search:
+        """Itself."""
+        return self
+
     def __post_init__(self) -> None:
         super().__post_init__()
         for key, wanted in self.space.items():
@@ -84,7 +94,7 @@ class Search(Sweep):
                 )
         if self.grid:
             raise ConfigError(
-                "sweep.grid: a search proposes its points", "sweep.space, or another sweep="
+                "sweep.grid: a search proposes its jobs", "sweep.space, or another sweep="
             )
         if self.select.criterion is None:
             raise ConfigError(

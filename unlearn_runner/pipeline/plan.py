@@ -29,7 +29,7 @@ class Plan:
 
     stages: tuple[Stage, ...]
     unlearn: Stage
-    scores: dict[str, Stage]
+    scores: dict[str, Score]
     """Score stage by whose scores they are: "target", "unlearned", "retain_model"."""
     wanted: tuple[Stage, ...]
     """What the run is for; the other stages are computed only where one of these needs them."""
@@ -179,7 +179,7 @@ def _scores(
     evaluations: dict[str, Evaluate],
     unlearned: Stage,
     steps: tuple[int, ...],
-) -> tuple[dict[str, Stage], Stage | None]:
+) -> tuple[dict[str, Score], Stage | None]:
     """Returns the score stage of each model, and the one along the way where there are steps."""
     log: RetainLog | None = inputs.retain_log
     retain_model: Source | None = log or evaluations.get("retain_model")
@@ -189,7 +189,7 @@ def _scores(
         "version": run.benchmark.version,
     }
     sources: dict[str, Source] = {**evaluations, **({"retain_model": log} if log else {})}
-    scores: dict[str, Stage] = {
+    scores: dict[str, Score] = {
         name: Score(label=f"score {name}", evaluated=source, retain_model=retain_model, **how)
         for name, source in sources.items()
     }

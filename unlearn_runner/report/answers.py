@@ -1,4 +1,4 @@
-"""What models answered: expected, before unlearning, after it, and by the retain model.
+"""Answers of models: expected, before unlearning, after it, and by the retain model.
 
 The texts are in the evidence of the evaluations that `results.json` names; where the store cannot
 be reached, a report does without them and says so.
@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_runner.evaluation.metrics.evidence import Parquet, Texts
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 
 MODELS = {
     "before": "evaluate target",
@@ -21,13 +21,13 @@ MODELS = {
     "retain_model": "evaluate retain_model",
 }
 """Stage by column."""
-LONGEST = 400
+MAX_LENGTH = 400
 """Characters of a text; a model that repeats itself says no more in the rest."""
 
 
 @dataclass(frozen=True)
-class Asked:
-    """A question of a view, and the answer expected."""
+class Question:
+    """Question of a view, with the expected answer."""
 
     row: int
     question: str
@@ -38,7 +38,7 @@ class Asked:
 class Answers:
     """The texts of all runs, each evaluation's once."""
 
-    questions: dict[str, dict[str, list[Asked]]] = field(default_factory=dict)
+    questions: dict[str, dict[str, list[Question]]] = field(default_factory=dict)
     """Rows by view, by the evaluation they were first seen in."""
     texts: dict[str, dict[str, list[list[str]]]] = field(default_factory=dict)
     """Generated texts by view, by evaluation; every second piece of a text is of the expected
@@ -66,7 +66,7 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
     Args:
         runs: Whose.
         rows: How many of each view, spread evenly over it.
-        store: Where to look first.
+        store: Where to search first.
     """
     found = Answers()
     for run in runs:
@@ -104,11 +104,13 @@ def _keep(found: Answers, key: str, read: Mapping[str, Texts], rows: int) -> Non
     found.texts[key], found.questions[key] = {}, {}
     for view, texts in read.items():
         chosen = spread(len(texts.questions), rows)
-        asked = [Asked(i + 1, _cut(texts.questions[i]), _cut(texts.answers[i])) for i in chosen]
-        found.questions[key][view] = asked
+        questions = [
+            Question(i + 1, _cut(texts.questions[i]), _cut(texts.answers[i])) for i in chosen
+        ]
+        found.questions[key][view] = questions
         found.texts[key][view] = [
             pieces(_cut(texts.generations[i]), one.answer)
-            for i, one in zip(chosen, asked, strict=True)
+            for i, one in zip(chosen, questions, strict=True)
         ]
 
 
@@ -150,31 +152,31 @@ def _common(mine: Sequence[str], theirs: Sequence[str]) -> set[int]:
 
 
 def _same(found: Answers, key: str) -> str:
-    """Returns the first evaluation that asked the same, so that its questions serve for all."""
+    """Returns the first evaluation of the same questions, so that its questions serve for all."""
     mine = found.questions[key]
-    return next(other for other, asked in found.questions.items() if asked == mine)
+    return next(other for other, rows in found.questions.items() if rows == mine)
 
 
-def spread(total: int, most: int) -> list[int]:
-    """Returns up to `most` of `total` places, evenly spread, the first among them."""
-    count = min(total, most)
+def spread(total: int, max_count: int) -> list[int]:
+    """Returns up to `max_count` of `total` places, evenly spread, the first among them."""
+    count = min(total, max_count)
     return [i * total // count for i in range(count)]
 
 
 def _cut(text: str) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= LONGEST else f"{text[:LONGEST].rstrip()} …"
+    return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH].rstrip()} …"
 
 
 def as_json(found: Answers) -> dict[str, Any]:
     """Returns what the page needs to show another run's answers."""
     used = {key for columns in found.runs.values() for key in columns.values()}
-    asked = {columns["questions"] for columns in found.runs.values()}
+    shown = {columns["questions"] for columns in found.runs.values()}
     return {
         "questions": {
             key: {view: [[a.row, a.question, a.answer] for a in rows] for view, rows in by.items()}
             for key, by in found.questions.items()
-            if key in asked
+            if key in shown
         },
         "texts": {key: by for key, by in found.texts.items() if key in used},
         "runs": found.runs,

@@ -18,43 +18,43 @@ from unlearn_runner.report import (
     answers,
     cost,
     curves,
-    heat,
+    heatmap,
     provenance,
-    selected,
+    selection_table,
     svg,
     tables,
     tradeoff,
 )
 from unlearn_runner.report.compare import GROUPS, Axes, Comparison, number
 from unlearn_runner.report.overview import overview, troubles, warnings
-from unlearn_runner.report.read import RunFolder, read
+from unlearn_runner.report.run_folder import RunFolder, read
 from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
 from unlearn_runner.utils.text import format_score
 
-MARKS = 6
+MAX_MARKS = 6
 """Runs whose curves stand out, each with a dash pattern and a color of its own."""
 PAGE = "page"
 WRITERS = {"csv": tables.as_csv, "md": tables.as_markdown, "tex": tables.as_latex}
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What the command line asks for beyond the folders."""
+class ReportOptions:
+    """Options of the command line beyond the folders."""
 
     rows: int = 5
     """Answers shown per view."""
     store: Path | None = None
 
 
-def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
+def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str, str]:
     """Returns the content of every file of the report by its name."""
     style, script = _text("figure.css"), _text("page.js")
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
-    selection = selected.table(compared)
+    selection = selection_table.table(compared)
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
-    told = answers.collect(compared.runs, asked.rows, asked.store)
+    shown_answers = answers.collect(compared.runs, options.rows, options.store)
     page = (
         _environment()
         .get_template("page.html")
@@ -70,20 +70,22 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
             runs=runs,
             seeds=seeds,
             selection=selection,
-            selected=selected.sentences(compared),
+            selected=selection_table.sentences(compared),
             pictures=pictures,
             series=_series(compared),
             front=_front(compared),
             anchors=_anchors(compared),
             choices=_choices(compared),
             marked=marked,
-            blocks=heat.blocks(compared),
+            blocks=heatmap.blocks(compared),
             lines=lines,
             numbers=_numbers(compared),
             troubles=troubles(compared),
-            answers=told,
-            shown_run=next((n for n in marked if n in told.runs), next(iter(told.runs), None)),
-            data=answers.as_json(told),
+            answers=shown_answers,
+            shown_run=next(
+                (n for n in marked if n in shown_answers.runs), next(iter(shown_answers.runs), None)
+            ),
+            data=answers.as_json(shown_answers),
             facts=provenance.facts(compared.runs),
             settings=provenance.shared_settings(compared.runs),
             spent=cost.spent(compared.runs),
@@ -96,14 +98,13 @@ def report(compared: Comparison, title: str, asked: Asked) -> dict[str, str]:
     for table in (runs, seeds, selection):
         if table is not None:
             files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
-    drawn = [figure for _, figure in (*pictures, *lines)]
-    return files | {f"{figure.name}.svg": figure.alone(style) for figure in drawn}
+    return files | {f"{figure.name}.svg": figure.alone(style) for _, figure in (*pictures, *lines)}
 
 
 def figures(compared: Comparison) -> dict[str, str]:
     """Returns the content of the report's pictures alone, by their file names."""
-    drawn = (*_pictures(compared, []), *_lines(compared, marks(compared)))
-    return {f"{figure.name}.svg": figure.alone(_text("figure.css")) for _, figure in drawn}
+    found = (*_pictures(compared, []), *_lines(compared, marks(compared)))
+    return {f"{figure.name}.svg": figure.alone(_text("figure.css")) for _, figure in found}
 
 
 def _pictures(
@@ -115,19 +116,19 @@ def _pictures(
 
 def _lines(compared: Comparison, marked: Sequence[int]) -> list[tuple[Chart, svg.Figure]]:
     along = [m for m in (compared.axes.utility, compared.axes.forget) if m in compared.metrics]
-    drawn = charts(compared.runs, along)
-    return list(zip(drawn, curves.draw(drawn, compared, marked), strict=True))
+    found = charts(compared.runs, along)
+    return list(zip(found, curves.draw(found, compared, marked), strict=True))
 
 
 def marks(compared: Comparison) -> list[int]:
     """Returns the runs that stand out: all of a few, else some along the front, then others."""
-    drawn = [run.number for run in compared.runs if run.steps(UNLEARN)]
-    if len(drawn) <= MARKS:
-        return drawn
-    front = [run.number for run in _front(compared) if run.number in drawn]
-    chosen = [front[i] for i in answers.spread(len(front), MARKS)]
-    rest = [number for number in drawn if number not in chosen]
-    return chosen + [rest[i] for i in answers.spread(len(rest), MARKS - len(chosen))]
+    numbers = [run.number for run in compared.runs if run.steps(UNLEARN)]
+    if len(numbers) <= MAX_MARKS:
+        return numbers
+    front = [run.number for run in _front(compared) if run.number in numbers]
+    chosen = [front[i] for i in answers.spread(len(front), MAX_MARKS)]
+    rest = [number for number in numbers if number not in chosen]
+    return chosen + [rest[i] for i in answers.spread(len(rest), MAX_MARKS - len(chosen))]
 
 
 def _series(compared: Comparison) -> list[dict[str, Any]]:
@@ -162,8 +163,8 @@ def _choices(compared: Comparison) -> dict[str, list[str]]:
 
 def _numbers(compared: Comparison) -> tables.Table | None:
     """Returns the curves in numbers."""
-    told = {run.number: summary(run) for run in compared.runs}
-    keys = list(dict.fromkeys(key for found in told.values() for key in found.last))
+    summaries = {run.number: summary(run) for run in compared.runs}
+    keys = list(dict.fromkeys(key for found in summaries.values() for key in found.last))
     if not keys:
         return None
     order = list(NAMES)
@@ -174,7 +175,7 @@ def _numbers(compared: Comparison) -> tables.Table | None:
     columns += [tables.Column(k, f"{k[5:]} loss, first → last") for k in loss]
     columns += [tables.Column(k, f"mean {k.replace('_', ' ')}", "number") for k in rest]
     rows = []
-    for n, found in told.items():
+    for n, found in summaries.items():
         steps = f"{found.steps}" + (" (diverged)" if found.diverged_at else "")
         row = [tables.Cell(float(n), str(n)), tables.Cell(float(found.steps), steps)]
         for key in loss:

@@ -11,8 +11,8 @@ from functools import cached_property
 from typing import Any
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS, Directions, collapsed, lower
-from unlearn_runner.report.chosen import Chosen, selections
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.report.selection_file import Chosen, selections
 
 UTILITY, FORGET = "model_utility", "forget.probability"
 GROUPS = ("method", "rectifier")
@@ -117,13 +117,13 @@ class Comparison:
 
     def label(self, run: RunFolder) -> str:
         """Returns what a run's status does not say of it, in a word or two."""
-        said = {
+        words = {
             "process is gone": run.gone,
             "selected": any(chosen.holds(run) for chosen in self.selections),
             "front": run.number in self.front,
             "collapsed": self.collapsed(run),
         }
-        return ", ".join(word for word, true in said.items() if true)
+        return ", ".join(word for word, true in words.items() if true)
 
     @cached_property
     def differing(self) -> list[str]:
@@ -168,12 +168,12 @@ class Comparison:
         """Returns what sets a run apart, in a line; its folder's name where nothing is known."""
         if not run.settings:
             return run.name
-        told = [
+        parts = [
             f"{self.short[key]} {number(value)}"
             for key in self.differing
             if (value := run.settings.get(key)) is not None
         ]
-        return ", ".join(told if told and self.alike else [choices(run), *told])
+        return ", ".join(parts if parts and self.alike else [choices(run), *parts])
 
     @cached_property
     def alike(self) -> bool:

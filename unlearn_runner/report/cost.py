@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_runner.report.read import Ran, RunFolder
+from unlearn_runner.report.run_folder import Ran, RunFolder
 from unlearn_runner.store.store import MANIFEST
 from unlearn_runner.utils.files import read_object
 
@@ -28,7 +28,7 @@ class Spent:
 def seconds(run: RunFolder, ran: Ran) -> float | None:
     """Returns what computing a stage's artifact took; none where nobody can say any more.
 
-    A cached stage's own line only has the time it took to look; the artifact's manifest knows.
+    A cached stage's own line only has the time its lookup took; the artifact's manifest knows.
     """
     if ran.outcome is None or not ran.needed:
         return 0.0

@@ -14,7 +14,7 @@ WIDTH, HEIGHT = 400, 250
 LEFT, RIGHT, TOP, BOTTOM = 50, 376, 30, 204
 CROSS = "M-3.5 -3.5L3.5 3.5M3.5 -3.5L-3.5 3.5"
 """Ends the line of a run that diverged."""
-FEWEST, MOST = 30, 160
+MIN_POINTS, MAX_POINTS = 30, 160
 """Points per line; a line keeps the extremes of what is left out."""
 BUDGET = 60_000
 """Points of all lines of all pictures together: a page must stay light."""
@@ -23,17 +23,17 @@ BUDGET = 60_000
 class Small(svg.Frame):
     """A frame for little room."""
 
-    most_ticks = 5
+    max_ticks = 5
 
 
 def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -> list[svg.Figure]:
     """Returns a picture per chart, the marked runs' lines on top."""
     lines = sum(len(chart.curves) for chart in charts)
-    most = max(FEWEST, min(MOST, BUDGET // max(lines, 1)))
-    return [_draw(chart, compared, marked, most) for chart in charts]
+    max_points = max(MIN_POINTS, min(MAX_POINTS, BUDGET // max(lines, 1)))
+    return [_draw(chart, compared, marked, max_points) for chart in charts]
 
 
-def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) -> svg.Figure:
+def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], max_points: int) -> svg.Figure:
     values = [v for curve in chart.curves.values() for _, v in curve]
     steps = [s for curve in chart.curves.values() for s, _ in curve]
     share = chart.key in ("rectified", "surviving_norm")
@@ -47,7 +47,7 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], most: int) 
     names = apart(ends)
     for number in order:
         slot = f" marked m{marked.index(number)}" if number in marked else ""
-        points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], most)]
+        points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], max_points)]
         at = names.get(number, points[-1][1])
         cross = ""
         if number in chart.over:
@@ -97,11 +97,11 @@ def _first(places: Mapping[int, float], group: Sequence[int], least: float) -> f
     return middle - (len(group) - 1) * least / 2
 
 
-def thinned(curve: Curve, most: int) -> Curve:
-    """Returns at most about `most` points: of each stretch its lowest and its highest."""
-    if len(curve) <= most:
+def thinned(curve: Curve, max_points: int) -> Curve:
+    """Returns at most about `max_points` points: of each stretch its lowest and its highest."""
+    if len(curve) <= max_points:
         return curve
-    stretches = most // 2
+    stretches = max_points // 2
     kept = {0, len(curve) - 1}
     for i in range(stretches):
         part = range(i * len(curve) // stretches, (i + 1) * len(curve) // stretches)
@@ -111,14 +111,14 @@ def thinned(curve: Curve, most: int) -> Curve:
 
 def _described(chart: Chart, marked: Sequence[int]) -> str:
     ends = [curve[-1][1] for curve in chart.curves.values()]
-    said = [
+    parts = [
         f"{len(ends)} runs; at their last step between {format_score(min(ends))} and "
         f"{format_score(max(ends))}."
     ]
     for number in marked:
         if number in chart.curves:
             first, last = chart.curves[number][0][1], chart.curves[number][-1][1]
-            said.append(f"Run {number}: from {format_score(first)} to {format_score(last)}.")
+            parts.append(f"Run {number}: from {format_score(first)} to {format_score(last)}.")
     if chart.over:
-        said.append(f"Ended early, diverged: {', '.join(f'run {n}' for n in sorted(chart.over))}.")
-    return " ".join(said)
+        parts.append(f"Ended early, diverged: {', '.join(f'run {n}' for n in sorted(chart.over))}.")
+    return " ".join(parts)

@@ -9,7 +9,7 @@ Box = tuple[float, float, float, float]
 
 
 def label(
-    kind: str, content: str, x: float, y: float, away: float, area: Box, taken: list[Box]
+    kind: str, content: str, x: float, y: float, away: float, area: Box, occupied: list[Box]
 ) -> str:
     """Returns a name beside a point, where it covers no other; the first place if all do.
 
@@ -20,7 +20,7 @@ def label(
         y: Pixel of the point.
         away: Pixels between point and name.
         area: Where names may be: left, top, right, bottom.
-        taken: Where something is already; the name is added.
+        occupied: Where something is already; the name is added.
     """
     width = 7.0 * len(content)
     spots = (
@@ -35,10 +35,10 @@ def label(
     for spot in spots:
         box = _covers(spot, width)
         inside = box[0] > area[0] and box[1] > area[1] and box[2] < area[2] and box[3] < area[3]
-        if inside and not any(_meet(box, other) for other in taken):
+        if inside and not any(_meet(box, other) for other in occupied):
             best = spot
             break
-    taken.append(_covers(best, width))
+    occupied.append(_covers(best, width))
     return svg.words(kind, *best[:2], content, best[2])
 
 

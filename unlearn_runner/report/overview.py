@@ -6,7 +6,7 @@ from typing import Any
 
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report.compare import Comparison, choices, number
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.tracking.divergence import last_finite
 
 
@@ -16,13 +16,13 @@ def overview(compared: Comparison) -> list[str]:
     statuses = [run.status for run in runs]
     ended = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
     of = f" of {choices(runs[0])}" if compared.alike else ""
-    said = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{of}: {ended}."]
+    parts = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{of}: {ended}."]
     if swept := _swept(compared):
-        said.append(f"They differ in {swept}.")
+        parts.append(f"They differ in {swept}.")
     if count := sum(map(compared.collapsed, runs)):
         limit = f"below {COLLAPSED:.0%} of the target's"
-        said.append(f"{count} collapsed: {compared.axes.utility} {limit}.")
-    return said
+        parts.append(f"{count} collapsed: {compared.axes.utility} {limit}.")
+    return parts
 
 
 def _swept(compared: Comparison) -> str:
@@ -69,8 +69,8 @@ def troubles(compared: Comparison) -> list[dict[str, Any]]:
 def _why(run: RunFolder) -> str:
     if run.status == "diverged":
         found = run.divergence
-        told = [f"{found.get('stage', '')}: {found.get('cause', 'no cause recorded')}"]
-        return "; ".join(filter(None, [*told, last_finite(found)]))
+        parts = [f"{found.get('stage', '')}: {found.get('cause', 'no cause recorded')}"]
+        return "; ".join(filter(None, [*parts, last_finite(found)]))
     if run.gone:
         return f"its process {run.facts.get('pid')} is gone; the same command continues it"
     if run.status == "interrupted":

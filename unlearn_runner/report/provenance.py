@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from unlearn_runner.report.compare import number
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.utils.nested import leaves
 
 PER_RUN = ("config_hash",)

@@ -1,6 +1,6 @@
-"""Small SVG figures: axes, markers and text, without a plotting library.
+"""SVG figures: axes, markers and text, without a plotting library.
 
-Colors and fonts come from `figure.css`; a figure says what a thing is, not how it looks.
+Colors and fonts come from `figure.css`; a figure says what a thing is, not its style.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class Scale:
     def _place(self, value: float) -> float:
         return math.log10(value) if self.log else value
 
-    def ticks(self, most: int = 6) -> list[tuple[float, str]]:
+    def ticks(self, max_ticks: int = 6) -> list[tuple[float, str]]:
         """Returns round values within, and how they are written."""
         if self.log:
-            return self._decades(most)
-        raw = (self.high - self.low) / most
+            return self._decades(max_ticks)
+        raw = (self.high - self.low) / max_ticks
         power = 10.0 ** math.floor(math.log10(raw))
         steps = (m * power for m in (1, 2, 2.5, 5, 10) if not self.whole or m != 2.5)
         step = next(step for step in steps if step >= raw * (1 - 1e-9))
@@ -60,10 +60,10 @@ class Scale:
         values = [i * step for i in range(first, last + 1)]
         return [(v, f"{v:.3g}" if big else f"{v:.{digits}f}") for v in values]
 
-    def _decades(self, most: int) -> list[tuple[float, str]]:
+    def _decades(self, max_ticks: int) -> list[tuple[float, str]]:
         first = math.ceil(math.log10(self.low) - 1e-9)
         last = math.floor(math.log10(self.high) + 1e-9)
-        apart = max(1, math.ceil((last - first + 1) / most))
+        apart = max(1, math.ceil((last - first + 1) / max_ticks))
         found = [(10.0**p, _power(p)) for p in range(first, last + 1, apart)]
         if len(found) > 1:
             return found
@@ -107,18 +107,18 @@ class Frame:
     y: Scale
     x_title: str
     y_title: str
-    most_ticks: ClassVar[int] = 6
+    max_ticks: ClassVar[int] = 6
 
     def draw(self) -> list[str]:
         """Returns grid, tick labels and titles."""
         left, right = sorted((self.x.start, self.x.end))
         top, bottom = sorted((self.y.start, self.y.end))
         parts = []
-        for value, name in self.x.ticks(self.most_ticks):
+        for value, name in self.x.ticks(self.max_ticks):
             at = self.x(value)
             parts.append(line("grid", at, top, at, bottom))
             parts.append(words("tick", at, bottom + 16, name, "middle"))
-        for value, name in self.y.ticks(self.most_ticks):
+        for value, name in self.y.ticks(self.max_ticks):
             at = self.y(value)
             parts.append(line("grid", left, at, right, at))
             parts.append(words("tick", left - 7, at + 4, name, "end"))

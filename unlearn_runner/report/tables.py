@@ -12,7 +12,7 @@ from typing import Literal
 from unlearn_runner.evaluation.metrics.scores import interval, lower
 from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.cost import own_seconds
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.telemetry import rectified_share
 from unlearn_runner.utils.text import format_score
 
@@ -149,9 +149,9 @@ def _seed(run: RunFolder) -> Iterable[str]:
 
 def _ended(compared: Comparison, group: Sequence[RunFolder]) -> str:
     statuses = [run.status for run in group]
-    told = [f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses)]
+    parts = [f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses)]
     useless = sum(map(compared.collapsed, group))
-    return ", ".join(told) + (f" ({useless} collapsed)" if useless else "")
+    return ", ".join(parts) + (f" ({useless} collapsed)" if useless else "")
 
 
 def _mean(group: Sequence[RunFolder], metric: str) -> Cell:

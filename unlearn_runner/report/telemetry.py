@@ -6,12 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from unlearn_runner.report.read import Line, RunFolder
+from unlearn_runner.report.run_folder import Line, RunFolder
 
 UNLEARN, ALONG = "unlearn", "score along"
 """What runs call the stages whose telemetry is drawn."""
 WINDOW = 0.1
-"""Share of the steps over which the share of rectified ones is taken, at least five steps."""
+"""Share of the steps over which the share of rectified ones is steps_taken, at least five steps."""
 
 Curve = list[tuple[float, float]]
 """Step and value, steps rising; a value that was not finite is left out."""
@@ -136,11 +136,11 @@ def summary(run: RunFolder) -> Summary:
         values["rectified"] = [share]
     values = {key: found for key, found in values.items() if found}
     diverged = next((line for line in lines if line.get("diverged")), {})
-    taken = [
+    steps_taken = [
         line for line in lines if line is not diverged or line.get("found") == "after the step"
     ]
     return Summary(
-        len(taken),
+        len(steps_taken),
         diverged.get("step"),
         {key: found[0] for key, found in values.items()},
         {key: found[-1] for key, found in values.items()},

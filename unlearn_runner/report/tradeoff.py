@@ -10,7 +10,7 @@ from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison, choices, number
 from unlearn_runner.report.labels import Box, around, label
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.utils.text import format_score
 
 WIDTH, HEIGHT = 620, 440
@@ -36,7 +36,7 @@ class Series:
 
 def series(compared: Comparison) -> dict[int, Series]:
     """Returns each run's series by its number."""
-    runs, key = compared.runs, _told_apart_by(compared)
+    runs, key = compared.runs, _distinguishing(compared)
     if key is None:
         names = [choices(run) for run in runs]
         order = list(dict.fromkeys(names))
@@ -50,7 +50,7 @@ def series(compared: Comparison) -> dict[int, Series]:
     }
 
 
-def _told_apart_by(compared: Comparison) -> str | None:
+def _distinguishing(compared: Comparison) -> str | None:
     """Returns the setting with as many values as markers can tell, where methods are all one."""
     if not compared.alike:
         return None
@@ -134,9 +134,9 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
     parts = frame.draw()
     parts.append(_line(frame, [points[n] for n in front]))
     places = {n: (frame.x(x), frame.y(y)) for n, (x, y) in points.items()}
-    taken: list[Box] = [around(*place, 5) for place in places.values()]
+    occupied: list[Box] = [around(*place, 5) for place in places.values()]
     for model, x, y in anchors:
-        parts += _anchor(model, frame.x(x), frame.y(y), taken)
+        parts += _anchor(model, frame.x(x), frame.y(y), occupied)
     runs = sorted(compared.runs, key=lambda run: run.number in front)
     for run in runs:
         if run.number in points:
@@ -150,7 +150,7 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
                     of[run.number].place,
                     on,
                     run.number in marked,
-                    taken if named else None,
+                    occupied if named else None,
                 )
             )
     title = f"{compared.axes.utility} against {forget}" + ", the runs alone" * panel.close
@@ -190,10 +190,10 @@ def _line(frame: svg.Frame, points: Iterable[tuple[float, float]]) -> str:
     return f'<path class="front-line" d="{svg.path(stairs)}"/>' if len(stairs) > 1 else ""
 
 
-def _anchor(model: str, x: float, y: float, taken: list[Box]) -> list[str]:
+def _anchor(model: str, x: float, y: float, occupied: list[Box]) -> list[str]:
     star = f'<path class="anchor" d="{svg.STAR}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
-    taken.append(around(x, y, 9))
-    return [star, label("anchor-name", model, x, y, 12, AREA, taken)]
+    occupied.append(around(x, y, 9))
+    return [star, label("anchor-name", model, x, y, 12, AREA, occupied)]
 
 
 def _point(
@@ -203,19 +203,19 @@ def _point(
     place: int,
     front: bool,
     marked: bool,
-    taken: list[Box] | None,
+    occupied: list[Box] | None,
 ) -> str:
-    """Returns a run's marker; its number only where `taken` says what else is there."""
+    """Returns a run's marker; its number only where `occupied` says what else is there."""
     x, y = at
     kinds = ["pt", f"s{place % 8}"]
     kinds += ["front"] * front + ["marked"] * marked + ["collapsed"] * compared.collapsed(run)
     mark = f'<path d="{svg.marker(place)}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
-    told = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
+    name_tag = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
     name = ""
-    if taken is not None:
-        boxes = taken if front or marked else []
+    if occupied is not None:
+        boxes = occupied if front or marked else []
         name = label("no", str(run.number), x, y, 9, AREA, boxes)
-    return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{told}{mark}{name}</g>'
+    return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{name_tag}{mark}{name}</g>'
 
 
 def _described(
@@ -226,17 +226,17 @@ def _described(
     front: set[int],
 ) -> str:
     utility = compared.axes.utility
-    said = [f"{len(points)} runs."]
-    said += [
+    parts = [f"{len(points)} runs."]
+    parts += [
         f"{model}: {utility} {format_score(y)}, {forget} {format_score(x)}."
         for model, x, y in anchors
     ]
     ordered = sorted(front, key=lambda n: points[n][1], reverse=True)
-    said.append("On the front, from most utility to most forgetting:")
-    said += [
+    parts.append("On the front, from most utility to most forgetting:")
+    parts += [
         f"run {n}: {utility} {format_score(points[n][1])}, {forget} {format_score(points[n][0])};"
         for n in ordered[:12]
     ]
     if len(ordered) > 12:
-        said.append(f"and {len(ordered) - 12} more.")
-    return " ".join(said) + " All numbers are in the table of runs."
+        parts.append(f"and {len(ordered) - 12} more.")
+    return " ".join(parts) + " All numbers are in the table of runs."

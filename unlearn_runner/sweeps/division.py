@@ -1,9 +1,8 @@
-"""Whether a sweep's points can be compared, and how their rows are divided."""
+"""Checks that a sweep's jobs can be compared, and divides their rows in two parts."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from typing import cast
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.errors import ConfigError
@@ -15,21 +14,22 @@ from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.sweeps.split_scores import SplitScores
 
 
-def prepared(asked: Select, points: Sequence[SweepJob]) -> Selection | None:
-    """Returns what is to be selected, or none where nothing is.
+def prepare_selection(settings: Select, jobs: Sequence[SweepJob]) -> Selection | None:
+    """Returns the selection of a sweep, or none where nothing is to be selected.
 
     Raises:
-        ConfigError: If the points cannot be compared, or their rows not be divided.
+        ConfigError: If the jobs cannot be compared, or their rows not be divided.
     """
-    planned = [point.planned for point in points if point.job is not None]
-    if asked.criterion is None or not planned:
+    valid = [job for job in jobs if job.valid]
+    if settings.criterion is None or not valid:
         return None
-    _check_alike(points)
-    benchmark, data = planned[0].run.benchmark, _data(points)
-    _check_scores(asked, cast(Score, planned[0].plan.scores["unlearned"]))
-    together = benchmark.rows_together if asked.by == "person" else 1
+    _check_alike(valid)
+    first = valid[0]
+    benchmark, data = first.settings.benchmark, first.plan.inputs.rowsets
+    _check_scores(settings, first.plan.scores["unlearned"])
+    together = benchmark.rows_together if settings.by == "person" else 1
     try:
-        parts = divide(units(data, together), asked.share, asked.seed)
+        parts = divide(units(data, together), settings.share, settings.seed)
     except ValueError as error:
         view = str(error)
         rows = len(data.views[view][1])
@@ -40,12 +40,12 @@ def prepared(asked: Select, points: Sequence[SweepJob]) -> Selection | None:
             f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
         ) from None
     rows = {name: of for name, (_, of) in data.views.items()}
-    folder = planned[0].folder.parent
-    return Selection(asked, points, SplitScores(asked, together, parts, rows, folder))
+    split_scores = SplitScores(settings, together, parts, rows, first.folder.parent)
+    return Selection(settings, jobs, split_scores)
 
 
 def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
-    """Returns by view which unit each row belongs to.
+    """Returns the unit of each row, by view.
 
     Args:
         data: A benchmark's rows.
@@ -62,34 +62,30 @@ def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
     return found
 
 
-def _data(points: Sequence[SweepJob]) -> Rowsets:
-    return next(p.planned.plan.inputs.rowsets for p in points if p.job is not None)
+def _check_alike(jobs: Sequence[SweepJob]) -> None:
+    """Refuses jobs of different benchmarks: their scores are of different questions."""
 
-
-def _check_alike(points: Sequence[SweepJob]) -> None:
-    """Refuses points of different benchmarks: their scores are of different questions."""
-
-    def facts(point: SweepJob) -> str:
-        stage = cast(Score, point.planned.plan.scores["unlearned"])
-        views = point.planned.plan.inputs.rowsets.views
+    def facts(job: SweepJob) -> str:
+        stage = job.plan.scores["unlearned"]
+        views = job.plan.inputs.rowsets.views
         digests = [rows.digest for _, rows in views.values()]
         return repr((digests, stage.views, stage.metrics, stage.version))
 
-    if len({facts(point) for point in points if point.job is not None}) > 1:
+    if len(set(map(facts, jobs))) > 1:
         raise ConfigError(
-            "sweep.select: the points are scored on different rows or by different metrics, so "
+            "sweep.select: the jobs are scored on different rows or by different metrics, so "
             "none is the best of all",
             "a sweep for each benchmark, or sweep.select.criterion=null",
         )
 
 
-def _check_scores(asked: Select, stage: Score) -> None:
-    for name in asked.needed:
+def _check_scores(settings: Select, stage: Score) -> None:
+    for name in settings.needed:
         view, _, metric = name.rpartition(".")
         there = metric.removesuffix("_ks") in stage.metrics and (not view or view in stage.views)
         if not there:
             raise ConfigError(
-                f"sweep.select.criterion={asked.criterion} needs the score {name}, which this "
+                f"sweep.select.criterion={settings.criterion} needs the score {name}, which this "
                 "benchmark does not have",
                 "sweep.select.criterion=null",
             )

@@ -1,4 +1,4 @@
-"""The points of a sweep: each a job with a folder, and what is known of it from files."""
+"""Jobs of a sweep: each with a folder, and what its files say of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,9 @@ from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.spec import JobSpec
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.pipeline.job import PlannedJob, plan_config
+from unlearn_runner.pipeline.job import PlannedJob, plan_config, refuse_other_configuration
+from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.utils.files import read_object
@@ -37,9 +39,9 @@ class SweepJob:
     """Its overrides along the axes: what tells it from the others."""
     overrides: list[str]
     """All its overrides."""
-    job: PlannedJob | None = None
+    planned: PlannedJob | None = None
     mistake: UserError | None = None
-    """Why there is no job."""
+    """Why it could not be planned."""
     status: str = "waiting"
     cause: str = ""
     """Why it failed."""
@@ -47,25 +49,44 @@ class SweepJob:
     """Of a user's own options."""
 
     @property
-    def planned(self) -> PlannedJob:
-        """The job, where there is one."""
-        assert self.job is not None
-        return self.job
+    def valid(self) -> bool:
+        """Whether it could be planned; only then has it settings, a plan, a store and a folder."""
+        return self.planned is not None
+
+    @property
+    def _planned(self) -> PlannedJob:
+        assert self.planned is not None
+        return self.planned
+
+    @property
+    def settings(self) -> Run:
+        """The typed configuration."""
+        return self._planned.run
+
+    @property
+    def plan(self) -> Plan:
+        """Its stages."""
+        return self._planned.plan
+
+    @property
+    def store(self) -> Store:
+        """Where its artifacts are."""
+        return self._planned.store
 
     @property
     def name(self) -> str:
         """What people call it: its folder's name, or its overrides where it has no folder."""
-        return self.folder.name if self.job is not None else ",".join(self.axes)
+        return self.folder.name if self.valid else ",".join(self.axes)
 
     @property
     def folder(self) -> Path:
         """Its run folder."""
-        return self.planned.folder
+        return self._planned.folder
 
     @property
     def parallel(self) -> Parallel:
         """How it uses a machine."""
-        return self.planned.run.parallel
+        return self.settings.parallel
 
     @property
     def values(self) -> dict[str, str]:
@@ -75,14 +96,24 @@ class SweepJob:
 
     def spec(self) -> JobSpec:
         """Returns the job in the words of another process."""
-        job = self.planned.composed
-        return JobSpec(self.overrides, job.name, str(job.outputs), job.arguments, self.folders)
+        composed = self._planned.composed
+        return JobSpec(
+            self.overrides,
+            composed.name,
+            str(composed.outputs),
+            composed.arguments,
+            self.folders,
+        )
 
     def run(self) -> int:
         """Runs it in this process, or in ranks that are its children; returns the exit code."""
         from unlearn_runner.pipeline.runner import start_job
 
-        return start_job(self.planned, brief=True)
+        return start_job(self._planned, brief=True)
+
+    def refuse_other_configuration(self) -> None:
+        """Raises a UserError where its folder is of another configuration."""
+        refuse_other_configuration(self._planned)
 
     def written(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the run folder; empty where there is none."""
@@ -90,7 +121,7 @@ class SweepJob:
 
     @cached_property
     def _keys(self) -> list[str]:
-        return [stage.key for stage in self.planned.plan.stages]
+        return [stage.key for stage in self.plan.stages]
 
     def refresh_status(self) -> str:
         """Returns how it ended as far as it is still true; `waiting` where there is work to do.
@@ -102,16 +133,15 @@ class SweepJob:
         status, results = self.written(STATUS).get("status"), self.written(RESULTS)
         stages = {entry["key"]: entry for entry in results.get("stages", [])}
         if status in DONE and results.get("status") == status and list(stages) == self._keys:
-            store = self.planned.store
-            left = (s for s in self.planned.plan.wanted if stages[s.key]["outcome"] is not None)
-            found = [store.manifest(stage) for stage in left]
+            left = (s for s in self.plan.wanted if stages[s.key]["outcome"] is not None)
+            found = [self.store.manifest(stage) for stage in left]
             if all(manifest is not None and not manifest.get("dropped") for manifest in found):
                 self.status = status
         return self.status
 
 
 def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[SweepJob]:
-    """Plans every point of an opened grid; a mistake in one is kept with it.
+    """Plans every job of an opened grid; a mistake in one is kept with it.
 
     Args:
         grid: The grid.
@@ -119,15 +149,15 @@ def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[
         read: Rows that have been read; those that are read now are added.
     """
     found: dict[str, SweepJob] = {}
-    for axes in grid.points():
-        point = _point(grid, [*more, *axes], read)
+    for axes in grid.combinations():
+        job = _plan_job(grid, [*more, *axes], read)
         # A setting that cannot change a result makes no other job.
-        found.setdefault(str(point.folder) if point.job is not None else point.name, point)
+        found.setdefault(str(job.folder) if job.valid else job.name, job)
     return list(found.values())
 
 
-def _point(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob:
-    point = SweepJob(axes, [*grid.fixed, *axes], folders=list(grid.folders))
+def _plan_job(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob:
+    job = SweepJob(axes, [*grid.fixed, *axes], folders=list(grid.folders))
     try:
         composed = grid.compose(axes)
 
@@ -136,13 +166,13 @@ def _point(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob:
             return f"{SWEEPS}/{sweep_name(run)}/{derived}"
 
         rows = json.dumps(composed.config["benchmark"], sort_keys=True, default=str)
-        point.job = plan_config(composed.config, name_run, composed.choices, read.get(rows))
-        read[rows] = point.job.plan.inputs.rowsets
+        job.planned = plan_config(composed.config, name_run, composed.choices, read.get(rows))
+        read[rows] = job.plan.inputs.rowsets
     except UserError as error:
-        point.mistake = error
+        job.mistake = error
     except (HydraException, OmegaConfBaseException) as error:
-        point.mistake = explain(error, point.overrides, CONF)
-    return point
+        job.mistake = explain(error, job.overrides, CONF)
+    return job
 
 
 def sweep_name(run: Run) -> str:
@@ -151,6 +181,6 @@ def sweep_name(run: Run) -> str:
 
 
 def same_mistake(found: Sequence[SweepJob]) -> UserError | None:
-    """Returns the mistake that all points share, which then is one of the command."""
-    mistakes = {str(point.mistake) for point in found}
+    """Returns the mistake that all jobs share, which then is one of the command."""
+    mistakes = {str(job.mistake) for job in found}
     return found[0].mistake if len(mistakes) == 1 else None

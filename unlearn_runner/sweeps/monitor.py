@@ -1,4 +1,4 @@
-"""What a sweep says while it goes on, and the table at its end."""
+"""Monitor of a sweep: prints how its jobs begin and end, and the table at the end."""
 
 from __future__ import annotations
 
@@ -16,40 +16,41 @@ from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.signals import SIGNALS
-from unlearn_runner.utils.text import format_score
+from unlearn_runner.utils.text import format_interval, format_score
 
-MOST = 8
+MAX_SCORES = 8
 """Scores in the table; results.json has them all."""
-SAID = 600
+MAX_CAUSE = 600
 """Characters of a cause."""
 
 
 class SweepMonitor:
-    """Keeps how the jobs of a sweep end.
+    """Record of how the jobs of a sweep end.
 
     Args:
-        points: All jobs of the sweep.
+        jobs: All jobs of the sweep.
         fail_fast: Whether a failure ends it.
-        total: How many there will be, where more are added to `points`.
+        total: How many there will be, where more are added to `jobs`.
     """
 
     def __init__(
-        self, points: Sequence[SweepJob], fail_fast: bool = False, total: int | None = None
+        self, jobs: Sequence[SweepJob], fail_fast: bool = False, total: int | None = None
     ) -> None:
-        self.points, self.fail_fast = list(points), fail_fast
-        self.total = total or len(self.points)
+        self.jobs, self.fail_fast = list(jobs), fail_fast
+        self.total = total or len(self.jobs)
         self.stopped = False
         """Whether no further job is to begin."""
         self._began: dict[int, float] = {}
-        self._code = 0
+        self.code = 0
+        """The exit code of the sweep."""
 
     def begin(self, job: SweepJob) -> None:
-        """Says that a job begins."""
+        """Prints that a job begins."""
         self._began[id(job)] = time.monotonic()
-        self._say(job, "begins")
+        self._print(job, "begins")
 
     def end(self, job: SweepJob, code: int = 0, cause: Exception | str | None = None) -> None:
-        """Takes how a job ended, and says it.
+        """Records and prints how a job ended.
 
         Args:
             job: The job.
@@ -69,41 +70,34 @@ class SweepMonitor:
             if status in ("running", "waiting") and job.folder.is_dir():
                 Record(job.folder).status("failed", error=job.cause)
             # A bug weighs more than a mistake.
-            self._code = FAILURE if code != USAGE_ERROR or self._code == FAILURE else USAGE_ERROR
+            self.code = FAILURE if code != USAGE_ERROR or self.code == FAILURE else USAGE_ERROR
             self.stopped = self.stopped or self.fail_fast
         spent = time.monotonic() - self._began.get(id(job), time.monotonic())
-        self._say(job, f"{job.status}  {spent:.1f}s  {job.cause}".rstrip())
+        self._print(job, f"{job.status}  {spent:.1f}s  {job.cause}".rstrip())
 
-    def refuse(self, point: SweepJob) -> None:
-        """Takes a job that cannot be, for a mistake in its settings."""
-        point.status, point.cause = "failed", _cause(point.mistake, {})
-        self._code = self._code or USAGE_ERROR
+    def refuse(self, job: SweepJob) -> None:
+        """Records a job that cannot be planned, for a mistake in its settings."""
+        job.status, job.cause = "failed", _cause(job.mistake, {})
+        self.code = self.code or USAGE_ERROR
         self.stopped = self.stopped or self.fail_fast
 
-    @property
-    def code(self) -> int:
-        """The exit code of the sweep."""
-        return self._code
-
-    def _say(self, point: SweepJob, what: str) -> None:
-        place = self.points.index(point) + 1
-        console.print(f"[job {place}/{self.total}] {point.name}  {what}", markup=False)
+    def _print(self, job: SweepJob, what: str) -> None:
+        place = self.jobs.index(job) + 1
+        console.print(f"[job {place}/{self.total}] {job.name}  {what}", markup=False)
 
     def summary(self, title: str) -> None:
         """Prints the table of the sweep, and below it the failures with their causes."""
-        rows = [
-            (point, point.written(RESULTS) if point.status in DONE else {}) for point in self.points
-        ]
+        rows = [(job, job.written(RESULTS) if job.status in DONE else {}) for job in self.jobs]
         results_console().print(table(title, rows))
         if by_seed := over_seeds(rows):
             results_console().print(by_seed)
-        failed = [point for point in self.points if point.status == "failed"]
-        for point in failed:
-            print(f"failed   {point.name}: {point.cause}")
-            if point.job is not None and (point.folder / "traceback.txt").is_file():
-                print(f"         {point.folder / 'traceback.txt'}")
-        counted = [(name, sum(p.status == name for p in self.points)) for name in ORDER]
-        print(f"{len(self.points)} jobs: " + ", ".join(f"{n} {name}" for name, n in counted if n))
+        failed = [job for job in self.jobs if job.status == "failed"]
+        for job in failed:
+            print(f"failed   {job.name}: {job.cause}")
+            if job.valid and (job.folder / "traceback.txt").is_file():
+                print(f"         {job.folder / 'traceback.txt'}")
+        counted = [(name, sum(p.status == name for p in self.jobs)) for name in ORDER]
+        print(f"{len(self.jobs)} jobs: " + ", ".join(f"{n} {name}" for name, n in counted if n))
 
 
 ORDER = ("completed", "diverged", "failed", "interrupted", "waiting")
@@ -118,7 +112,7 @@ def _cause(given: Exception | str | None, status: Mapping[str, Any]) -> str:
         written = status.get("error") if status.get("status") == "failed" else None
         text = str(written or given or "it ended without saying why")
     text = re.sub(r"^\w*Error: error: ", "", " ".join(text.split()))
-    return text if len(text) <= SAID else f"{text[:SAID]}..."
+    return text if len(text) <= MAX_CAUSE else f"{text[:MAX_CAUSE]}..."
 
 
 Row = tuple[SweepJob, Mapping[str, Any]]
@@ -140,19 +134,19 @@ def table(title: str, rows: Sequence[Row]) -> Table:
     names = _names(rows)
     for name in names:
         found.add_column(name.replace(".", "\n", 1), justify="right")
-    for point, results in rows:
+    for job, results in rows:
         scores = results.get("scores", {})
-        values = point.values
+        values = job.values
         found.add_row(
             *(values.get(axis, "") for axis in axes),
-            label(scores, point.status),
+            label(scores, job.status),
             *(format_score(scores.get(name)) for name in names),
         )
     return found
 
 
 def _axes(rows: Sequence[Row]) -> list[str]:
-    return list(dict.fromkeys(axis for point, _ in rows for axis in point.values))
+    return list(dict.fromkeys(axis for job, _ in rows for axis in job.values))
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
@@ -162,7 +156,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     whole = [n for n in own if "." not in n]
     forget = [n for n in own if n.startswith("forget.")]
     rest = [n for n in own if n not in whole and n not in forget]
-    return [*whole, *forget, *rest][:MOST]
+    return [*whole, *forget, *rest][:MAX_SCORES]
 
 
 def over_seeds(rows: Sequence[Row]) -> Table | None:
@@ -177,12 +171,12 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
     names = _names(rows)
     groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
     ends: dict[tuple[str, ...], list[str]] = {}
-    for point, results in rows:
-        values, scores = point.values, results.get("scores", {})
+    for job, results in rows:
+        values, scores = job.values, results.get("scores", {})
         place = tuple(values.get(axis, "") for axis in others)
-        ends.setdefault(place, []).append(label(scores, point.status))
+        ends.setdefault(place, []).append(label(scores, job.status))
         kept = groups.setdefault(place, [])
-        if point.status == "completed":
+        if job.status == "completed":
             kept.append(scores)
     found = Table(
         title="over seeds: mean ± 95 % interval", title_justify="left", title_style="bold"
@@ -198,9 +192,7 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
         for name in names:
             values = [v for scores in kept if (v := scores.get(name)) is not None]
             mean, half = interval(values) if values else (None, None)
-            cells.append(
-                format_score(mean) + (f" ± {format_score(half)}" if half is not None else "")
-            )
-        told = (f"{ends[place].count(end)} {end}" for end in dict.fromkeys(ends[place]))
-        found.add_row(*place, str(len(kept)), ", ".join(told), *cells)
+            cells.append(format_interval(mean, half))
+        endings = (f"{ends[place].count(end)} {end}" for end in dict.fromkeys(ends[place]))
+        found.add_row(*place, str(len(kept)), ", ".join(endings), *cells)
     return found

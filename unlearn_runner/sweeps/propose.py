@@ -1,6 +1,6 @@
-"""Where a search looks next: Optuna's tree-structured Parzen estimator, without a memory.
+"""Proposals of a search: Optuna's tree-structured Parzen estimator, without a memory.
 
-Each batch's sampler is made anew, seeded by the search's seed and the batch's number, and told all
+Each batch's sampler is made anew, seeded by the search's seed and the batch's number, and given all
 trials so far. So a proposal is a function of those, and a search that was ended and started again
 proposes what it would have proposed.
 """

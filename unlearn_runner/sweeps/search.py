@@ -1,7 +1,7 @@
-"""The course of a search: propose, run, score on part A, propose again; then the usual end.
+"""Loop of a search: propose, run, score on the validation part, propose again.
 
 There is no study on disk. Its trials are jobs in folders named by their overrides, so the same
-command walks the same way again: what is finished is read, and the first unfinished one is run.
+command repeats the same proposals: what is finished is read, and the first unfinished one is run.
 """
 
 from __future__ import annotations
@@ -25,31 +25,31 @@ FILE = "search.json"
 WORST = 2.0
 """Loss of a setting that cannot win at all; of one that keeps too little, from 1 on."""
 
-Go = Callable[[Sequence[SweepJob]], None]
-"""Brings points to their end, as far as they are not there."""
+RunJobs = Callable[[Sequence[SweepJob]], None]
+"""Runs the jobs that are not finished."""
 
 
 @dataclass
 class SearchLoop:
-    """One search on its way.
+    """Search and its trials so far.
 
     Args:
-        grid: Where points come from.
+        grid: Where jobs come from.
         search: What is searched.
         selection: Who scores them.
-        data: The rows, read once.
+        rowsets: The rows, read once.
     """
 
     grid: Grid
     search: Search
     selection: Selection
-    data: dict[str, Rowsets]
+    rowsets: dict[str, Rowsets]
     tried: list[Trial] = field(default_factory=list)
     _seen: dict[str, SweepJob] = field(default_factory=dict)
 
     @property
     def space(self) -> dict[str, Range]:
-        """What is searched: the space less what the command line sets."""
+        """The search space less what the command line sets."""
         given = self.grid.given
         return {k: v for k, v in self.search.space.items() if v is not None and k not in given}
 
@@ -73,7 +73,7 @@ class SearchLoop:
             )
 
     def next(self) -> list[tuple[Setting, list[SweepJob]]]:
-        """Proposes a batch, and plans its points.
+        """Proposes a batch, and plans its jobs.
 
         Raises:
             UserError: For a mistake that all of the first batch share.
@@ -81,32 +81,45 @@ class SearchLoop:
         count = min(self.search.batch, self.search.trials - len(self.tried))
         with self.grid.opened():
             found = list(self._planned(count))
-        points = [point for _, points in found for point in points]
-        if not self.tried and (mistake := same_mistake(points)) is not None:
+        jobs = [job for _, jobs in found for job in jobs]
+        if not self.tried and (mistake := same_mistake(jobs)) is not None:
             raise mistake
         return found
 
     def _planned(self, count: int) -> Iterator[tuple[Setting, list[SweepJob]]]:
         for setting in propose(self.search, self.space, self.tried, count):
             axes = [f"{key}={text(value)}" for key, value in setting.items()]
-            planned = planned_jobs(self.grid, axes, self.data)
-            # Rounding and choices may propose a point again: it is the same job.
-            yield setting, [self._seen.setdefault(_id(p), p) for p in planned]
+            planned = planned_jobs(self.grid, axes, self.rowsets)
+            # Rounding and choices may propose the same job again.
+            yield setting, [self._seen.setdefault(_id(job), job) for job in planned]
 
-    def take(self, batch: Sequence[tuple[Setting, list[SweepJob]]]) -> None:
-        """Adds a batch that has ended to what is known, and writes it down."""
-        for setting, points in batch:
-            self.tried.append(Trial(setting, self._loss(points)))
+    def record(self, batch: Sequence[tuple[Setting, list[SweepJob]]]) -> None:
+        """Adds a batch that has ended to the trials, and writes them down."""
+        for setting, jobs in batch:
+            self.tried.append(Trial(setting, self._loss(jobs)))
         write_json(self.selection.folder / FILE, finite(self._content()))
 
-    def _loss(self, points: Sequence[SweepJob]) -> float:
-        """Returns what is to be small: below 1 for settings that could win."""
-        judged = self.selection.judged(points)
-        if judged.worth is None:
+    def run(self, monitor: SweepMonitor, run_jobs: RunJobs) -> None:
+        """Runs until all trials are done, or a failure ends it."""
+        jobs = monitor.jobs
+        while len(self.tried) < self.search.trials and not monitor.stopped:
+            batch = self.next()
+            known = {id(job) for job in jobs}
+            new = [job for _, planned in batch for job in planned if id(job) not in known]
+            jobs += new
+            run_jobs(new)
+            if any(job.status == "waiting" for job in new):
+                return  # ended early: these are to be done first
+            self.record(batch)
+
+    def _loss(self, jobs: Sequence[SweepJob]) -> float:
+        """Returns the loss of a setting: below 1 where it could win."""
+        found = self.selection.evaluate(jobs)
+        if found.criterion is None:
             return WORST
-        if judged.why:
-            return 1.0 + self.search.select.keep - judged.worth.kept
-        value = judged.worth.value
+        if found.why:
+            return 1.0 + self.search.select.keep - found.criterion.kept
+        value = found.criterion.value
         return value if self.search.select.lower else 1.0 - value
 
     def _content(self) -> dict[str, Any]:
@@ -120,19 +133,5 @@ class SearchLoop:
         }
 
 
-def _id(point: SweepJob) -> str:
-    return str(point.folder) if point.job is not None else point.name
-
-
-def follow(course: SearchLoop, monitor: SweepMonitor, go: Go) -> None:
-    """Goes on until all trials are done, or a failure ends it."""
-    points = monitor.points
-    while len(course.tried) < course.search.trials and not monitor.stopped:
-        batch = course.next()
-        known = {id(point) for point in points}
-        new = [p for _, found in batch for p in found if id(p) not in known]
-        points += new
-        go(new)
-        if any(point.status == "waiting" for point in new):
-            return  # ended early: these are to be done first
-        course.take(batch)
+def _id(job: SweepJob) -> str:
+    return str(job.folder) if job.valid else job.name

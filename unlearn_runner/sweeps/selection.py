@@ -1,4 +1,4 @@
-"""The selection at the end of a sweep: scores of both parts from stored evidence, and a winner.
+"""Selection at the end of a sweep: the best setting by scores of the validation part.
 
 No model is loaded. Seeds are averaged before settings are compared, and every number that the
 choice rests on goes into `selection.json` in the sweep's folder.
@@ -17,22 +17,22 @@ from rich.table import Table
 
 from unlearn_runner.config.select import CriterionValue, Scores, Select
 from unlearn_runner.evaluation.metrics.scores import SEEDS, interval, lower, sort_metrics
-from unlearn_runner.report.chosen import ALL, FILE, HEADS, TEST, VALIDATION
+from unlearn_runner.report.selection_file import ALL, FILE, HEADS, TEST, VALIDATION
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.sweeps.split_scores import SplitScores, code
 from unlearn_runner.tracking.folder import RESULTS
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import finite, write_json
-from unlearn_runner.utils.text import format_score
+from unlearn_runner.utils.text import format_interval
 
 
 @dataclass
 class Setting:
-    """The points that differ in their seeds alone."""
+    """Jobs that differ in their seeds alone."""
 
     axes: dict[str, str]
-    points: list[SweepJob]
-    worth: CriterionValue | None = None
+    jobs: list[SweepJob]
+    criterion: CriterionValue | None = None
     """Its seeds' mean; none where one of them rules it out."""
     why: str = ""
     """Why it cannot win."""
@@ -45,10 +45,10 @@ class Setting:
 
 @dataclass
 class Selection:
-    """What is to be selected, checked before anything runs."""
+    """Selection among the settings of a sweep, checked before anything runs."""
 
-    asked: Select
-    points: Sequence[SweepJob]
+    settings: Select
+    jobs: Sequence[SweepJob]
     split_scores: SplitScores
 
     @property
@@ -58,75 +58,74 @@ class Selection:
 
     def finish(self) -> None:
         """Selects, prints and writes; says why where nothing can be selected."""
-        if waiting := [p for p in self.points if p.status not in (*DONE, "failed")]:
+        if waiting := [job for job in self.jobs if job.status not in (*DONE, "failed")]:
             print(f"selected nothing yet: {len(waiting)} jobs have not ended")
             return
-        settings = self._settings()
+        settings = self._evaluate_all()
         found = self._best(settings)
         write_json(self.folder / FILE, finite(self._content(settings, found)))
         if found is None:
             print(f"selected nothing: {'; '.join(_reasons(settings))}")
             return
         able = sum(not setting.why for setting in settings)
-        print(f"selected {found.name}: {self.asked.stated}; among {able} of {len(settings)}")
+        print(f"selected {found.name}: {self.settings.stated}; among {able} of {len(settings)}")
         for reason in _reasons(settings):
             print(f"         out of it: {reason}")
         results_console().print(_table(self._spread(found)))
 
-    def _settings(self) -> list[Setting]:
+    def _evaluate_all(self) -> list[Setting]:
         found: dict[tuple[tuple[str, str], ...], Setting] = {}
-        for point in self.points:
-            axes = {k: v for k, v in point.values.items() if k not in SEEDS}
-            found.setdefault(tuple(axes.items()), Setting(axes, [])).points.append(point)
-        self.split_scores.score(self.points)
+        for job in self.jobs:
+            axes = {k: v for k, v in job.values.items() if k not in SEEDS}
+            found.setdefault(tuple(axes.items()), Setting(axes, [])).jobs.append(job)
+        self.split_scores.score(self.jobs)
         for setting in found.values():
-            self._judge(setting)
+            self._rate(setting)
         return list(found.values())
 
-    def judged(self, points: Sequence[SweepJob]) -> Setting:
-        """Returns what is to be said of one setting's points, which have ended."""
-        self.split_scores.score(points)
-        found = Setting({k: v for k, v in points[0].values.items() if k not in SEEDS}, [*points])
-        self._judge(found)
+    def evaluate(self, jobs: Sequence[SweepJob]) -> Setting:
+        """Returns the setting of jobs that have ended, with its criterion."""
+        self.split_scores.score(jobs)
+        found = Setting({k: v for k, v in jobs[0].values.items() if k not in SEEDS}, [*jobs])
+        self._rate(found)
         return found
 
-    def _judge(self, setting: Setting) -> None:
-        worths: list[CriterionValue] = []
-        for point in setting.points:
-            worth = self._worth(point)
-            if isinstance(worth, str):
-                setting.why = worth
+    def _rate(self, setting: Setting) -> None:
+        by_seed: list[CriterionValue] = []
+        for job in setting.jobs:
+            found = self._criterion(job)
+            if isinstance(found, str):
+                setting.why = found
                 return
-            worths.append(worth)
-        value, kept = (
-            math.fsum(getattr(worth, name) for worth in worths) / len(worths)
-            for name in ("value", "kept")
-        )
-        setting.worth = CriterionValue(value, kept)
-        if kept < self.asked.keep:
-            setting.why = f"keeps less than {self.asked.keep:g} of the target's utility on part A"
+            by_seed.append(found)
+        value = math.fsum(one.value for one in by_seed) / len(by_seed)
+        kept = math.fsum(one.kept for one in by_seed) / len(by_seed)
+        setting.criterion = CriterionValue(value, kept)
+        if kept < self.settings.keep:
+            share = f"{self.settings.keep:g} of the target's utility"
+            setting.why = f"keeps less than {share} on the validation part"
 
-    def _worth(self, point: SweepJob) -> CriterionValue | str:
-        if point.status != "completed":
-            return point.status
-        mine, target = self.split_scores.of(point), self.split_scores.of(point, "target")
+    def _criterion(self, job: SweepJob) -> CriterionValue | str:
+        if job.status != "completed":
+            return job.status
+        mine, target = self.split_scores.of(job), self.split_scores.of(job, "target")
         if mine is None or target is None:
             return "its evidence is no longer in the store"
-        return self.asked.worth(mine[VALIDATION], target[VALIDATION])
+        return self.settings.worth(mine[VALIDATION], target[VALIDATION])
 
     def _best(self, settings: Sequence[Setting]) -> Setting | None:
         """Returns the winner: of equals the one that keeps more, then the first of the grid."""
-        able = [(s, s.worth) for s in settings if s.worth is not None and not s.why]
-        sign = -1 if self.asked.lower else 1
+        able = [(s, s.criterion) for s in settings if s.criterion is not None and not s.why]
+        sign = -1 if self.settings.lower else 1
         return max(able, key=lambda one: (sign * one[1].value, one[1].kept), default=(None,))[0]
 
     def _spread(self, setting: Setting) -> dict[str, dict[str, list[float | None]]]:
         """Returns mean and half of the 95 % interval over seeds, by score and column."""
         columns: dict[str, list[Scores]] = {
-            name: [(self.split_scores.of(point) or {})[name] for point in setting.points]
+            name: [(self.split_scores.of(job) or {})[name] for job in setting.jobs]
             for name in (VALIDATION, TEST)
         }
-        columns[ALL] = [_all_rows(point) for point in setting.points]
+        columns[ALL] = [_all_rows(job) for job in setting.jobs]
         found: dict[str, dict[str, list[float | None]]] = {}
         for score in columns[VALIDATION][0]:
             found[score] = {}
@@ -136,48 +135,48 @@ class Selection:
         return found
 
     def _content(self, settings: Sequence[Setting], found: Setting | None) -> dict[str, Any]:
-        asked = self.asked
+        select = self.settings
         return {
             "code": code(),
             "criterion": {
-                "name": asked.criterion,
-                "stated": asked.stated,
-                "ranked": asked.ranked,
-                "better": "lower" if asked.lower else "higher",
-                "keep": asked.keep,
-                "peek": asked.peek,
+                "name": select.criterion,
+                "stated": select.stated,
+                "ranked": select.ranked,
+                "better": "lower" if select.lower else "higher",
+                "keep": select.keep,
+                "peek": select.peek,
                 "ties": "more of the target's utility kept, then first in the grid",
             },
             "selected": None
             if found is None
             else {
                 "axes": found.axes,
-                "points": [point.name for point in found.points],
+                "jobs": [job.name for job in found.jobs],
                 "labels": HEADS,
                 "scores": self._spread(found),
             },
             "settings": [
                 {
                     "axes": setting.axes,
-                    "points": [point.name for point in setting.points],
-                    "value": setting.worth and setting.worth.value,
-                    "kept": setting.worth and setting.worth.kept,
+                    "jobs": [job.name for job in setting.jobs],
+                    "value": setting.criterion and setting.criterion.value,
+                    "kept": setting.criterion and setting.criterion.kept,
                     "could_win": not setting.why,
                     "why_not": setting.why or None,
                 }
                 for setting in settings
             ],
-            "points": {point.name: self._facts(point) for point in self.points},
-            "scored": self.split_scores.of_all(self.points),
+            "jobs": {job.name: self._facts(job) for job in self.jobs},
+            "scored": self.split_scores.of_all(self.jobs),
             "split": self.split_scores.split,
         }
 
-    def _facts(self, point: SweepJob) -> dict[str, Any]:
-        if point.job is None:
-            return {"axes": point.values, "status": point.status}
-        scores = point.planned.plan.scores
+    def _facts(self, job: SweepJob) -> dict[str, Any]:
+        if not job.valid:
+            return {"axes": job.values, "status": job.status}
+        scores = job.plan.scores
         keys = {model: scores[model].key for model in ("unlearned", "target")}
-        return {"axes": point.values, "status": point.status, **keys, ALL: _all_rows(point)}
+        return {"axes": job.values, "status": job.status, **keys, ALL: _all_rows(job)}
 
 
 def _reasons(settings: Sequence[Setting]) -> list[str]:
@@ -186,8 +185,8 @@ def _reasons(settings: Sequence[Setting]) -> list[str]:
     return [f"{count} of {len(settings)}: {why}" for why, count in counted.items()]
 
 
-def _all_rows(point: SweepJob) -> dict[str, float | None]:
-    scores = point.written(RESULTS).get("scores", {})
+def _all_rows(job: SweepJob) -> dict[str, float | None]:
+    scores = job.written(RESULTS).get("scores", {})
     return {k: v for k, v in scores.items() if not k.startswith(("target.", "retain_model."))}
 
 
@@ -199,11 +198,7 @@ def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Table:
     for label in HEADS.values():
         table.add_column(label.replace(" (", "\n("), justify="right")
     for name in sort_metrics(scores):
-        cells = []
-        for column in HEADS:
-            mean, half = scores[name][column]
-            cells.append(
-                format_score(mean) + (f" ± {format_score(half)}" if half is not None else "")
-            )
+        means = (scores[name][column] for column in HEADS)
+        cells = [format_interval(mean, half) for mean, half in means]
         table.add_row(name, "lower" if lower(name) else "higher", *cells)
     return table

@@ -1,4 +1,4 @@
-"""Scores of both parts of the rows, of every model of a sweep, from stored evidence alone."""
+"""Scores of both parts of the rows, of every model of a sweep, from stored evidence."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
@@ -15,7 +15,7 @@ from unlearn_runner.evaluation.metrics.base import compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.parts import Parts, part
 from unlearn_runner.pipeline.stages.score import Score, Source
-from unlearn_runner.report.chosen import FILE, TEST, VALIDATION
+from unlearn_runner.report.selection_file import FILE, TEST, VALIDATION
 from unlearn_runner.store.fingerprint import code_hash
 from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.jobs import SweepJob
@@ -28,9 +28,9 @@ ByPart = dict[str, dict[str, float | None]]
 
 @dataclass
 class SplitScores:
-    """The two parts, and what has been scored on them."""
+    """Scores of the validation and the test part, and which rows are in each."""
 
-    asked: Select
+    settings: Select
     together: int
     """Rows of the full split, one after another, that are one unit."""
     parts: Parts
@@ -41,12 +41,12 @@ class SplitScores:
 
     @cached_property
     def split(self) -> dict[str, Any]:
-        """The division, row by row, as it is written down."""
+        """Rows of each part, as they are written down."""
         parts = ((VALIDATION, self.parts.a), (TEST, self.parts.b))
         return {
-            "share": self.asked.share,
-            "seed": self.asked.seed,
-            "by": self.asked.by,
+            "share": self.settings.share,
+            "seed": self.settings.seed,
+            "by": self.settings.by,
             "rows_per_person": self.together,
             "views": {
                 name: {"split": of.name, "digest": of.digest}
@@ -57,7 +57,7 @@ class SplitScores:
 
     @cached_property
     def scored(self) -> dict[str, ByPart]:
-        """Scores of A and B by the key of the stage that scored all rows.
+        """Scores of both parts by the key of the stage that scored all rows.
 
         It begins with those of an earlier selection, if they are of the same parts and code.
         """
@@ -65,14 +65,14 @@ class SplitScores:
         same = old.get("code") == code() and old.get("split") == self.split
         return old.get("scored", {}) if same else {}
 
-    def score(self, points: Sequence[SweepJob]) -> None:
+    def score(self, jobs: Sequence[SweepJob]) -> None:
         """Scores both parts of what completed, and of its targets, each model once."""
         todo: dict[str, tuple[Score, Store]] = {}
-        for point in (p for p in points if p.status == "completed"):
+        for job in (job for job in jobs if job.status == "completed"):
             for model in MODELS:
-                stage = cast(Score, point.planned.plan.scores[model])
+                stage = job.plan.scores[model]
                 if stage.key not in self.scored:
-                    todo[stage.key] = stage, point.planned.store
+                    todo[stage.key] = stage, job.store
         if todo:
             models = "1 model" if len(todo) == 1 else f"{len(todo)} models"
             console.print(f"scoring both parts of {models}")
@@ -85,13 +85,13 @@ class SplitScores:
                     for name, rows in ((VALIDATION, self.parts.a), (TEST, self.parts.b))
                 }
 
-    def of(self, point: SweepJob, model: str = "unlearned") -> ByPart | None:
-        """Returns a point's scores of A and B, or its target's; none where evidence is missing."""
-        return self.scored.get(point.planned.plan.scores[model].key)
+    def of(self, job: SweepJob, model: str = "unlearned") -> ByPart | None:
+        """Returns a job's scores of both parts, or its target's; none where evidence is missing."""
+        return self.scored.get(job.plan.scores[model].key)
 
-    def of_all(self, points: Sequence[SweepJob]) -> dict[str, ByPart]:
-        """Returns the scores that these points have, and their targets."""
-        planned = [point.planned.plan.scores for point in points if point.job is not None]
+    def of_all(self, jobs: Sequence[SweepJob]) -> dict[str, ByPart]:
+        """Returns the scores that these jobs have, and their targets."""
+        planned = [job.plan.scores for job in jobs if job.valid]
         keys = dict.fromkeys(stages[model].key for stages in planned for model in MODELS)
         return {key: self.scored[key] for key in keys if key in self.scored}
 

@@ -1,7 +1,7 @@
-"""A sweep from its command to its table: plan all points, run those that are not finished.
+"""Sweep from its command to its table: plan all jobs, run those that are not finished.
 
 Job folders are named by their overrides, so that the same command finds what it left: what is
-finished is skipped, what was interrupted goes on, what failed is tried again.
+finished is skipped, what was interrupted is continued, what failed is tried again.
 """
 
 from __future__ import annotations
@@ -15,16 +15,15 @@ from rich.table import Table
 
 from unlearn_runner.config import messages
 from unlearn_runner.config.root import Run
-from unlearn_runner.config.sweep import Search
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.pipeline.job import PlannedJob, refuse_other_configuration
+from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.sweeps import propose
-from unlearn_runner.sweeps.division import prepared
+from unlearn_runner.sweeps.division import prepare_selection
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.jobs import SweepJob, planned_jobs, same_mistake
 from unlearn_runner.sweeps.monitor import SweepMonitor
-from unlearn_runner.sweeps.search import SearchLoop, follow
+from unlearn_runner.sweeps.search import SearchLoop
 from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
@@ -36,7 +35,7 @@ def run(arguments: Sequence[str]) -> int:
     """Runs the sweep of a checked command line; returns the exit code.
 
     Raises:
-        UserError: For a mistake that all points share; nothing is written then.
+        UserError: For a mistake that all jobs share; nothing is written then.
         Interrupted: If a signal ended it.
     """
     flags, overrides = messages.split(arguments)
@@ -47,20 +46,19 @@ def run(arguments: Sequence[str]) -> int:
         found = planned_jobs(grid, [], read)
     if (mistake := same_mistake(found)) is not None:
         raise mistake
-    first = next(point for point in found if point.job is not None)
-    settings = first.planned.run
-    selection = prepared(settings.sweep.select, found)
-    if isinstance(settings.sweep, Search) and selection is not None:
-        course = SearchLoop(grid, settings.sweep, selection, read)
-        return _search(course, settings, len(found))
+    first = next(job for job in found if job.valid)
+    settings, search = first.settings, first.settings.sweep.search
+    selection = prepare_selection(settings.sweep.select, found)
+    if search is not None and selection is not None:
+        return _search(SearchLoop(grid, search, selection, read), settings, len(found))
     if settings.plan_only:
         print_plan(found)
         return 0
     settings.cluster.check()
     monitor = SweepMonitor(found, settings.sweep.fail_fast)
-    for point in found:
-        if point.job is None:
-            monitor.refuse(point)
+    for job in found:
+        if not job.valid:
+            monitor.refuse(job)
     folder = first.folder.parent
     todo = _unfinished(found)
     spent = time.monotonic() - started
@@ -72,45 +70,45 @@ def run(arguments: Sequence[str]) -> int:
 
     def run_all() -> None:
         if todo and not monitor.stopped:
-            _go(todo, monitor, folder)
+            _run_unfinished(todo, monitor, folder)
 
-    return _to_the_end(run_all, monitor, folder, selection)
+    return _run_and_report(run_all, monitor, folder, selection)
 
 
-def _search(course: SearchLoop, settings: Run, seeds: int) -> int:
+def _search(loop: SearchLoop, settings: Run, seeds: int) -> int:
     """Runs a search; returns the exit code.
 
     Args:
-        course: The search, nothing of it done.
-        settings: What its points share.
+        loop: The search, nothing of it done.
+        settings: What its jobs share.
         seeds: Jobs of each trial.
     """
-    course.check()
+    loop.check()
     propose.check()
     if settings.plan_only:
-        print_plan([point for _, found in course.next() for point in found])
+        print_plan([job for _, found in loop.next() for job in found])
         return 0
     settings.cluster.check()
-    trials, folder = course.search.trials, course.selection.folder
-    monitor = SweepMonitor([], course.search.fail_fast, trials * seeds)
-    course.selection.points = monitor.points
+    trials, folder = loop.search.trials, loop.selection.folder
+    monitor = SweepMonitor([], loop.search.fail_fast, trials * seeds)
+    loop.selection.jobs = monitor.jobs
     console.print(f"search {folder.name}: {trials} settings, {seeds} jobs each", markup=False)
 
-    def go(points: Sequence[SweepJob]) -> None:
-        for point in points:
-            if point.job is None:
-                monitor.refuse(point)
-        if (todo := _unfinished(points)) and not monitor.stopped:
-            _go(todo, monitor, folder)
+    def run_jobs(jobs: Sequence[SweepJob]) -> None:
+        for job in jobs:
+            if not job.valid:
+                monitor.refuse(job)
+        if (todo := _unfinished(jobs)) and not monitor.stopped:
+            _run_unfinished(todo, monitor, folder)
         signals.check()
 
-    return _to_the_end(lambda: follow(course, monitor, go), monitor, folder, course.selection)
+    return _run_and_report(lambda: loop.run(monitor, run_jobs), monitor, folder, loop.selection)
 
 
-def _to_the_end(
+def _run_and_report(
     work: Callable[[], None], monitor: SweepMonitor, folder: Path, selection: Selection | None
 ) -> int:
-    """Runs jobs, and says how they ended; returns the exit code."""
+    """Runs jobs, and prints how they ended; returns the exit code."""
     title = f"sweep {folder.name}"
     with signals.catch_signals():
         try:
@@ -126,58 +124,55 @@ def _to_the_end(
     return monitor.code
 
 
-def _go(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
+def _run_unfinished(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
     """Runs the unfinished jobs, while no other command does."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with locked(folder.parent, folder.name, f"sweep {folder.name}"):
         todo = _unfinished(todo)  # another command may have done it while this one waited
-        for point in list(todo):
+        for job in list(todo):
             try:
-                refuse_other_configuration(point.planned)
+                job.refuse_other_configuration()
             except UserError as error:
-                point.mistake = error
-                monitor.refuse(point)
-                todo.remove(point)
+                job.mistake = error
+                monitor.refuse(job)
+                todo.remove(job)
                 continue
-            if point.written("status.json").get("status") != "waiting":
-                Record(point.folder).status("waiting")
+            if job.written("status.json").get("status") != "waiting":
+                Record(job.folder).status("waiting")
         if todo and not monitor.stopped:
-            todo[0].planned.run.cluster.run(todo, monitor)
+            todo[0].settings.cluster.run(todo, monitor)
 
 
 def _unfinished(found: Sequence[SweepJob]) -> list[SweepJob]:
-    return [
-        point for point in found if point.job is not None and point.refresh_status() == "waiting"
-    ]
+    return [job for job in found if job.valid and job.refresh_status() == "waiting"]
 
 
-def run_one(found: PlannedJob, overrides: list[str]) -> int:
+def run_one(planned: PlannedJob, overrides: list[str]) -> int:
     """Runs a single job at a cluster; returns the exit code.
 
     Args:
-        found: The job.
+        planned: The job.
         overrides: The command line's.
     """
-    found.run.cluster.check()
-    point = SweepJob([], overrides, found)
-    monitor = SweepMonitor([point])
+    planned.run.cluster.check()
+    job = SweepJob([], overrides, planned)
+    monitor = SweepMonitor([job])
     with signals.catch_signals():
-        if point.refresh_status() == "waiting":
-            Record(point.folder).status("waiting")
-            found.run.cluster.run([point], monitor)
-    monitor.summary(point.name)
+        if job.refresh_status() == "waiting":
+            Record(job.folder).status("waiting")
+            planned.run.cluster.run([job], monitor)
+    monitor.summary(job.name)
     return monitor.code
 
 
 def print_plan(found: Sequence[SweepJob]) -> None:
     """Prints what a sweep would compute: every stage once, and how many jobs want it."""
     stages: dict[str, tuple[str, str, bool, int]] = {}
-    for point in (p for p in found if p.job is not None):
-        store = point.planned.store
-        for stage in point.planned.plan.stages:
+    for job in (job for job in found if job.valid):
+        for stage in job.plan.stages:
             label, address, cached, count = stages.get(
                 stage.key,
-                (stage.label, f"{stage.kind}/{stage.key}", bool(store.manifest(stage)), 0),
+                (stage.label, f"{stage.kind}/{stage.key}", bool(job.store.manifest(stage)), 0),
             )
             stages[stage.key] = (label, address, cached, count + 1)
     finished = len(found) - len(_unfinished(found))
@@ -188,6 +183,6 @@ def print_plan(found: Sequence[SweepJob]) -> None:
     for label, address, cached, count in stages.values():
         table.add_row(label, address, "yes" if cached else "no", str(count))
     results_console().print(table)
-    for point in found:
-        if point.mistake is not None:
-            print(f"{point.name}: {point.mistake}", file=sys.stderr)
+    for job in found:
+        if job.mistake is not None:
+            print(f"{job.name}: {job.mistake}", file=sys.stderr)

@@ -17,3 +17,10 @@ def format_score(value: float | None) -> str:
     if value is None:
         return "-"
     return f"{value:.4f}" if value == 0 or abs(value) >= 1e-3 else f"{value:.2e}"
+
+
+def format_interval(mean: float | None, half: float | None, missing: str = "-") -> str:
+    """Returns a mean with half the width of its interval, where there is one."""
+    if mean is None:
+        return missing
+    return format_score(mean) + ("" if half is None else f" ± {format_score(half)}")

@@ -15,8 +15,8 @@ from types import SimpleNamespace
 import pytest
 
 from unlearn_runner.commands.status import main
-from unlearn_runner.report.live import duration, line
-from unlearn_runner.report.read import read
+from unlearn_runner.report.run_folder import read
+from unlearn_runner.report.status_table import duration, line
 from unlearn_runner.tracking import record as records
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import progress

@@ -22,10 +22,10 @@ from scipy import stats
 
 from unlearn_runner.commands.report import main
 from unlearn_runner.evaluation.metrics import scores
-from unlearn_runner.report import answers, compare, curves, heat, svg, tables, telemetry
+from unlearn_runner.report import answers, compare, curves, heatmap, svg, tables, telemetry
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.find import runs
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.discovery import runs
+from unlearn_runner.report.run_folder import RunFolder
 
 GRID = {"gamma": ("0.1", "0.9"), "tau": ("1", "100"), "lr": (1e-3, 1e6), "seed": (0, 1)}
 SWEPT = ("rectifier.gamma=0.1,0.9", "rectifier.tau=1,100", "train.lr=1e-3,1e6", "seed=0,1")
@@ -194,7 +194,7 @@ def test_collapsed_is_a_label_below_five_percent_of_the_target() -> None:
 
 def test_heat_maps_show_every_point_and_what_diverged(sweep: Path) -> None:
     compared = Comparison(runs([sweep]))
-    found = heat.blocks(compared)
+    found = heatmap.blocks(compared)
     assert [block.runs for block in found] == [8, 8]  # a learning rate each
     recorded = results(sweep).values()
     for block, lr in zip(found, ("lr=0.001", "lr=1000000.0"), strict=True):
@@ -223,7 +223,7 @@ def test_heat_maps_show_every_point_and_what_diverged(sweep: Path) -> None:
                     assert cell.note == "2 seeds"
                     assert cell.shade is not None
                 else:
-                    assert cell == heat.HeatCell("", "diverged", None, "diverged")
+                    assert cell == heatmap.HeatCell("", "diverged", None, "diverged")
 
 
 def test_heat_maps_tell_a_collapsed_point_from_one_that_diverged() -> None:
@@ -241,7 +241,7 @@ def test_heat_maps_tell_a_collapsed_point_from_one_that_diverged() -> None:
         (1e6, 0.9): (None, None),
     }
     numbered = enumerate((*place, u) for place, utilities in cells.items() for u in utilities)
-    (block,) = heat.blocks(Comparison([at(i, *point) for i, point in numbered]))
+    (block,) = heatmap.blocks(Comparison([at(i, *point) for i, point in numbered]))
     found = {
         (float(lr), float(gamma)): (cell.kind, cell.note)
         for lr, row in block.maps[0].rows
@@ -285,9 +285,9 @@ def test_the_page_says_which_quantity_ran_away_and_when(sweep: Path, made: Path)
 
 
 def test_shades_run_from_worst_to_best() -> None:
-    assert heat._shade("forget.probability", 0.1, 0.1, 0.9) == 1.0
-    assert heat._shade("model_utility", 0.1, 0.1, 0.9) == 0.0
-    assert heat._shade("forget_quality", 1e-5, -10.0, 0.0) == pytest.approx(0.5)
+    assert heatmap._shade("forget.probability", 0.1, 0.1, 0.9) == 1.0
+    assert heatmap._shade("model_utility", 0.1, 0.1, 0.9) == 0.0
+    assert heatmap._shade("forget_quality", 1e-5, -10.0, 0.0) == pytest.approx(0.5)
 
 
 # --- curves and scales

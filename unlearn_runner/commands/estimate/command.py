@@ -11,7 +11,7 @@ from typing import cast
 
 from rich.table import Table
 
-from unlearn_runner.commands.estimate.memory import Peak, Setting, Work, peak
+from unlearn_runner.commands.estimate.memory import LargestBatch, Peak, Setting, peak
 from unlearn_runner.commands.estimate.sizes import Sizes
 from unlearn_runner.commands.estimate.speed import DEVICES, Step, step
 from unlearn_runner.config.root import Run
@@ -36,7 +36,7 @@ WORDS = {
     "moments": "AdamW's moments",
     "memory": "the rectifier's memory",
     "gradients": "gradients, at the fullest moment",
-    "start": "the start model, held",
+    "start": "the start model",
     "activations": "activations of one micro-batch",
     "logits": "logits of its answers",
     "gathered": "gathered layers, or copies in bf16",
@@ -92,14 +92,14 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
 
 def setting_of(
     run: Run, stage: Unlearn, sizes: Sizes, world: int
-) -> tuple[Setting, Work, int, int]:
+) -> tuple[Setting, LargestBatch, int, int]:
     """Returns what memory depends on, a rank's largest micro-batch, its passes, and its tokens."""
     terms, groups = run.method.terms(), stage.groups
     watched = tuple(term for group in groups for term in group.terms)
     rows = math.ceil(run.train.batch_size / world)
     micro = min(run.train.micro_batch or rows, rows)
     cuts = math.ceil(rows / micro)
-    held = needs_start_model(watched)
+    start_model = needs_start_model(watched)
     adapted = run.adapter.adapts
     trained = run.adapter.trained_parameters(sizes)
     frozen = sizes.parameters if adapted else 0
@@ -121,8 +121,8 @@ def setting_of(
         compared_after=max(
             (n + (cuts > 1 or term is not groups[n].terms[0]) for n, term in compared), default=0
         ),
-        held=held and not adapted,
-        over_vocabulary=4 if held else 2,
+        holds_start_model=start_model and not adapted,
+        over_vocabulary=4 if start_model else 2,
         shards=world if sharded else 1,
         gathers=sharded,
         offload=run.parallel.offloads,
@@ -132,14 +132,14 @@ def setting_of(
     splits = [stage.forget, *([stage.retain] if len(watched) > 1 or len(terms) > 1 else [])]
     length, scored = (max(x) for x in zip(*(_longest(s, micro) for s in splits), strict=True))
     length = min(length, run.train.max_length)
-    work = Work(micro, length, scored)
+    work = LargestBatch(micro, length, scored)
     if compared:
-        work = replace(work, **_others(run, stage, compared, micro))
+        work = replace(work, **_alternatives(run, stage, compared, micro))
     tokens = cuts * (len(watched) * work.tokens + len(compared) * work.compared)
     return setting, work, (len(watched) + len(compared)) * cuts, tokens
 
 
-def _others(
+def _alternatives(
     run: Run, stage: Unlearn, compared: list[tuple[int, Term]], micro: int
 ) -> dict[str, int]:
     """Returns the tokens of the longest row with another answer, and of the answers' longest."""
@@ -148,13 +148,13 @@ def _others(
         for _, term in compared
         for row in (stage.retain if term.split == "retain" else stage.forget)
     )
-    most = max((len(text) for text in stage.refusals), default=0) / CHARACTERS + 1
+    longest = max((len(text) for text in stage.refusals), default=0) / CHARACTERS + 1
     if (alternates := run.method.prerequisites().alternates) is not None:
-        most = max(most, alternates.max_new_tokens + 1)
-    length = math.ceil(questions / CHARACTERS + TEMPLATE + most)
+        longest = max(longest, alternates.max_new_tokens + 1)
+    length = math.ceil(questions / CHARACTERS + TEMPLATE + longest)
     return {
         "other_length": min(length, run.train.max_length),
-        "other_scored": math.ceil(micro * most),
+        "other_scored": math.ceil(micro * longest),
     }
 
 
@@ -171,9 +171,9 @@ def _device(run: Run) -> tuple[str, float]:
         return run.estimate, DEVICES[run.estimate].memory
     if visible(run.parallel.device) and shutil.which("nvidia-smi"):
         query = ["nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader,nounits"]
-        said = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
-        if said:
-            name, _, mebibytes = said[0].rpartition(",")
+        lines = subprocess.run(query, capture_output=True, text=True).stdout.splitlines()
+        if lines:
+            name, _, mebibytes = lines[0].rpartition(",")
             return name.strip(), float(mebibytes) * 2**20
     return "this machine's processor", 0.0
 
@@ -182,7 +182,7 @@ def _table(
     run: Run,
     sizes: Sizes,
     setting: Setting,
-    work: Work,
+    work: LargestBatch,
     found: Peak,
     world: int,
     name: str,

@@ -15,7 +15,7 @@ BYTES = {"float32": 4, "bf16": 4, "float64": 8}
 
 
 @dataclass(frozen=True)
-class Work:
+class LargestBatch:
     """One rank's largest micro-batch."""
 
     rows: int
@@ -55,7 +55,7 @@ class Setting:
     """Backward passes of the last group: more than one accumulate."""
     compared_after: int = 0
     """Gradients that are there when a preference's first backward pass begins at the latest."""
-    held: bool = False
+    holds_start_model: bool = False
     """Whether a start model is held beside the trained one."""
     over_vocabulary: int = 2
     """Tensors of [scored tokens, vocabulary] that are alive at once in a loss."""
@@ -93,7 +93,7 @@ class Peak:
         return sum(vars(self).values()) - self.host
 
 
-def peak(sizes: Sizes, work: Work, setting: Setting) -> Peak:
+def peak(sizes: Sizes, work: LargestBatch, setting: Setting) -> Peak:
     """Returns the bytes at a step's fullest moment, after the first step."""
     number = BYTES[setting.precision]
     share = 1 / setting.shards
@@ -107,7 +107,9 @@ def peak(sizes: Sizes, work: Work, setting: Setting) -> Peak:
         "moments": 2 * one,
         "memory": setting.kept * one,
         "gradients": gradients,
-        "start": int((setting.trained + setting.frozen) * number * share) if setting.held else 0,
+        "start": int((setting.trained + setting.frozen) * number * share)
+        if setting.holds_start_model
+        else 0,
     }
     host = 0
     if setting.offload:
@@ -117,7 +119,9 @@ def peak(sizes: Sizes, work: Work, setting: Setting) -> Peak:
     return Peak(**held, activations=activations, logits=logits, gathered=gathered, host=host)
 
 
-def _moments(sizes: Sizes, work: Work, setting: Setting, one: int) -> list[tuple[int, int, int]]:
+def _moments(
+    sizes: Sizes, work: LargestBatch, setting: Setting, one: int
+) -> list[tuple[int, int, int]]:
     """Returns gradients, activations and logits of the moments that may be the fullest.
 
     The beginning of a backward pass, when all activations are there (and, where passes accumulate,
@@ -148,7 +152,7 @@ def _moments(sizes: Sizes, work: Work, setting: Setting, one: int) -> list[tuple
     ]
 
 
-def _activations(sizes: Sizes, work: Work, setting: Setting) -> int:
+def _activations(sizes: Sizes, work: LargestBatch, setting: Setting) -> int:
     """Returns what the layers keep for the backward pass.
 
     Per token and layer: the inputs of both norms and their normalised values (float32 always), the
@@ -173,12 +177,12 @@ def _activations(sizes: Sizes, work: Work, setting: Setting) -> int:
     return tokens * sizes.layers * layer
 
 
-def _logits(sizes: Sizes, work: Work, setting: Setting) -> int:
+def _logits(sizes: Sizes, work: LargestBatch, setting: Setting) -> int:
     number = 8 if setting.precision == "float64" else 4
     extra = 2 if setting.precision == "bf16" else 0
     # Of two graphs, one is computed with; of the other one tensor waits.
-    least, most = sorted((work.scored, work.other_scored))
-    return sizes.vocab * (most * (setting.over_vocabulary * number + extra) + least * number)
+    smaller, larger = sorted((work.scored, work.other_scored))
+    return sizes.vocab * (larger * (setting.over_vocabulary * number + extra) + smaller * number)
 
 
 def _gathered(sizes: Sizes, setting: Setting) -> int:

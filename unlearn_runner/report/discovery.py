@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from unlearn_runner.errors import UserError
-from unlearn_runner.report.read import RunFolder, read
+from unlearn_runner.report.run_folder import RunFolder, read
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 
 FILES = (STATUS, RESULTS)

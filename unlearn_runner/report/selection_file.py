@@ -1,4 +1,4 @@
-"""A sweep's selection, read back: which runs were selected, and what is said of their scores."""
+"""Selection of a sweep, read back: the winner, its scores and the names of their columns."""
 
 from __future__ import annotations
 
@@ -9,16 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from unlearn_runner.errors import DataError
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 
 FILE = "selection.json"
-VALIDATION, TEST, ALL = "A", "B", "all"
+VALIDATION, TEST, ALL = "validation", "test", "all"
 HEADS = {
-    VALIDATION: "part A (selected on)",
-    TEST: "part B (held out)",
+    VALIDATION: "validation part (selected on)",
+    TEST: "test part (held out)",
     ALL: "all rows (partly selected on)",
 }
-"""What a selected setting's scores are called, wherever they are shown."""
+"""Labels of a selected setting's scores, wherever they are shown."""
+EARLIER = {"A": VALIDATION, "B": TEST}
+"""Names of the parts in files of an earlier release, which also called jobs points."""
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Chosen:
 
     @property
     def selected(self) -> dict[str, Any] | None:
-        """The winner: its axes, its points, its scores by column; none where there is none."""
+        """The winner: its axes, its jobs, its scores by column; none where there is none."""
         return self.content["selected"]
 
     @property
@@ -45,14 +47,28 @@ class Chosen:
         return list(dict.fromkeys(why for why in found if why))
 
     def holds(self, run: RunFolder) -> bool:
-        """Returns whether a run is a point of the winner."""
-        points = self.selected["points"] if self.selected else ()
-        return run.path.resolve().parent == self.folder and run.name in points
+        """Returns whether a run is a job of the winner."""
+        jobs = self.selected["jobs"] if self.selected else ()
+        return run.path.resolve().parent == self.folder and run.name in jobs
 
     def missing(self, runs: Sequence[RunFolder]) -> int:
-        """Returns how many runs of its folder the selection did not look at."""
+        """Returns how many runs of its folder the selection does not know."""
         mine = [run.name for run in runs if run.path.resolve().parent == self.folder]
-        return sum(name not in self.content["points"] for name in mine)
+        return sum(name not in self.content["jobs"] for name in mine)
+
+
+def in_todays_words(content: Any) -> Any:
+    """Returns a selection of an earlier release with the keys of today."""
+    if not isinstance(content, dict) or "points" not in content:
+        return content
+    content["jobs"] = content.pop("points")
+    if selected := content.get("selected"):
+        selected["jobs"] = selected.pop("points")
+        selected["scores"] = {
+            name: {EARLIER.get(part, part): value for part, value in columns.items()}
+            for name, columns in selected["scores"].items()
+        }
+    return content
 
 
 def selections(runs: Sequence[RunFolder]) -> list[Chosen]:
@@ -65,8 +81,8 @@ def selections(runs: Sequence[RunFolder]) -> list[Chosen]:
     for folder in dict.fromkeys(run.path.resolve().parent for run in runs):
         path = folder / FILE
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-            shape = [content[key] for key in ("criterion", "selected", "settings", "points")]
+            content = in_todays_words(json.loads(path.read_text(encoding="utf-8")))
+            shape = [content[key] for key in ("criterion", "selected", "settings", "jobs")]
         except FileNotFoundError:
             continue
         except (OSError, ValueError, LookupError, TypeError) as error:

@@ -5,30 +5,31 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from unlearn_runner.evaluation.metrics.scores import lower, sort_metrics
-from unlearn_runner.report.chosen import HEADS, Chosen
 from unlearn_runner.report.compare import Comparison
+from unlearn_runner.report.selection_file import HEADS, Chosen
 from unlearn_runner.report.tables import Cell, Column, Table, text
 from unlearn_runner.utils.text import format_score
 
 
 def sentences(compared: Comparison) -> list[str]:
     """Returns what was selected in each sweep and how, or why nothing was."""
-    return [_sentence(chosen, compared) for chosen in compared.selections]
+    return [_sentence(selection, compared) for selection in compared.selections]
 
 
 def _sentence(chosen: Chosen, compared: Comparison) -> str:
     winner = chosen.selected
     if winner is None:
-        said = f"{chosen.folder.name}: nothing was selected ({'; '.join(chosen.reasons)})."
+        sentence = f"{chosen.folder.name}: nothing was selected ({'; '.join(chosen.reasons)})."
     else:
         runs = [run.number for run in compared.runs if chosen.holds(run)]
         at = f" (run {', '.join(map(str, runs))})" if runs else ""
-        said = f"{chosen.folder.name}: {_setting(winner['axes'])}{at}. Criterion: {chosen.stated}."
+        sentence = f"{chosen.folder.name}: {_setting(winner['axes'])}{at}. "
+        sentence += f"Criterion: {chosen.stated}."
         if chosen.content["criterion"]["peek"]:
-            said += " It was allowed to look at the retain-only model."
+            sentence += " It was allowed to look at the retain-only model."
     if count := chosen.missing(compared.runs):
-        said += f" {count} runs here were no part of it; a command with them selects anew."
-    return said
+        sentence += f" {count} runs here were no part of it; a command with them selects anew."
+    return sentence
 
 
 def _setting(axes: dict[str, str]) -> str:

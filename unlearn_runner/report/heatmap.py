@@ -9,7 +9,7 @@ from itertools import combinations
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
 from unlearn_runner.report.compare import Comparison, choices, number
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.tradeoff import SMALLEST
 from unlearn_runner.utils.text import format_score
 

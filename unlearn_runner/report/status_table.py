@@ -1,4 +1,4 @@
-"""How the runs of a sweep stand, from their files alone: what `unlearn-status` shows."""
+"""Table of runs in progress, from their files alone: what `unlearn-status` shows."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.find import runs
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.discovery import runs
+from unlearn_runner.report.run_folder import RunFolder
 
 ORDER = ("running", "waiting", "failed", "interrupted", "diverged", "unknown", "completed")
 """What needs eyes first."""
@@ -29,7 +29,7 @@ STYLES = {
     "unknown": "yellow",
 }
 SILENT = timedelta(minutes=10)
-"""After which a running job that wrote nothing is worth a look: evaluation ticks every batch."""
+"""After which a running job that wrote nothing is suspicious: evaluation ticks every batch."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +51,16 @@ def line(run: RunFolder, now: datetime) -> Line:
     if status == "running":
         return _running(run, now)
     if status == "waiting":
-        told = [str(facts[key]) for key in ("waits_for", "stage", "owner") if key in facts]
-        return Line(status, run, note=", ".join(told))
+        parts = [str(facts[key]) for key in ("waits_for", "stage", "owner") if key in facts]
+        return Line(status, run, note=", ".join(parts))
     if status == "failed":
-        return Line(status, run, note=_one(str(facts.get("error", "no cause recorded"))))
+        return Line(status, run, note=_one_line(str(facts.get("error", "no cause recorded"))))
     if status == "interrupted":
         pid = facts.get("pid")
         return Line(status, run, note=f"process {pid} is gone" if run.gone else "can be continued")
     if status == "diverged":
-        told = [str(run.divergence[key]) for key in ("stage", "cause") if key in run.divergence]
-        return Line(status, run, note=_one(": ".join(told)))
+        parts = [str(run.divergence[key]) for key in ("stage", "cause") if key in run.divergence]
+        return Line(status, run, note=_one_line(": ".join(parts)))
     return Line(status, run)
 
 
@@ -91,9 +91,9 @@ def _time(text: Any) -> datetime | None:
         return None
 
 
-def _one(text: str, most: int = 160) -> str:
+def _one_line(text: str, max_length: int = 160) -> str:
     text = " ".join(text.split())
-    return text if len(text) <= most else f"{text[:most]}..."
+    return text if len(text) <= max_length else f"{text[:max_length]}..."
 
 
 def duration(seconds: float) -> str:
@@ -108,18 +108,18 @@ def duration(seconds: float) -> str:
     return f"{total // 86400}d {total % 86400 // 3600:02}h"
 
 
-def show(folders: Sequence[Path], most: int | None = None) -> tuple[RenderableType, bool]:
+def show(folders: Sequence[Path], max_rows: int | None = None) -> tuple[RenderableType, bool]:
     """Returns what to show of the folders' runs, and whether any of them still goes on.
 
     Args:
         folders: Runs, sweeps, or what holds them.
-        most: Rows there is room for; none: all.
+        max_rows: Rows that fit the screen; none: all.
     """
     compared = Comparison(runs(folders))
     now = datetime.now(UTC)
     lines = [line(run, now) for run in compared.runs]
     lines.sort(key=lambda ln: ORDER.index(ln.status))
-    left_out = 0 if most is None else max(0, len(lines) - most)
+    left_out = 0 if max_rows is None else max(0, len(lines) - max_rows)
     table = Table(title=_summary(lines), title_justify="left", title_style="bold")
     table.add_column("status", no_wrap=True)
     table.add_column("run", overflow="fold")
@@ -140,5 +140,5 @@ def show(folders: Sequence[Path], most: int | None = None) -> tuple[RenderableTy
 def _summary(lines: Sequence[Line]) -> str:
     statuses = [ln.status for ln in lines]
     counts = ((status, statuses.count(status)) for status in ORDER)
-    told = [f"{count} {WORDS.get(status, status)}" for status, count in counts if count]
-    return f"{len(lines)} runs: {', '.join(told)}"
+    parts = [f"{count} {WORDS.get(status, status)}" for status, count in counts if count]
+    return f"{len(lines)} runs: {', '.join(parts)}"
