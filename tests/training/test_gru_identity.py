@@ -142,7 +142,9 @@ def test_without_conflict_gru_leaves_a_two_term_method_to_rounding(
     for step in range(10):
         rows = same_rows(tiny, step)
         gru.models.trained.load_state_dict(plain.models.trained.state_dict())
-        found = gru.rectifier.rectify(gru.gradients(rows)[0], gru.terms, gru.rectifier_state, gru.space)
+        found = gru.rectifier.rectify(
+            gru.gradients(rows)[0], gru.terms, gru.rectifier_state, gru.space
+        )
         assert found.facts["rectified"] is False
         expected = flat(plain.gradients(rows)[0][OBJECTIVE])
         difference = flat(found.gradient) - expected
