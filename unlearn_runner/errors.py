@@ -6,8 +6,9 @@ any other exception is a bug or the machine, keeps its traceback and ends with e
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from difflib import get_close_matches
+import re
+import shlex
+from collections.abc import Iterable, Mapping
 
 FAILURE, USAGE_ERROR = 1, 2
 """Exit codes: of a bug or the machine, and of what a user is to put right."""
@@ -28,7 +29,7 @@ class UserError(Exception):
     def __init__(self, problem: str, fix: str = "") -> None:
         super().__init__(problem)
         self.problem = " ".join(problem.split())
-        self.fix = " ".join(fix.split())
+        self.fix = fix.strip().replace("\n", " ")  # its spaces may stand in a path
 
     def __str__(self) -> str:
         lines = [f"error: {self.problem}"]
@@ -46,11 +47,87 @@ class DataError(UserError):
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
-    """Returns the known word closest to `word`, or an empty string when none is close."""
-    candidates = list(known)
-    by_lower = {candidate.lower(): candidate for candidate in candidates}
-    matches = get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.6)
-    return by_lower[matches[0]] if matches else ""
+    """Returns the known word that `word` is a slip of, or an empty string.
+
+    A slip is a letter or two; a word that is only alike may be another setting altogether, and so
+    may one of two that are equally near.
+    """
+    by_lower = {candidate.lower(): candidate for candidate in known}
+    lower = word.lower()
+    if lower in by_lower:
+        return by_lower[lower]
+    limit = 1 if len(lower) < 5 else 2 if len(lower) < 10 else 3
+    near: dict[int, list[str]] = {}
+    for candidate in by_lower:
+        if abs(len(candidate) - len(lower)) <= limit:
+            near.setdefault(_edits(lower, candidate), []).append(candidate)
+    best = min(near, default=limit + 1)
+    return by_lower[near[best][0]] if best <= limit and len(near[best]) == 1 else ""
+
+
+def _edits(one: str, other: str) -> int:
+    """Returns how many letters are to be put in, left out, replaced or swapped with the next."""
+    before: list[int] = []
+    row = list(range(len(other) + 1))
+    for i, a in enumerate(one, 1):
+        before, last, row = row, before, [i]
+        for j, b in enumerate(other, 1):
+            cost = min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (a != b))
+            if i > 1 and j > 1 and a == other[j - 2] and one[i - 2] == b:
+                cost = min(cost, last[j - 2] + 1)
+            row.append(cost)
+    return row[-1]
+
+
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+-]*|/[A-Za-z0-9_./+-]*|")
+_NOT_TEXT = re.compile(r"(?i)null|true|false|nan|[+-]?inf|[+-]?[0-9][0-9_.e+-]*")
+
+
+def quoted(text: str) -> str:
+    """Returns a text as a value of Hydra's grammar, in quotes where it needs them."""
+    if text and _PLAIN.fullmatch(text) and not _NOT_TEXT.fullmatch(text):
+        return text
+    # Hydra takes a backslash for itself before a quote alone, and OmegaConf one before ${.
+    escaped = re.sub(r"(\\*)(\"|$)", lambda m: m[1] * 2 + ('\\"' if m[2] else ""), text)
+    escaped = re.sub(r"(\\*)\$\{", r"\1\1\\${", escaped)
+    return f'"{escaped}"'
+
+
+def as_value(value: object) -> str:
+    """Returns a value of a YAML file as the command line writes it."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (int, float)):
+        return str(value)
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(as_value, value))}]"
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{as_value(item)}" for key, item in value.items()) + "}"
+    return quoted(str(value))
+
+
+def assignment(
+    key: str, value: object, *, shell: bool = True, verbatim: bool = False, before: str = ""
+) -> str:
+    """Returns KEY=VALUE that can be pasted into a shell and means that value.
+
+    Args:
+        key: Dotted key or group.
+        value: Of any type that a YAML file can hold.
+        shell: Whether it is for a shell's eyes, not for Hydra's alone.
+        verbatim: Whether the value is in Hydra's grammar already.
+        before: Words before it.
+    """
+    text = f"{key}={value if verbatim else as_value(value)}"
+    return before + (shlex.quote(text) if shell else text)
+
+
+def shortened(text: object, limit: int = 80) -> str:
+    """Returns a text in at most `limit` characters, for messages."""
+    words = str(text)
+    return words if len(words) <= limit else f"{words[: limit - 20]}... ({len(words)} characters)"
 
 
 def listed(words: Iterable[str], max_words: int = 12) -> str:

@@ -17,17 +17,19 @@ from typing import Any
 import pytest
 from helpers.imports import HEAVY, WATCHED, imported
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
 from mistakes import MODELS
 from omegaconf import OmegaConf
 
 from unlearn_runner.config import names
+from unlearn_runner.config.command_line import parse
+from unlearn_runner.config.compose import compose
 from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.config.messages import validate_arguments
+from unlearn_runner.config.origins import config_sources
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.pipeline.job import ComposedJob, plan_job, refuse_other_configuration
 from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.sweeps.grid import Grid
 
 OPTIONS = [(group, name) for group, names in groups().items() for name in names]
 COMPONENTS = ("model", "benchmark", "method", "rectifier", "adapter", "parallel", "tracker")
@@ -78,9 +80,7 @@ def provided(label: str) -> bool:
 @functools.cache
 def composed(*overrides: str) -> dict[str, Any]:
     """The configuration of a command, plain."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
-    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # type: ignore
+    return compose(overrides).config
 
 
 @functools.cache
@@ -194,24 +194,81 @@ def unlisted(node: Any, built: Any, key: str = "") -> Iterator[str]:
 
 
 @pytest.mark.parametrize(("group", "name"), [o for o in OPTIONS if o[0] in COMPONENTS])
-def test_every_field_is_listed_so_that_it_can_be_overridden_without_a_plus(
+def test_a_validated_configuration_lists_every_field_and_builds_the_same(
     group: str, name: str
 ) -> None:
-    config = composed(f"{group}={name}")
-    assert list(unlisted(config[group], getattr(validate(config), group), group)) == []
-
-
-def test_the_root_lists_every_field_too() -> None:
-    config = composed()
-    assert list(unlisted(config, validate(config))) == []
+    config = dict(composed(f"{group}={name}"))
+    run = validate(config)
+    assert list(unlisted(config, run)) == []
     assert set(config) == {item.name for item in dataclasses.fields(Run)}
+    again = json.loads(json.dumps(config))
+    assert validate(dict(again)) == run
+    assert names.identity(config) == names.identity(again)
+
+
+def test_the_root_file_lists_every_field_of_its_own() -> None:
+    main: Any = OmegaConf.load(CONF / "config.yaml")
+    groups_of_run = {next(iter(entry)) for entry in main.defaults if entry != "_self_"}
+    listed = {*main} | groups_of_run
+    assert {item.name for item in dataclasses.fields(Run)} <= listed
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> tuple[Path, ...]:
+    """A folder of options that name a class and nothing else."""
+    for group, target in {
+        "method": "methods.npo.NPO",
+        "rectifier": "rectifiers.gru.GRU",
+        "parallel": "distributed.single.Single",
+    }.items():
+        (tmp_path / group).mkdir()
+        (tmp_path / group / "bare.yaml").write_text(f"_target_: unlearn_runner.{target}\n")
+    return (tmp_path,)
+
+
+BARE = ("method=bare", "rectifier=bare", "parallel=bare")
+
+
+def test_a_field_that_no_file_lists_is_set_like_any_other(bare: tuple[Path, ...]) -> None:
+    settings = ("method.beta=0.3", "method.retain.weight=2", "+rectifier.tau=1", "seed=3")
+    listed = validate(compose(("method=npo", "rectifier=gru", *settings)).config)
+    assert validate(compose((*BARE, *settings), bare).config) == listed
+    run: Any = validate(compose((*BARE, "method.retain={loss: kl, weight: 2}"), bare).config)
+    assert (run.method.retain.loss, run.method.retain.weight) == ("kl", 2.0)
+
+
+@pytest.mark.parametrize(
+    ("override", "says"),
+    [
+        ("method.bta=1", r"method\.bta is not a setting of NPO; known here: .*beta"),
+        ("method.beta=-1", r"method\.beta=-1 is not allowed; allowed: a number > 0"),
+        ("method.retain.los=kl", r"method\.retain\.los is not a setting of Retain"),
+        ("method.retain.loss=kll", r"method\.retain\.loss=kll is not allowed; allowed: none or"),
+        ("rectifier.gamma=true", r"rectifier\.gamma=true is not allowed"),
+        ("nothing.at.all=1", r"nothing is not a setting; known here: model"),
+    ],
+)
+def test_a_field_that_no_file_lists_is_checked_like_any_other(
+    bare: tuple[Path, ...], override: str, says: str
+) -> None:
+    with pytest.raises(ConfigError, match=says):
+        validate(compose((*BARE, override), bare).config)
+
+
+def test_a_sweep_and_its_plan_know_fields_that_no_file_lists(bare: tuple[Path, ...]) -> None:
+    with Grid(("-m", *BARE, "method.beta=0.1,0.2")[1:], list(map(str, bare))).opened() as grid:
+        runs: list[Any] = [validate(grid.compose(point).config) for point in grid.points()]
+    assert [run.method.beta for run in runs] == [0.1, 0.2]
+    found = config_sources([*BARE, "method.beta=0.2"], bare)
+    assert [(given.value, given.by) for given in found["method.beta"]] == [(0.2, "command line")]
+    assert "method.retain.weight" not in found
 
 
 @pytest.mark.parametrize("group", ["debug", "experiment"])
 def test_null_takes_back_what_was_chosen_before(group: str) -> None:
     option = groups()[group][-1]
-    assert validate_arguments([f"{group}={option}", "seed=1", f"{group}=null"], CONF) == ["seed=1"]
-    assert validate_arguments([f"{group}={option}", "seed=1"], CONF) == [
+    assert parse([f"{group}={option}", "seed=1", f"{group}=null"]).words == ["seed=1"]
+    assert parse([f"{group}={option}", "seed=1"]).words == [
         f"{group}={option}",
         "seed=1",
     ]
@@ -487,20 +544,20 @@ def test_a_long_name_is_cut_and_stays_distinct() -> None:
     assert len(name(1)) == names.LONGEST
     assert name(1) != name(2)
     assert name(1) == name(1)
-    assert names.checked(name(1)) == name(1)
+    assert names.validate_name(name(1)) == name(1)
 
 
 @pytest.mark.parametrize("name", ["a", "a-b_c", "lr=1e-5,x", "v1.2", "7"])
 def test_a_name_that_can_be_a_folder_is_taken_as_it_is(name: str) -> None:
-    assert names.checked(name) == name
+    assert names.validate_name(name) == name
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", ".", "..", "-m", "a b", "a\n", "/etc", "~"])
 def test_a_name_that_cannot_be_a_folder_is_refused_with_one_that_can(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        names.checked(name)
+        names.validate_name(name)
     offered = caught.value.fix.removeprefix("name=")
-    assert names.checked(offered) == offered
+    assert names.validate_name(offered) == offered
 
 
 def test_an_identity_is_flat_and_without_what_is_inert() -> None:

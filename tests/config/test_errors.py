@@ -128,8 +128,10 @@ def answers(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[An
         yield lambda name: asked[name].result()
 
 
-ALLOWED = ("is not allowed; allowed: ", "must be set; allowed: ")
-"""A message with these words says what to write instead; all others have a second line for it."""
+ALLOWED = ("allowed: ", "known here: ", "options: ", "settings are written KEY=VALUE")
+ALLOWED += ("must be set", "not found", "cannot be read")
+"""A message with these words says what to write instead, as far as anybody can know what was meant;
+all others have a second line for it."""
 
 
 def two_lines(said: list[str]) -> bool:

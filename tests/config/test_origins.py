@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.command_line import parse
+from unlearn_runner.config.compose import compose_nodes, hydra_open
+from unlearn_runner.config.groups import groups
 from unlearn_runner.config.origins import COMMAND_LINE, config_sources
 
 RANKS = ("method", "benchmark", "experiment", COMMAND_LINE)
@@ -21,8 +22,9 @@ VALUES = {"method": 0.11, "benchmark": 0.22, "experiment": 0.33, COMMAND_LINE: 0
 
 
 def composed(*overrides: str) -> dict[str, Any]:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=list(overrides))
+    line = parse(overrides)
+    with hydra_open():
+        config, _ = compose_nodes(line.overrides, line.folders)
     return OmegaConf.to_container(config)  # type: ignore
 
 

@@ -20,7 +20,7 @@ from typing import Any
 LOADED = (
     "unlearn_runner.run",
     "unlearn_runner.pipeline.job",
-    "unlearn_runner.config.messages",
+    "unlearn_runner.config.hydra_app",
     "hydra",
 )
 LOADED += (

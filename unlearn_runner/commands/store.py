@@ -20,7 +20,7 @@ from pathlib import Path
 from rich.table import Table
 
 from unlearn_runner.commands.shell import Parser, answered
-from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.groups import outputs
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.store.inventory import Entry, Uses, entries, inspect_entry, remove, uses
 from unlearn_runner.utils.console import results_console
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _act(asked: argparse.Namespace) -> int:
-    root = Path(asked.store).expanduser() if asked.store else CONF.parent / "outputs" / "store"
+    root = Path(asked.store).expanduser() if asked.store else outputs() / "store"
     return {"ls": ls, "gc": gc, "verify": verify}[asked.command](root, asked)
 
 

@@ -7,10 +7,12 @@ a refusal of keys that nobody reads. Nothing here or in a component's module loa
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import importlib
 import math
+import re
 import types
 import typing
 from collections.abc import Iterator, Mapping
@@ -19,7 +21,9 @@ from typing import Any, TypeVar
 import annotated_types
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn_runner.errors import HELP, ConfigError, listed, nearest
+from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.synonyms import note, synonym
+from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
 
 T = TypeVar("T")
 
@@ -42,18 +46,17 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
     """
     if not isinstance(node, Mapping):
         raise ConfigError(
-            f"{key}={node!r} must be a group of settings ({schema.__name__}), not a single value",
-            f"{key}.KEY=VALUE for each",
+            f"{key}={shortened(node)} must be a group of settings ({schema.__name__}), not a "
+            f"single value; allowed: {key}.KEY=VALUE for {listed(_fields(schema), 24)}"
         )
     node = dict(node)
     cls = _component(node.pop(TARGET), schema, key, trusted) if TARGET in node else schema
     hints = _hints(cls)
-    fields = {f.name: f for f in dataclasses.fields(cls)}  # pyright: ignore[reportArgumentType]
-    for name in node:
-        if name not in fields:
-            _refuse_unknown(str(name), fields, key)
     for name, value in node.items():
-        _refuse_odd(value, hints[name], _join(key, name))
+        if name not in _fields(cls):
+            _refuse_unknown(str(name), value, cls, node, key)
+    for name, value in node.items():
+        _refuse_boolean(value, hints[name], _join(key, name))
     values = {
         name: _nested(value, hints[name], _join(key, name), trusted) for name, value in node.items()
     }
@@ -61,6 +64,81 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
         return _adapter(cls).validate_python(values)
     except ValidationError as error:
         raise _explain(error, values, hints, key) from None
+
+
+def complete(node: Mapping[str, Any], built: Any) -> dict[str, Any]:
+    """Returns a configuration node with every field of the object it was built into.
+
+    What a YAML leaves to the class stands in a run's `config.yaml` all the same.
+    """
+    hints = _hints(type(built))
+    found = {TARGET: node[TARGET]} if TARGET in node else {}
+    for name in _fields(type(built)):
+        value = getattr(built, name)
+        found[name] = _completed(node[name], value) if name in node else plain(value, hints[name])
+    return found
+
+
+def _completed(node: Any, built: Any) -> Any:
+    if isinstance(node, Mapping) and dataclasses.is_dataclass(built):
+        return complete(node, built)
+    if isinstance(node, Mapping) and isinstance(built, Mapping):
+        return {key: _completed(value, built[str(key)]) for key, value in node.items()}
+    return node
+
+
+def is_entry(key: str, node: object, schema: type) -> bool:
+    """Returns whether a dotted key names an entry of a dictionary, which can be taken out.
+
+    Args:
+        key: The key.
+        node: The configuration.
+        schema: Its class.
+    """
+    first, _, rest = key.partition(".")
+    content = node if isinstance(node, Mapping) else {}
+    if TARGET in content:
+        schema = _component(content[TARGET], schema, "", TRUSTED)
+    if not rest or first not in _fields(schema):
+        return False
+    option = _options(_hints(schema)[first])[0]
+    while not dataclasses.is_dataclass(option):
+        inner = typing.get_args(option)
+        if typing.get_origin(option) is not dict or "." not in rest:
+            return typing.get_origin(option) is dict
+        content, option = content.get(first) or {}, _options(inner[1])[0]
+        first, _, rest = rest.partition(".")
+    return is_entry(rest, content.get(first), option)  # pyright: ignore[reportArgumentType]
+
+
+def plain(value: Any, hint: Any = None) -> Any:
+    """Returns a built value as a configuration holds it."""
+    if dataclasses.is_dataclass(value):
+        cls, hints = type(value), _hints(type(value))
+        named = {} if cls in _options(hint) else {TARGET: f"{cls.__module__}.{cls.__qualname__}"}
+        return named | {n: plain(getattr(value, n), hints[n]) for n in _fields(cls)}
+    if isinstance(value, Mapping):
+        inner = [a for o in _options(hint) for a in typing.get_args(o)[1:]]
+        return {key: plain(item, inner[0] if inner else None) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
+
+
+def _fields(cls: type) -> list[str]:
+    """Returns the settings of a component; none for what is no dataclass."""
+    found = dataclasses.fields(cls) if dataclasses.is_dataclass(cls) else ()
+    return [item.name for item in found if item.init]
+
+
+def settings(cls: type, node: object = None, key: str = "") -> Iterator[str]:
+    """Yields the dotted keys that can be set below a node, of the classes that it names."""
+    content = node if isinstance(node, Mapping) else {}
+    with contextlib.suppress(ConfigError):
+        cls = _component(content[TARGET], cls, key, TRUSTED) if TARGET in content else cls
+    for name in _fields(cls):
+        yield _join(key, name)
+        for option in _options(_hints(cls)[name]):
+            if dataclasses.is_dataclass(option):
+                yield from settings(option, content.get(name), _join(key, name))  # pyright: ignore[reportArgumentType]
 
 
 @functools.cache
@@ -74,10 +152,10 @@ def _adapter(cls: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(cls)
 
 
-def _refuse_odd(value: object, hint: Any, key: str) -> None:
+def _refuse_boolean(value: object, hint: Any, key: str) -> None:
     """Refuses what pydantic would quietly take for a number: true, and infinity."""
-    odd = isinstance(value, bool) and bool not in _options(hint)
-    if odd or (isinstance(value, float) and not math.isfinite(value)):
+    truth = isinstance(value, bool) and bool not in _options(hint)
+    if truth or (isinstance(value, float) and not math.isfinite(value)):
         raise ConfigError(f"{key}={str(value).lower()} is not allowed; allowed: {describe(hint)}")
 
 
@@ -108,13 +186,14 @@ def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ..
     where = _join(key, TARGET)
     if not isinstance(target, str) or "." not in target:
         raise ConfigError(
-            f"{where}={target!r} must be a dotted class name", f"{where}=package.module.Class"
+            f"{where}={shortened(target)} must be a dotted class name; allowed: "
+            "package.module.Class"
         )
     if target.split(".")[0] not in trusted:
         raise ConfigError(
-            f"{where}={target} comes from a package that is not trusted "
-            f"(trusted: {listed(trusted)})",
-            f"trusted=[{target.split('.')[0]}] if you mean to run its code",
+            f"{where}={target} comes from a package that is not trusted (trusted: "
+            f"{listed(trusted)}); to run its code",
+            assignment("trusted", [target.split(".")[0]]),
         )
     module_name, _, class_name = target.rpartition(".")
     try:
@@ -123,23 +202,84 @@ def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ..
         if error.name and not module_name.startswith(error.name):
             raise
         raise ConfigError(
-            f"{where}={target}: there is no module {module_name}",
-            "a module that Python finds; PYTHONPATH=FOLDER names where your own is",
+            f"{where}={target}: there is no module {module_name}; allowed: a module that Python "
+            "finds, with PYTHONPATH=FOLDER before the command where it is your own"
         ) from None
     cls = getattr(module, class_name, None)
     if not (isinstance(cls, type) and dataclasses.is_dataclass(cls) and issubclass(cls, schema)):
-        near = nearest(class_name, (n for n, c in vars(module).items() if isinstance(c, type)))
+        kin = (n for n, c in vars(module).items() if isinstance(c, type) and issubclass(c, schema))
+        near = nearest(class_name, kin)
         raise ConfigError(
-            f"{where}={target} is not a {schema.__name__} dataclass",
-            f"{where}={module_name}.{near}" if near else f"a class that extends {schema.__name__}",
+            f"{where}={target} is not a {schema.__name__} dataclass; allowed: a class that extends "
+            f"{schema.__name__}",
+            assignment(where, f"{module_name}.{near}") if near else "",
         )
     return cls
 
 
-def _refuse_unknown(name: str, fields: Mapping[str, object], key: str) -> typing.NoReturn:
-    close = nearest(name, fields)
-    fix = f"{_join(key, close)}=..." if close else HELP
-    raise ConfigError(f"{_join(key, name)} is not a setting; known here: {listed(fields, 24)}", fix)
+def _refuse_unknown(
+    name: str, value: object, cls: type, node: Mapping[str, Any], key: str
+) -> typing.NoReturn:
+    """Refuses a key that nobody reads.
+
+    Raises:
+        ConfigError: With the setting that was meant, where that is plain: a word of another
+            project, the same word in another place, or a slip of the pen.
+    """
+    where = next(_leaves(value, _join(key, name)))[0]
+    fields = _fields(cls)
+    of, known = (f" of {cls.__name__}", listed(fields, 24) or "none") if key else ("", "")
+    known = known or listed(fields, 40)
+    if words := note(where):
+        raise ConfigError(f"{shortened(where)} is not a setting{of}: {words}")
+    fix, having = _meant(name, value, cls, node, key), _options_with(key, name)
+    if not fix and having:
+        known += f"; {' and '.join(having[:3])} {'has' if len(having) == 1 else 'have'} it"
+        fix = f"{having[0]} {assignment(where, value)}" if len(having) == 1 else ""
+    raise ConfigError(f"{shortened(where)} is not a setting{of}; known here: {known}", fix)
+
+
+def _options_with(group: str, name: str) -> list[str]:
+    """Returns the options of a group whose class has a setting of that name."""
+    found = {}
+    for option in groups().get(group, ()):
+        text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+        if match := re.search(r"^_target_: (unlearn_runner\.\S+)\.(\w+)$", text, re.MULTILINE):
+            cls = getattr(importlib.import_module(match[1]), match[2], object)
+            if name in _fields(cls) and cls not in found.values():
+                found[f"{group}={option}"] = cls
+    return list(found)
+
+
+def _meant(name: str, value: object, cls: type, node: Mapping[str, Any], key: str) -> str:
+    """Returns the override that was meant, or nothing."""
+    leaves = list(_leaves(value, _join(key, name)))
+    found = [synonym(leaf, item) for leaf, item in leaves]
+    if any(found):
+        return " ".join(filter(None, found))
+    fields, below = _fields(cls), list(settings(cls, node, key))
+    same = sorted((k for k in below if k.rpartition(".")[2] == name), key=_distance)
+    if not key and same and not isinstance(value, Mapping):
+        return assignment(same[0], value)
+    if not (close := nearest(name, fields)):
+        return ""
+    meant = [(_join(key, close) + leaf.removeprefix(_join(key, name)), v) for leaf, v in leaves]
+    return " ".join(assignment(*pair) for pair in meant)
+
+
+def _distance(key: str) -> tuple[int, int]:
+    """Returns what puts the settings of unlearning before those of other stages."""
+    order = ("train", "method", "rectifier", "adapter", "evaluate", "parallel")
+    group = key.partition(".")[0]
+    return key.count("."), order.index(group) if group in order else len(order)
+
+
+def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
+    if isinstance(value, Mapping) and value:
+        for name, item in value.items():
+            yield from _leaves(item, _join(key, str(name)))
+    else:
+        yield key, value
 
 
 def _explain(
@@ -159,10 +299,10 @@ def _explain(
         inner = first["loc"][1]
         where, value = _join(where, str(inner)), value[inner]
         hint = typing.get_args(_options(hint)[0])[1]
-    shown = "null" if value is None else value
+    shown = shortened("null" if value is None else value)
     problem = f"{where}={shown} is not allowed; allowed: {describe(hint)}"
     close = nearest(str(value), _literals(hint))
-    return ConfigError(problem, f"{where}={close}" if close else "")
+    return ConfigError(problem, assignment(where, close) if close else "")
 
 
 def describe(hint: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 
-from unlearn_runner.config.messages import SWEEP, swept
+from unlearn_runner.config.command_line import SWEEP, chooses_sweep
 from unlearn_runner.distributed.external import is_true, world
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.utils.process import command
@@ -18,26 +18,25 @@ def adopt(arguments: Sequence[str]) -> list[str]:
         ConfigError: For a sweep, whose jobs need ranks of their own, and for contradictions.
     """
     count, chosen = world(), list(arguments)
-    if set(chosen) & set(SWEEP) or swept(chosen):
+    if set(chosen) & set(SWEEP) or chooses_sweep(chosen):
         raise ConfigError(
             f"a sweep cannot run in {count} ranks that torchrun or accelerate started: each would "
-            "run the sweep by itself",
-            command([*chosen, "parallel=ddp", f"parallel.ranks={count}"])
-            + "  (starts the ranks of each job itself)",
+            "run the sweep by itself; this starts the ranks of each job itself:",
+            command([*chosen, "parallel=ddp", f"parallel.ranks={count}"]),
         )
     if is_true("ACCELERATE_USE_DEEPSPEED"):
         raise ConfigError(
             "accelerate's configuration asks for DeepSpeed, which is not supported",
             "distributed_type: FSDP in that file, or no launcher and parallel=fsdp2",
         )
-    named = [a.partition("=")[2] for a in chosen if a.partition("=")[0] == "parallel"]
+    engines = [a.partition("=")[2] for a in chosen if a.partition("=")[0] == "parallel"]
     sharded = is_true("ACCELERATE_USE_FSDP")
-    if sharded and named and named[-1] != "fsdp2":
+    if sharded and engines and engines[-1] != "fsdp2":
         raise ConfigError(
-            f"parallel={named[-1]}, but accelerate's configuration says FSDP",
+            f"parallel={engines[-1]}, but accelerate's configuration says FSDP",
             "parallel=fsdp2, or another configuration file",
         )
-    if not named:
+    if not engines:
         chosen.append("parallel=fsdp2" if sharded else "parallel=ddp")
     if sharded:
         chosen += _translated(chosen)

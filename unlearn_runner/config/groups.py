@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-CONF = Path(__file__).resolve().parents[2] / "conf"
+_PACKAGE = Path(__file__).resolve().parents[1]
+INSTALLED = (_PACKAGE / "conf").is_dir()
+"""Whether this is a wheel's copy, which has `conf/` inside; in a checkout it stands beside."""
+CONF = _PACKAGE / "conf" if INSTALLED else _PACKAGE.parent / "conf"
 OPTIONAL = ("experiment", "debug")
 """Groups that a run can do without."""
 
@@ -38,6 +41,11 @@ examples
 
 FOLLOWING = ("smallest",)
 """Folders of `conf/` that other choices choose from."""
+
+
+def outputs() -> Path:
+    """Returns where runs go unless output_dir says: beside a checkout's conf/, else here."""
+    return Path.cwd() / "outputs" if INSTALLED else CONF.parent / "outputs"
 
 
 def groups(*folders: Path) -> dict[str, list[str]]:

@@ -6,10 +6,13 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, shortened
 from unlearn_runner.utils.nested import leaves
+
+if TYPE_CHECKING:
+    from unlearn_runner.config.compose import Composed
 
 # What a run may change without becoming another experiment: where and how, not what.
 INERT = (
@@ -34,7 +37,8 @@ INERT = (
     "benchmark.rows_per_person",
     "hydra*",
 )
-LONGEST = 120
+LONGEST, MAX_BYTES = 120, 200
+"""Bytes of a derived name, and of one that a user gives; file systems allow 255."""
 
 
 def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
@@ -52,22 +56,37 @@ def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
         if key not in main and not inert(key):
             parts.append(f"{key}={value}")
     name = re.sub(r"[^\w.,=+-]+", "_", ",".join(parts))
-    if len(name) > LONGEST:
+    if len(name.encode()) > LONGEST:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
-        name = f"{name[: LONGEST - 9]}-{digest}"
+        name = f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{digest}"
     return name
 
 
-def checked(name: str) -> str:
-    """Returns a user's run name.
+def run_folder(name: str | None, composed: Composed) -> str:
+    """Returns a run folder's name, below the outputs folder.
+
+    Args:
+        name: The one that was given.
+        composed: What was composed.
+    """
+    derived = derive(composed.overrides, composed.choices)
+    if composed.in_sweep:  # a swept value names the job; what all jobs share names the sweep
+        return f"sweeps/{name or 'sweep'}/{derived}"
+    return f"runs/{name or derived}"
+
+
+def validate_name(name: str, key: str = "name") -> str:
+    """Returns a user's name of a run or a sweep.
 
     Raises:
         ConfigError: If it cannot be a folder name.
     """
-    if not re.fullmatch(r"\w[\w.,=+-]*", name):
+    if not re.fullmatch(r"\w[\w.,=+-]*", name) or len(name.encode()) > MAX_BYTES:
+        plain = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:LONGEST]
         raise ConfigError(
-            f"name={name!r} cannot name a folder; allowed: letters, digits and . , = + - _",
-            f"name={re.sub(r'[^A-Za-z0-9.,=+_-]+', '-', name).strip('-.') or 'my-run'}",
+            f"{key}={shortened(repr(name))} cannot name a folder; allowed: letters, digits and "
+            f". , = + - _, at most {MAX_BYTES} bytes",
+            f"{key}={plain or 'my-run'}",
         )
     return name
 

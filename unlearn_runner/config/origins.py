@@ -16,11 +16,12 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from unlearn_runner.config.compose import forced
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.nested import leaves
 
-COMMAND_LINE = "command line"
+COMMAND_LINE, DEFAULT = "command line", "default"
 SHOWN = ("method", "rectifier", "adapter", "train", "target", "retain_model", "evaluate")
 """Groups of settings that are listed whole."""
 ALSO = ("benchmark.forget", "benchmark.compat", "benchmark.generate", "seed", "keep", "save_dtype")
@@ -34,18 +35,20 @@ class Setting:
     by: str
 
 
-def config_sources(overrides: list[str], further: Sequence[Path] = ()) -> dict[str, list[Setting]]:
+def config_sources(
+    overrides: Sequence[str], folders: Sequence[Path] = ()
+) -> dict[str, list[Setting]]:
     """Returns for every dotted key the values it was given in order; the last one holds.
 
     Args:
-        overrides: The command line's, as Hydra was given them.
-        further: Folders of a user's own options.
+        overrides: The command line's.
+        folders: Of a user's own options.
     """
     places = create_config_search_path(str(CONF))
-    for folder in further:
-        places.append("further", str(folder))
+    for folder in folders:
+        places.append("folder", str(folder))
     loader = ConfigLoaderImpl(places)
-    listed = loader.compute_defaults_list("config", list(overrides), RunMode.RUN)
+    listed = loader.compute_defaults_list("config", forced(overrides, folders), RunMode.RUN)
     found: dict[str, list[Setting]] = {}
     for default in listed.defaults:
         path = default.config_path or ""
@@ -72,28 +75,28 @@ def _give(found: dict[str, list[Setting]], key: str, setting: Setting) -> None:
     found.setdefault(key, []).append(setting)
 
 
-def table(overrides: list[str], config: Mapping[str, Any], further: Sequence[Path]) -> Table:
+def table(overrides: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]) -> Table:
     """Returns the settings of a run, each with who set it and what that replaced.
 
     Args:
         overrides: The command line's.
-        config: The composed configuration; a key that another choice replaced is not in it.
-        further: Folders of a user's own options.
+        config: The complete configuration; a key that another choice replaced is not in it.
+        folders: Of a user's own options.
     """
     there = dict(leaves(config, ""))
     shown = Table(title="settings", title_justify="left", title_style="bold")
     for column in ("setting", "value", "set by"):
         shown.add_column(column, no_wrap=column == "setting")
     shown.add_column("instead of")
-    found = config_sources(overrides, further)
+    found = config_sources(overrides, folders)
     place = 0
     for key in sorted((k for k in there if _listed(k)), key=_place):
-        if key not in found or key.endswith("._target_"):
+        if key.endswith("._target_"):
             continue
         if _place(key) != place:
             shown.add_section()
         place = _place(key)
-        *before, last = found[key]
+        *before, last = found.get(key, [Setting(there[key], DEFAULT)])
         replaced = [f"{_text(s.value)} of {s.by}" for s in before if s.value != last.value]
         shown.add_row(key, _text(there[key]), last.by, ", ".join(replaced[::-1]))
     return shown
@@ -114,13 +117,14 @@ def _text(value: Any) -> str:
     )
 
 
-def print_settings(overrides: list[str], config: Mapping[str, Any], places: Sequence[Path]) -> None:
+def print_settings(
+    overrides: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]
+) -> None:
     """Prints the settings, who set each, and what that replaced.
 
     Args:
         overrides: The command line's.
-        config: The resolved configuration, without secrets.
-        places: Folders that options were looked for in.
+        config: The complete configuration, without secrets.
+        folders: Of a user's own options.
     """
-    further = [place for place in places if place.is_dir() and place != CONF]
-    results_console().print(table(overrides, config, further))
+    results_console().print(table(overrides, config, folders))

@@ -12,8 +12,8 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge
 
-from unlearn_runner.config import resolvers
-from unlearn_runner.config.build import TRUSTED, build
+from unlearn_runner.config import names, resolvers
+from unlearn_runner.config.build import TRUSTED, build, complete
 from unlearn_runner.config.model import Model
 from unlearn_runner.config.sweep import Sweep
 from unlearn_runner.distributed.base import Parallel
@@ -145,6 +145,8 @@ class Run:
     """Further packages that `_target_` may name classes from."""
 
     def __post_init__(self) -> None:
+        if self.name is not None:
+            names.validate_name(self.name)
         if self.method.one_shot and self.rectifier.acts:
             raise ConfigError(
                 f"rectifier: method {type(self.method).__name__} changes the weights in one go and "
@@ -166,7 +168,11 @@ class Run:
 
 
 def validate(config: dict[str, Any]) -> Run:
-    """Returns the typed run that a plain configuration describes."""
+    """Returns the typed run that a plain configuration describes, and completes that.
+
+    Raises:
+        ConfigError: For whatever no run can have.
+    """
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list):
         raise ConfigError(
@@ -178,7 +184,9 @@ def validate(config: dict[str, Any]) -> Run:
         old = config.pop("reference")
         config["retain_model"] = {**config.get("retain_model", {}), **(old or {})}
         console.print("note: reference is now called retain_model", markup=False)
-    return build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
+    run = build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
+    config |= complete(config, run)
+    return run
 
 
 def refuse_selection(run: Run) -> None:

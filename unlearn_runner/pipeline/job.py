@@ -13,7 +13,7 @@ from typing import Any, cast
 from omegaconf import OmegaConf
 
 from unlearn_runner.config import names
-from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.groups import outputs as default_outputs
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.pipeline.inputs import Rowsets, read_inputs
@@ -103,7 +103,7 @@ def plan_config(
     """
     run = validate(config)
     found = plan(run, read_inputs(run, rowsets))
-    outputs = Path(run.output_dir).expanduser() if run.output_dir else CONF.parent / "outputs"
+    outputs = Path(run.output_dir).expanduser() if run.output_dir else default_outputs()
     store = Path(run.store).expanduser() if run.store else outputs / "store"
     composed = ComposedJob(
         config,

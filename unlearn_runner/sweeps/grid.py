@@ -7,6 +7,7 @@ eighty-four jobs is composed once.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -14,30 +15,17 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import product
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
-from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override, Quote, QuotedString
-from omegaconf import DictConfig, OmegaConf, open_dict
+from hydra.core.override_parser.types import Override
+from omegaconf import OmegaConf
 
+from unlearn_runner.config.command_line import MAX_JOBS, is_value
+from unlearn_runner.config.compose import Composed, Pair, compose_nodes, hydra_open, resolve
 from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.errors import ConfigError
-
-
-@dataclass(frozen=True)
-class Composed:
-    """A plain, resolved configuration, and what it was composed from."""
-
-    config: dict[str, Any]
-    overrides: list[str]
-    choices: Mapping[str, str | None]
-
-
-Pair = tuple[DictConfig, DictConfig]
-"""A configuration without Hydra's own node, and one with it."""
+from unlearn_runner.errors import ConfigError, as_value, assignment
 
 
 @dataclass
@@ -52,13 +40,11 @@ class Grid:
     overrides: Sequence[str]
     folders: Sequence[str] = ()
     _bases: dict[tuple[str, ...], Pair] = field(default_factory=dict)
-    _seen: DictConfig | None = None
 
     @contextmanager
     def opened(self) -> Iterator[Grid]:
         """Sets Hydra up while jobs are composed."""
-        GlobalHydra.instance().clear()
-        with initialize_config_dir(str(CONF), version_base="1.3"):
+        with hydra_open():
             yield self
 
     @cached_property
@@ -99,17 +85,27 @@ class Grid:
     @cached_property
     def axes(self) -> dict[str, list[str]]:
         """All axes: those of the configuration's grid, unless typed or fixed, then the typed."""
-        grid: Any = self.first.config.get("sweep", {}).get("grid") or {}
-        given = self.given
-        own = {
-            str(key): [f"{key}={text(value)}" for value in values]
-            for key, values in grid.items()
-            if str(key) not in given
-        }
+        sweep: Any = self.first.config.get("sweep", {})
+        given, own = self.given, {}
+        for key, values in _flat(sweep.get("grid") or {}):
+            if not isinstance(values, list) or not values:
+                raise ConfigError(
+                    f"sweep.grid.{key}={values} must be a list of values; allowed: [1,2]",
+                    assignment(f"sweep.grid.{key}", [values]) if values else "",
+                )
+            if key not in given:
+                own[key] = [f"{key}={as_value(value)}" for value in values]
         return own | self.typed
 
     def combinations(self) -> list[list[str]]:
-        """Returns the overrides of every job, one of each axis."""
+        """Returns the overrides of every job, one of each axis.
+
+        Raises:
+            ConfigError: If they are too many.
+        """
+        count = math.prod(map(len, self.axes.values()))
+        if count > MAX_JOBS:
+            raise ConfigError(f"a sweep of {count} jobs; allowed: at most {MAX_JOBS}")
         return [list(axes) for axes in product(*self.axes.values())]
 
     def compose(self, axes: Sequence[str]) -> Composed:
@@ -119,72 +115,41 @@ class Grid:
             HydraException: If it cannot be composed; OmegaConf's errors likewise.
         """
         overrides = [*self.fixed, *axes]
-        config, around = self._quick(axes) or self._whole(overrides)
-        choices = dict(around.hydra.runtime.choices)
-        if around is not self._seen:
-            HydraConfig.instance().set_config(around)  # what ${hydra:...} reads
-            self._seen = around
-        plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
-        return Composed(cast(dict[str, Any], plain), overrides, choices)
+        return resolve(self._nodes(axes), overrides, self._paths)
 
-    def _whole(self, overrides: Sequence[str]) -> Pair:
-        added = [f"hydra.searchpath=[{','.join(self.folders)}]"] if self.folders else []
-        whole = compose("config", overrides=[*overrides, *added], return_hydra_config=True)
-        OmegaConf.set_readonly(whole, False)
-        around = whole.copy()
-        with open_dict(whole):
-            del whole["hydra"]  # larger than all the rest, and copied for every job
-        return whole, around
-
-    def _quick(self, axes: Sequence[str]) -> Pair | None:
+    def _nodes(self, axes: Sequence[str]) -> Pair:
         """Returns a job as another one with other values, where that is the same."""
         values = [override for override in axes if self._is_value(override)]
         rest = tuple(override for override in axes if override not in values)
         if rest not in self._bases:
-            self._bases[rest] = self._whole([*self.fixed, *rest])
+            self._bases[rest] = compose_nodes([*self.fixed, *rest], self._paths)
         base, around = self._bases[rest]
         config = deepcopy(base)
         parser = OverridesParser.create()
         for override in parser.parse_overrides(values):
-            if OmegaConf.select(config, override.key_or_group) is None and not self._there(
-                config, override.key_or_group
-            ):
-                return None  # Hydra says what is wrong
-            OmegaConf.update(config, override.key_or_group, override.value(), merge=True)
+            value = override.value()
+            OmegaConf.update(config, override.key_or_group, value, merge=True, force_add=True)
         return config, around
 
     def _is_value(self, override: str) -> bool:
         key = override.partition("=")[0]
-        if key[0] in "+~" or "/" in key or "@" in key or key in self._groups:
-            return False
         shared = [o.key_or_group for o in self._parsed if not o.is_sweep_override()]
         related = any(f"{key}.".startswith(f"{o}.") or o.startswith(f"{key}.") for o in shared)
-        return key.partition(".")[0] != "hydra" and not related
+        return is_value(override, self._groups) and not related
 
     @cached_property
-    def _groups(self) -> set[str]:
-        return set(groups(CONF, *map(Path, self.folders)))
+    def _groups(self) -> dict[str, list[str]]:
+        return groups(CONF, *self._paths)
 
-    @staticmethod
-    def _there(config: DictConfig, key: str) -> bool:
-        parent, _, last = key.rpartition(".")
-        node = OmegaConf.select(config, parent)
-        return isinstance(node, DictConfig) and last in node
+    @property
+    def _paths(self) -> list[Path]:
+        return list(map(Path, self.folders))
 
 
-def text(value: Any) -> str:
-    """Returns a value of a YAML file as the command line writes it."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, (int, float)):
-        return str(value)
-    if isinstance(value, list):
-        return f"[{','.join(map(text, value))}]"
-    if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{text(item)}" for key, item in value.items()) + "}"
-    words = str(value)
-    if all(letter.isalnum() or letter in "_-./" for letter in words) and words:
-        return words
-    return QuotedString(words, Quote.single).with_quotes()
+def _flat(grid: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the axes of a grid; `sweep.grid.train.lr=[...]` on a command line nests its key."""
+    for key, values in grid.items():
+        if isinstance(values, Mapping):
+            yield from _flat(values, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", values

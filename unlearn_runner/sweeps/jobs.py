@@ -13,8 +13,7 @@ from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
 from unlearn_runner.config import names
-from unlearn_runner.config.groups import CONF
-from unlearn_runner.config.messages import explain
+from unlearn_runner.config.compose import explain
 from unlearn_runner.config.root import Run
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.spec import JobSpec
@@ -171,13 +170,13 @@ def _plan_job(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob
     except UserError as error:
         job.mistake = error
     except (HydraException, OmegaConfBaseException) as error:
-        job.mistake = explain(error, job.overrides, CONF)
+        job.mistake = explain(error)
     return job
 
 
 def sweep_name(run: Run) -> str:
     """Returns the name of the sweep's folder."""
-    return names.checked(run.name or run.sweep.name or "sweep")
+    return names.validate_name(run.name or run.sweep.name or "sweep")
 
 
 def same_mistake(found: Sequence[SweepJob]) -> UserError | None:

@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from unlearn_runner.config.sweep import Range, Search
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, as_value
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.sweeps.grid import Grid, text
+from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.jobs import SweepJob, planned_jobs, same_mistake
 from unlearn_runner.sweeps.monitor import SweepMonitor
 from unlearn_runner.sweeps.propose import Setting, Trial, propose
@@ -88,7 +88,7 @@ class SearchLoop:
 
     def _planned(self, count: int) -> Iterator[tuple[Setting, list[SweepJob]]]:
         for setting in propose(self.search, self.space, self.tried, count):
-            axes = [f"{key}={text(value)}" for key, value in setting.items()]
+            axes = [f"{key}={as_value(value)}" for key, value in setting.items()]
             planned = planned_jobs(self.grid, axes, self.rowsets)
             # Rounding and choices may propose the same job again.
             yield setting, [self._seen.setdefault(_id(job), job) for job in planned]

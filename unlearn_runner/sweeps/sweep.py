@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from unlearn_runner.config import messages
+from unlearn_runner.config.command_line import CommandLine
 from unlearn_runner.config.root import Run
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
@@ -31,18 +31,16 @@ from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.locks import locked
 
 
-def run(arguments: Sequence[str]) -> int:
+def run(command: CommandLine) -> int:
     """Runs the sweep of a checked command line; returns the exit code.
 
     Raises:
         UserError: For a mistake that all jobs share; nothing is written then.
         Interrupted: If a signal ended it.
     """
-    flags, overrides = messages.split(arguments)
-    folders = [str(folder.absolute()) for folder in messages.further(flags, overrides)]
     started = time.monotonic()
     read: dict[str, Rowsets] = {}
-    with Grid(overrides, folders).opened() as grid:
+    with Grid(command.overrides, list(map(str, command.folders))).opened() as grid:
         found = planned_jobs(grid, [], read)
     if (mistake := same_mistake(found)) is not None:
         raise mistake

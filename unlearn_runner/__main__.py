@@ -1,0 +1,5 @@
+"""`python -m unlearn_runner`."""
+
+from unlearn_runner.run import console
+
+console()
