@@ -1,10 +1,11 @@
-"""What the store holds, what of it is damaged, and what can be freed.
+"""Command `unlearn-store`: what a store holds, what is damaged, and what can be freed.
 
     unlearn-store ls [STORE]        artifacts, their sizes, and the runs that use them
     unlearn-store gc [STORE]        what could be removed; --yes removes it
     unlearn-store verify [STORE]    every file's sha256 against its manifest
 
-STORE is outputs/store beside conf/ when left out. Runs are looked for beside the store.
+STORE is outputs/store beside conf/ when left out. Its runs are those beside it, those of every
+outputs folder that has used it, and those of --outputs.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import shlex
 import sys
 import time
 from collections.abc import Iterable, Sequence
@@ -22,8 +24,9 @@ from rich.table import Table
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.config.groups import outputs
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
-from unlearn_runner.store.inventory import Entry, Uses, entries, inspect_entry, remove, uses
+from unlearn_runner.store.inventory import Entry, Uses, entries, inspect_entry, remove, users, uses
 from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.files import expanded
 from unlearn_runner.utils.progress import progress
 from unlearn_runner.utils.text import size
 
@@ -33,12 +36,12 @@ SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code."""
-    return answered(lambda: _act(_parser().parse_args(arguments)))
+    return answered(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _act(asked: argparse.Namespace) -> int:
-    root = Path(asked.store).expanduser() if asked.store else outputs() / "store"
-    return {"ls": ls, "gc": gc, "verify": verify}[asked.command](root, asked)
+def _run(args: argparse.Namespace) -> int:
+    root = expanded("STORE", args.store) if args.store else outputs() / "store"
+    return {"ls": ls, "gc": gc, "verify": verify}[args.command](root, args)
 
 
 def console() -> None:
@@ -75,22 +78,24 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _uses(root: Path, asked: argparse.Namespace, stored: Iterable[Entry]) -> Uses:
-    further = [Path(folder).expanduser() for folder in asked.outputs or ()]
+def _uses(root: Path, args: argparse.Namespace, stored: Iterable[Entry]) -> Uses:
+    further = [expanded("--outputs", folder) for folder in args.outputs or ()]
     for folder in further:
         if not folder.is_dir():
             raise ConfigError(
                 f"--outputs {folder} is not a folder",
                 "--outputs FOLDER with runs/ or sweeps/ in it",
             )
-    return uses([root.resolve().parent, *further], stored)
+    noted = [user.outputs for user in users(root) if user.outputs]
+    places = [root.resolve().parent, *noted, *(folder.resolve() for folder in further)]
+    return uses(dict.fromkeys(places), stored)
 
 
-def ls(root: Path, asked: argparse.Namespace) -> int:
+def ls(root: Path, args: argparse.Namespace) -> int:
     """Lists what the store holds."""
     stored = entries(root)
-    used = _uses(root, asked, stored).by_artifact
-    if asked.json:
+    used = _uses(root, args, stored).by_artifact
+    if args.json:
         print(json.dumps([_plain(e, used.get(e.name, [])) for e in stored], indent=1))
         return 0
     table = Table(title=f"store {root}", title_justify="left", title_style="bold")
@@ -145,18 +150,18 @@ def _totals(stored: Sequence[Entry]) -> str:
     return f"{total}: {'; '.join(parts)}" if parts else "nothing is stored"
 
 
-def gc(root: Path, asked: argparse.Namespace) -> int:
+def gc(root: Path, args: argparse.Namespace) -> int:
     """Lists what could be removed; with --yes removes it."""
-    age = seconds(asked.older) if asked.older else 0.0
+    age = seconds(args.older) if args.older else 0.0
     stored = entries(root)
-    kinds = [kind.strip() for kind in asked.kind.split(",")] if asked.kind else None
-    known = sorted({path.name for path in root.iterdir() if path.is_dir()})
+    kinds = [kind.strip() for kind in args.kind.split(",")] if args.kind else None
+    known = sorted({path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."})
     for kind in kinds or ():
         if kind not in known:
             close = nearest(kind, known)
             fix = f"--kind {close}" if close else "leave out --kind for all of them"
             raise ConfigError(f"--kind {kind} is not in {root}; it has {listed(known)}", fix)
-    unused = _unused(root, asked, stored) if asked.unused else set()
+    unused = _unused(root, args, stored) if args.unused else set[str]()
     wanted = [
         entry
         for entry in stored
@@ -170,7 +175,7 @@ def gc(root: Path, asked: argparse.Namespace) -> int:
         why = {"whole": "unused", "damaged": f"damaged: {entry.fault}"}.get(entry.state)
         line = f"{entry.path.relative_to(root)}  {size(entry.size)}, {_age(entry)} old, "
         line += why or f"{entry.state} {entry.what}".strip()
-        if not asked.yes:
+        if not args.yes:
             print(f"would remove  {line}")
         elif reason := remove(entry):
             print(f"kept  {line}: {reason}")
@@ -178,29 +183,35 @@ def gc(root: Path, asked: argparse.Namespace) -> int:
         else:
             print(f"removed  {line}")
         freed += entry.size
-    print(f"{size(freed)} {'freed' if asked.yes else 'would be freed; --yes removes it'}")
+    print(f"{size(freed)} {'freed' if args.yes else 'would be freed; --yes removes it'}")
     return 0
 
 
-def _unused(root: Path, asked: argparse.Namespace, stored: Sequence[Entry]) -> set[str]:
-    found = _uses(root, asked, stored)
-    if not found.runs:
+def _unused(root: Path, args: argparse.Namespace, stored: Sequence[Entry]) -> set[str]:
+    for user in users(root):
+        if user.fault:
+            raise UserError(
+                f"{user.fault}; everything that only its runs use would count as unused",
+                f"make it readable, or, if it is gone for good: rm {shlex.quote(str(user.note))}",
+            )
+    used = _uses(root, args, stored)
+    if not used.runs:
         raise UserError(
             f"no run folder stands beside {root}, so everything in it would count as unused",
             "name the folder that holds runs/ and sweeps/: --outputs FOLDER",
         )
-    if found.unsettled:
-        name, reason = next(iter(found.unsettled.items()))
+    if used.unsettled:
+        name, reason = next(iter(used.unsettled.items()))
         raise UserError(
             f"{name} ({reason}) may use what no results.json names yet; --unused waits for it",
             "leave out --unused, or try again when the run has ended",
         )
-    return {e.name for e in stored if e.state == "whole"} - set(found.by_artifact)
+    return {e.name for e in stored if e.state == "whole"} - set(used.by_artifact)
 
 
-def verify(root: Path, asked: argparse.Namespace) -> int:
+def verify(root: Path, args: argparse.Namespace) -> int:
     """Compares every file with its manifest; names the damaged."""
-    del asked
+    del args
     paths = [entry.path for entry in entries(root) if entry.state in ("whole", "damaged")]
     damaged = 0
     with progress("verify", len(paths)) as tick:
@@ -222,12 +233,12 @@ def seconds(age: str) -> float:
     Raises:
         ConfigError: If it is no age.
     """
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age)
-    if found is None:
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)([mhdw])", age, re.ASCII)
+    if match is None:
         raise ConfigError(
             f"--older {age} is not an age; allowed: a number and m, h, d or w", "--older 30d"
         )
-    return float(found[1]) * SECONDS[found[2]]
+    return float(match[1]) * SECONDS[match[2]]
 
 
 def _age(entry: Entry) -> str:

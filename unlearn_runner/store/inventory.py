@@ -1,11 +1,10 @@
-"""What lies in a store, and which run folders refer to it: read from the files alone.
+"""Inventory of a store: what lies in it, and which run folders refer to it, by files alone.
 
 A store knows its artifacts by the stages of a plan; here there is no plan, only folders.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
@@ -19,23 +18,25 @@ from typing import Any, Literal
 from filelock import Timeout
 
 from unlearn_runner.errors import UserError
-from unlearn_runner.store.store import PARTIAL, REMOVED, discard, inspect
+from unlearn_runner.store.store import PARTIAL, REMOVED, USERS, discard, inspect
 from unlearn_runner.utils.disk import refusal
+from unlearn_runner.utils.files import read_object
 from unlearn_runner.utils.locks import OWNER, is_locked, locked
+from unlearn_runner.utils.process import is_alive
 
 State = Literal["whole", "damaged", "partial", "leftover"]
 KEY = re.compile(r"[0-9a-f]{16}")
 HIDDEN = re.compile(
     rf"\.+({KEY.pattern})(?:\.\w+)*({'|'.join(map(re.escape, (PARTIAL, REMOVED, OWNER)))})"
 )
-RUNS = ("runs/*", "sweeps/*/*")
-FORGOTTEN = timedelta(days=7)
-"""After which a run on another machine that says it is running is taken to be dead."""
+RESULTS, STATUS = "results.json", "status.json"
+DEAD_AFTER = timedelta(days=7)
+"""Silence of a run on another machine, after which it is taken to be dead."""
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One artifact, or what an attempt at one left."""
+    """One artifact, or the remains of an attempt at one."""
 
     path: Path
     kind: str
@@ -68,17 +69,21 @@ class Entry:
         settings = self.manifest.get("settings", {})
         if "method" in settings and "rectifier" in settings:
             parts = [_class(settings["method"]), _class(settings["rectifier"])]
-            retain = settings["method"].get("retain", {})
-            if isinstance(retain, dict) and retain.get("loss") not in (None, "none"):
+            retain = _settings(_settings(settings["method"]).get("retain"))
+            if retain.get("loss") not in (None, "none"):
                 parts[0] += f" (retain {retain['loss']})"
-            adapter = _class(settings.get("adapter", {}))
+            adapter = _class(settings.get("adapter"))
             parts += [adapter] if adapter not in ("?", "NoAdapter") else []
             return f"{' + '.join(parts)}, seed {settings.get('seed')}"
         return ": ".join(str(self.manifest[k]) for k in ("label", "reads") if self.manifest.get(k))
 
 
-def _class(settings: dict[str, Any]) -> str:
-    return str(settings.get("class", "?")).rpartition(":")[2]
+def _settings(component: object) -> dict[str, Any]:
+    return component if isinstance(component, dict) else {}
+
+
+def _class(component: object) -> str:
+    return str(_settings(component).get("class", "?")).rpartition(":")[2]
 
 
 def entries(root: Path, every: bool = False) -> list[Entry]:
@@ -107,7 +112,7 @@ def _in(kind: Path) -> list[Path]:
 
 
 def inspect_entry(path: Path, every: bool = False) -> Entry | None:
-    """Returns what stands at a path of a store, or none when it is nothing of ours."""
+    """Returns what lies at a path of a store, or none when it is nothing of ours."""
     manifest: dict[str, Any] = {}
     state: State
     fault = ""
@@ -115,8 +120,8 @@ def inspect_entry(path: Path, every: bool = False) -> Entry | None:
         key = path.name
         manifest, fault = inspect(path, every)
         state = "damaged" if fault else "whole"
-    elif found := HIDDEN.fullmatch(path.name):
-        key, ending = found[1], found[2]
+    elif match := HIDDEN.fullmatch(path.name):
+        key, ending = match[1], match[2]
         state = "partial" if ending == PARTIAL else "leftover"
         if ending == OWNER and is_locked(path.parent, key):
             return None
@@ -166,47 +171,80 @@ class Uses:
 
 
 def uses(outputs: Iterable[Path], stored: Iterable[Entry]) -> Uses:
-    """Reads the run folders below `outputs`; what a used artifact was made from is used, too."""
+    """Returns what the runs below `outputs` use, and what that was made from."""
     inputs = {e.name: tuple(e.manifest.get("inputs", {}).values()) for e in stored}
-    found: dict[str, set[str]] = {}
+    by_artifact: dict[str, set[str]] = {}
     unsettled: dict[str, str] = {}
-    folders = [f for top in outputs for pattern in RUNS for f in sorted(top.glob(pattern))]
+    folders: list[Path] = []
+    for place in (place for top in outputs for place in (top / "runs", top / "sweeps")):
+        try:
+            for folder in _folders(place):
+                folders += [folder] if place.name == "runs" else _folders(folder)
+        except OSError as error:
+            unsettled[str(error.filename or place)] = f"cannot be read: {error.strerror}"
     for folder in folders:
         name = f"{folder.parent.name}/{folder.name}"
         if reason := _alive(folder):
             unsettled[name] = reason
-        try:
-            results = json.loads((folder / "results.json").read_text(encoding="utf-8"))
-            wanted = [f"{stage['kind']}/{stage['key']}" for stage in results["stages"]]
-        except FileNotFoundError:
+        if not os.path.lexists(folder / RESULTS):
             continue  # a run that did not end
-        except (OSError, ValueError, LookupError, TypeError):
-            unsettled[name] = "its results.json cannot be read"
+        try:
+            stages: list[Any] = (read_object(folder / RESULTS) or {})["stages"]
+            queue = [f"{stage['kind']}/{stage['key']}" for stage in stages]
+        except (LookupError, TypeError):
+            unsettled[name] = f"its {RESULTS} cannot be read"
             continue
-        while wanted:
-            artifact = wanted.pop()
-            if name not in found.setdefault(artifact, set()):
-                found[artifact].add(name)
-                wanted += inputs.get(artifact, ())
-    return Uses({name: sorted(runs) for name, runs in found.items()}, unsettled, len(folders))
+        while queue:
+            artifact = queue.pop()
+            if name not in by_artifact.setdefault(artifact, set()):
+                by_artifact[artifact].add(name)
+                queue += inputs.get(artifact, ())
+    return Uses({name: sorted(runs) for name, runs in by_artifact.items()}, unsettled, len(folders))
+
+
+def _folders(place: Path) -> list[Path]:
+    """Returns the folders in a folder of runs, without hidden ones; none where it is missing."""
+    if not place.is_dir():
+        return []
+    return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))
 
 
 def _alive(folder: Path) -> str:
     """Returns how a run that has not ended goes on, or an empty string."""
-    try:
-        status = json.loads((folder / "status.json").read_text(encoding="utf-8"))
-        if status["status"] not in ("running", "waiting"):
-            return ""
-        pid, host = int(status["pid"]), status["host"]
-        updated = datetime.fromisoformat(status["updated"])
-    except (OSError, ValueError, LookupError, TypeError):
+    facts = read_object(folder / STATUS) or {}
+    if facts.get("status") not in ("running", "waiting"):
         return ""
-    if host != socket.gethostname():
-        return f"running on {host}" if datetime.now(UTC) - updated < FORGOTTEN else ""
+    if facts.get("host") == socket.gethostname():
+        return f"running as process {facts['pid']}" if is_alive(facts.get("pid")) else ""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        updated = datetime.fromisoformat(str(facts.get("updated"))).astimezone(UTC)
+    except (ValueError, OverflowError):
         return ""
-    except PermissionError:
-        pass  # somebody else's, and alive
-    return f"running as process {pid}"
+    return f"running on {facts.get('host')}" if datetime.now(UTC) - updated < DEAD_AFTER else ""
+
+
+@dataclass(frozen=True)
+class User:
+    """An outputs folder whose runs use a store, by the note that they left in it."""
+
+    note: Path
+    outputs: Path | None
+    """None when the note cannot be read."""
+
+    @property
+    def fault(self) -> str:
+        """Why its runs cannot be consulted, or an empty string."""
+        if self.outputs is None:
+            return f"the note {self.note} cannot be read"
+        there = os.path.isdir(self.outputs)
+        return "" if there else f"{self.outputs}, whose runs use this store, is not there"
+
+
+def users(root: Path) -> list[User]:
+    """Returns the outputs folders, other than the store's own, that have used a store."""
+    found = []
+    for note in sorted((root / USERS).glob("*.json")):
+        outputs = (read_object(note) or {}).get("outputs")
+        readable = isinstance(outputs, str) and os.path.isabs(outputs) and "\0" not in outputs
+        found.append(User(note, Path(str(outputs)) if readable else None))
+    return found

@@ -5,8 +5,11 @@ renamed into place as a whole, so a reader never sees half of one. A lock per ke
 that want the same artifact wait for each other; the operating system frees it when its owner dies.
 
 Disks forget and bytes flip, so a manifest holds the size and sha256 of every file, and of itself.
-Whoever only asks whether an artifact is there compares sizes, and hashes small files; what is about
-to be loaded into a computation is hashed throughout, and so is everything under `verify=true`.
+To see whether an artifact is there, sizes are compared and small files hashed; what is about to be
+loaded into a computation is hashed throughout, and so is everything under `verify=true`.
+
+A store may come from elsewhere. No name in a manifest leads out of its artifact's folder: one that
+does makes the artifact a damaged one.
 """
 
 from __future__ import annotations
@@ -26,19 +29,22 @@ from typing import Any
 from unlearn_runner.store.artifact import Artifact, Outcome
 from unlearn_runner.store.keys import settings
 from unlearn_runner.utils.disk import refusal
-from unlearn_runner.utils.files import render_json, sha256, sync, write_json
+from unlearn_runner.utils.files import OutsideError, inside, render_json, sha256, sync, write_json
 from unlearn_runner.utils.locks import locked
+from unlearn_runner.utils.redact import redacted
 from unlearn_runner.utils.text import size
 
 MANIFEST = "manifest.json"
 PARTIAL, REMOVED = ".partial", ".removed"
 EPHEMERAL = "ephemeral"
-"""In a manifest: no run that keeps the artifact whole has made it or asked for it; see `drop`."""
+"""In a manifest: every run so far that needed the artifact keeps only its scores; see `drop`."""
+USERS = ".users"
+"""Folder of a store with a note of each outputs folder, not its own, whose runs use it."""
 SMALL = 4 << 20
-"""Bytes up to which a file is hashed whenever it is looked at: some milliseconds."""
+"""Bytes up to which a file is hashed at every check: some milliseconds."""
 
 _digests: dict[tuple[int, ...], str] = {}
-"""Digests of files as they are: hashing gigabytes once in a process is enough."""
+"""Digests of files by identity: hashing gigabytes once in a process is enough."""
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,24 @@ class Store:
 
     Args:
         root: The folder.
-        verify: Hash every file of every artifact that is looked at, however large.
+        verify: Hash every file of every artifact that is checked, however large.
     """
 
     def __init__(self, root: Path, verify: bool = False) -> None:
         self.root, self.verify = root, verify
+
+    def note_user(self, outputs: Path) -> None:
+        """Notes that runs of an outputs folder use the store, so that `gc` finds what they use.
+
+        The folder that the store lies in is always consulted, and needs no note.
+        """
+        outputs = outputs.resolve()
+        if outputs == self.root.resolve().parent:
+            return
+        name = hashlib.sha256(os.fsencode(outputs)).hexdigest()[:16]
+        with suppress(OSError):  # a store that this user may only read, and not clean up either
+            (self.root / USERS).mkdir(parents=True, exist_ok=True)
+            write_json(self.root / USERS / f"{name}.json", {"outputs": str(outputs)})
 
     def path(self, artifact: Artifact) -> Path:
         """Returns the folder of an artifact, finished or not."""
@@ -87,8 +106,8 @@ class Store:
         folder = self.path(artifact)
         if not os.path.lexists(folder):
             return True
-        found, _ = inspect(folder, every=False)  # damaged or without its weights; whose was it?
-        return bool(found.get(EPHEMERAL))
+        manifest, _ = inspect(folder, every=False)  # damaged, or without its weights
+        return bool(manifest.get(EPHEMERAL))
 
     def keep(self, artifact: Artifact, manifest: dict[str, Any]) -> None:
         """Takes the mark `ephemeral` from an artifact whose lock is held."""
@@ -104,18 +123,19 @@ class Store:
         the next. What remains still answers what it was and how it ended; whoever needs the files
         computes it again.
         """
-        if not _ephemeral_files(self.manifest(artifact), self.path(artifact), pattern):
+        folder = self.path(artifact)
+        if folder.is_symlink() or not _ephemeral_files(self.manifest(artifact), folder, pattern):
             return
         with self.locked(artifact):
             manifest = self.manifest(artifact)  # another run may have taken the mark away meanwhile
-            gone = _ephemeral_files(manifest, self.path(artifact), pattern)
-            if manifest is None or not gone:
+            dropped = _ephemeral_files(manifest, folder, pattern)
+            if manifest is None or not dropped:
                 return
-            manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in gone}
-            manifest["dropped"] = sorted({*manifest.get("dropped", []), *gone})
+            manifest["files"] = {n: e for n, e in manifest["files"].items() if n not in dropped}
+            manifest["dropped"] = sorted({*manifest.get("dropped", []), *dropped})
             self._rewrite(artifact, manifest)  # first: a kill must not leave a damaged one
-            for name in gone:
-                (self.path(artifact) / name).unlink(missing_ok=True)
+            for path in dropped.values():
+                path.unlink(missing_ok=True)
 
     def _rewrite(self, artifact: Artifact, manifest: dict[str, Any]) -> None:
         manifest = {name: value for name, value in manifest.items() if name != "sha256"}
@@ -152,12 +172,16 @@ class Store:
             raise refused from error
 
     def begin(self, artifact: Artifact) -> Building:
-        """Returns empty room for an artifact; checkpoints of an earlier attempt are kept."""
-        room = self._room(artifact)
-        shutil.rmtree(room / "artifact", ignore_errors=True)
-        for part in ("artifact", "checkpoints"):
-            (room / part).mkdir(parents=True, exist_ok=True)
-        return Building(room / "artifact", room / "checkpoints")
+        """Returns an empty folder for an artifact, and an earlier attempt's checkpoints."""
+        partial = self._partial(artifact)
+        building = Building(partial / "artifact", partial / "checkpoints")
+        for folder in (partial, building.folder, building.checkpoints):
+            if folder.is_symlink():  # nothing is written elsewhere
+                folder.unlink()
+        shutil.rmtree(building.folder, ignore_errors=True)
+        for folder in (building.folder, building.checkpoints):
+            folder.mkdir(parents=True, exist_ok=True)
+        return building
 
     def publish(self, artifact: Artifact, building: Building, outcome: Outcome, facts: Any) -> None:
         """Makes the artifact visible: manifest last, then one rename."""
@@ -172,9 +196,9 @@ class Store:
             "outcome": outcome,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
             "label": artifact.label,
-            "reads": artifact.reads(),
+            "reads": redacted(artifact.reads()),
             "inputs": {s.label: f"{s.kind}/{s.key}" for s in artifact.inputs},
-            "settings": settings(artifact),
+            "settings": redacted(settings(artifact)),
             **facts,
             "files": files,
         }
@@ -187,9 +211,9 @@ class Store:
         os.replace(building.folder, final)
         # Without it a power cut could take back the rename, and hours of training with it.
         sync(final.parent)
-        shutil.rmtree(self._room(artifact), ignore_errors=True)
+        shutil.rmtree(self._partial(artifact), ignore_errors=True)
 
-    def _room(self, artifact: Artifact) -> Path:
+    def _partial(self, artifact: Artifact) -> Path:
         return self.root / artifact.kind / f".{artifact.key}{PARTIAL}"
 
 
@@ -200,47 +224,69 @@ def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
         folder: Of the artifact.
         every: Hash files of any size, not only small ones and those whose digest is known.
     """
+    if not (folder / MANIFEST).is_file():
+        return {}, f"{MANIFEST} is missing"
     try:
         text = (folder / MANIFEST).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}, f"{MANIFEST} is missing"
     except (OSError, ValueError) as error:
         return {}, f"{MANIFEST} cannot be read: {error}"
     try:
         manifest = json.loads(text)
-        files = {
-            name: (entry["size"], entry["sha256"]) for name, entry in manifest["files"].items()
-        }
         if _own_digest(manifest) != manifest["sha256"] or render_json(manifest) != text:
             return {}, f"{MANIFEST} is not as it was written"
+        files = _files(manifest, folder)
+    except OutsideError as error:
+        return {}, f"{MANIFEST} is not a manifest: {error}"
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}, f"{MANIFEST} is not a manifest"
     if (manifest.get("kind"), manifest.get("key")) != (folder.parent.name, folder.name):
         return {}, f"{MANIFEST} is of {manifest.get('kind')}/{manifest.get('key')}"
-    for name, (length, digest) in files.items():
-        if fault := _file_fault(folder / name, length, digest, every):
-            return manifest, f"{name} {fault}"
+    for path, length, digest in files:
+        if fault := _file_fault(path, length, digest, every):
+            return manifest, f"{path.relative_to(folder)} {fault}"
     return manifest, ""
 
 
-def _ephemeral_files(manifest: dict[str, Any] | None, folder: Path, pattern: str) -> list[str]:
+def _files(manifest: dict[str, Any], folder: Path) -> list[tuple[Path, int, str]]:
+    """Returns the path, size and sha256 of each file of an artifact.
+
+    Raises:
+        OutsideError: If one of its names leads out of the folder.
+        TypeError: If something else in it is of another type than we write.
+    """
+    shapes = {"files": dict, "inputs": dict, "settings": dict, "dropped": list}
+    parts = [(manifest.get(part, shape()), shape) for part, shape in shapes.items()]
+    texts = [manifest["outcome"], *manifest.get("inputs", {}).values()]
+    entries = [(name, e["size"], e["sha256"]) for name, e in manifest["files"].items()]
+    typed = [*parts, *((t, str) for t in texts), *((size, int) for _, size, _ in entries)]
+    if not all(isinstance(value, shape) for value, shape in typed):
+        raise TypeError
+    for name in manifest.get("dropped", []):
+        inside(folder, name)
+    return [(inside(folder, name), length, digest) for name, length, digest in entries]
+
+
+def _ephemeral_files(
+    manifest: dict[str, Any] | None, folder: Path, pattern: str
+) -> dict[str, Path]:
     """Returns what of an artifact is to be dropped: also what a kill left of an earlier drop."""
     if manifest is None or not manifest.get(EPHEMERAL):
-        return []
-    left = [name for name in manifest.get("dropped", []) if (folder / name).exists()]
-    return [*(name for name in manifest["files"] if fnmatch(name, pattern)), *left]
+        return {}
+    names = [name for name in manifest["files"] if fnmatch(name, pattern)]
+    paths = {name: inside(folder, name) for name in (*names, *manifest.get("dropped", []))}
+    return {name: path for name, path in paths.items() if path.is_file()}
 
 
 def _file_fault(path: Path, length: int, digest: str, every: bool) -> str:
     try:
-        found = path.stat().st_size
-        if found != length:
-            return f"has {size(found)} ({found}) instead of {length} bytes"
-        known = every or found <= SMALL or _identity(path) in _digests
-        if known and _digest(path) != digest:
+        if not path.is_file():
+            return "is missing"
+        actual = path.stat().st_size
+        if actual != length:
+            return f"has {size(actual)} ({actual}) instead of {length} bytes"
+        hashed = every or actual <= SMALL or _identity(path) in _digests
+        if hashed and _digest(path) != digest:
             return "has other bytes than were written (sha256 differs)"
-    except FileNotFoundError:
-        return "is missing"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
     return ""

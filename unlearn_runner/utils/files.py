@@ -11,6 +11,8 @@ from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
+from unlearn_runner.errors import ConfigError
+
 
 class OutsideError(ValueError):
     """A name, read from a file, that is no place inside the folder it was read for."""
@@ -42,10 +44,25 @@ def inside(folder: Path, name: object, within: Path | None = None) -> Path:
     return path
 
 
+def expanded(key: str, text: str) -> Path:
+    """Returns the path that a user named, with `~` and `~user` replaced.
+
+    Raises:
+        ConfigError: If it can be none; names `key`, what the user set.
+    """
+    try:
+        if "\0" not in text:
+            return Path(text).expanduser()
+        problem = "it holds a NUL"
+    except RuntimeError:
+        problem = f"there is no user {text.split('/')[0][1:]}"
+    raise ConfigError(f"{key}={text!r} is no path: {problem}", f"{key}=FOLDER")
+
+
 def read_object(path: Path) -> dict[str, Any] | None:
     """Returns the JSON object in a file; none where there is no such file or it holds no object."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
     except (OSError, ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
