@@ -97,12 +97,11 @@ def test_one_process_takes_the_steps_of_a_plain_loop(place: Path, crews: Found, 
         else:
             g = -flat_gradient(model, mean_nll(model, splits["forget"]))
             g = g + (0.2 * kept if case.startswith("gd") else 0)
-        bound = 0.7
         if case.endswith("gru"):
             mean = 0.2 * mean + 0.8 * kept
             if g @ mean < 0:
                 g = g - (g @ mean) / (mean @ mean) * mean
-            bound = 1.0 if case.startswith("gd") else float("inf")
+        bound = 1.0 if case == "gd+gru" else 0.7  # tau, or else the recipe's clip
         norm = float(g.norm())
         w = adam.step(w, g * min(1.0, bound / (norm + 1e-6)), 1e-4)
         torch.nn.utils.vector_to_parameters(w, parameters)

@@ -45,7 +45,8 @@ class GRU(Rectifier):
     """Weight of the *newest* retain gradient in the running mean m; 1 keeps no memory. m starts at
     zero and is not bias-corrected: the projection does not depend on the length of m."""
     tau: Annotated[float, Gt(0)] | None = None
-    """Largest L2 norm of the gradient stepped with; null is off."""
+    """Largest L2 norm of the gradient stepped with, in place of `train.clip`; null leaves it to
+    that. The authors' code with tau off does not clip at all: `train.clip=null`."""
     clip: Literal["after", "before"] = "after"
     """Whether tau bounds the rectified gradient (as coded) or the one before rectification."""
     risk: RetainLoss = "nll"
@@ -57,8 +58,8 @@ class GRU(Rectifier):
 
     @property
     def bounds_norm(self) -> bool:
-        """GRU's tau takes the place of `train.clip`."""
-        return True
+        """Only with a tau: without one `train.clip` bounds what is stepped with, as elsewhere."""
+        return self.tau is not None
 
     @property
     def gradients_kept(self) -> int:
@@ -89,7 +90,7 @@ class GRU(Rectifier):
         state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
-        """Smooths the retain gradient, removes the conflict, bounds the norm."""
+        """Smooths the retain gradient, removes the conflict, bounds the norm if there is a tau."""
         objective, risk = gradients[OBJECTIVE], gradients[RISK]
         _, weight = self._risk(terms)
         if weight:

@@ -35,7 +35,8 @@ class Recipe:
     steps: Annotated[int, Ge(1)] | None = None
     """Optimizer steps; when given, `epochs` is not used."""
     clip: Annotated[float, Gt(0)] | None = 1.0
-    """Largest L2 norm of the gradient; null is off. A rectifier with its own bound replaces it."""
+    """Largest L2 norm of the gradient that is stepped with, after rectification; null is off. A
+    rectifier's own bound (`rectifier.tau`), where one is given, takes its place."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """What the learning rate does after warm-up; linear and cosine end at zero."""
     warmup_epochs: Annotated[float, Ge(0)] = 0.0

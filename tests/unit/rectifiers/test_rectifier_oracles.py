@@ -603,8 +603,9 @@ def test_plain_keeps_nothing_apart(method: str) -> None:
     assert NoRectifier().rectify({group.name: gradient}, terms, {}, _space(2)).gradient is gradient
 
 
-def test_only_gru_takes_the_place_of_the_recipes_clip() -> None:
-    assert GRU().bounds_norm
+def test_only_a_tau_takes_the_place_of_the_recipes_clip() -> None:
+    assert GRU(tau=1.0).bounds_norm
+    assert not GRU().bounds_norm
     assert not NoRectifier().bounds_norm
 
 
