@@ -115,10 +115,15 @@ class AlternativeLogprobs(Stage):
             {(row, sampler.other("forget", epoch, row, len(texts[row]))) for epoch, row in visits}
         )
         answers = [ScoredAnswer(row, "other", choice, texts[row][choice]) for row, choice in pairs]
-        most = room(model, self.max_length)
+        max_tokens = room(model, self.max_length)
         encoded = [
             encode_whole(
-                tokenizer, self.template, self.rows[row].question, text, most, f"refusal {text!r}"
+                tokenizer,
+                self.template,
+                self.rows[row].question,
+                text,
+                max_tokens,
+                f"refusal {text!r}",
             )
             for row, _, _, text in answers
         ]
