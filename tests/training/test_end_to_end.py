@@ -421,7 +421,7 @@ def test_the_micro_batch_changes_no_key_and_hardly_a_number(
 
 
 def views(run: Run) -> dict[str, tuple[View, Rows]]:
-    return run.benchmark.views()
+    return run.benchmark.evaluation_rows()
 
 
 COLUMNS = ["view", "row", "role", "answer_index"]

@@ -58,9 +58,8 @@ class RougeL(Metric):
         scores: dict[str, float | None] = {}
         for view in inputs.model.views.values():
             rows = recalls(view)
-            rows = None if rows is None else rows[~np.isnan(rows)]
-            known = rows is not None and len(rows) > 0
-            scores[f"{view.name}.{name}"] = float(rows.mean()) if known else None
+            known = [] if rows is None else rows[~np.isnan(rows)]
+            scores[f"{view.name}.{name}"] = float(np.mean(known)) if len(known) else None
         return scores
 
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:
