@@ -174,7 +174,10 @@ def test_the_default_runs_to_its_table(first: Ended) -> None:
 
 def test_results_have_one_structure(first: Ended) -> None:
     results = first.json("results.json")
-    assert set(results) == {"status", "name", "scores", "stages", "provenance"}
+    assert set(results) == {"status", "name", "scores", "directions", "stages", "provenance"}
+    lower = {name for name, better in results["directions"].items() if better == "lower"}
+    assert lower == {"forget.probability", "forget.rouge_l", "forget_quality_ks"}
+    assert set(results["directions"]) == OWN
     assert (results["status"], results["name"]) == ("completed", first.folder.name)
     assert set(results["scores"]) == SCORES
     assert [stage["name"] for stage in results["stages"]] == STAGES
@@ -418,7 +421,7 @@ def test_the_micro_batch_changes_no_key_and_hardly_a_number(
 
 
 def views(run: Run) -> dict[str, tuple[View, Rows]]:
-    return run.benchmark.views()
+    return run.benchmark.evaluation_rows()
 
 
 COLUMNS = ["view", "row", "role", "answer_index"]

@@ -163,7 +163,7 @@ def test_a_finished_model_loads_plainly_and_gives_the_evidence(
     model: Any = AutoModelForCausalLM.from_pretrained(place).eval()
     assert json.loads((place / "config.json").read_text())["dtype"] == "float32"
     tokenizer = AutoTokenizer.from_pretrained(place)
-    rows = composed().benchmark.views()[view][1]
+    rows = composed().benchmark.evaluation_rows()[view][1]
     table = pq.read_table(taken.place("evaluate unlearned") / f"{view}.logprobs.parquet")
     assert table.num_rows >= 6
     for found in table.to_pylist():

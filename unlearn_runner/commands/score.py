@@ -17,8 +17,9 @@ from typing import Any, NoReturn
 
 from unlearn_runner import __version__
 from unlearn_runner.commands.shell import Parser, answered
+from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
-from unlearn_runner.evaluation.logs.read import open_log
+from unlearn_runner.evaluation.logs.read import KNOWN, open_log
 from unlearn_runner.evaluation.logs.retain_log import against
 from unlearn_runner.evaluation.metrics.base import Metric, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
@@ -27,6 +28,7 @@ from unlearn_runner.evaluation.metrics.probability import Probability
 from unlearn_runner.evaluation.metrics.rouge import RougeL
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
+from unlearn_runner.evaluation.schema import Role
 from unlearn_runner.utils.text import format_score
 
 PARTS = ("probability", "rouge_l", "truth_ratio")
@@ -83,6 +85,9 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
     from unlearn_runner.utils.files import finite
 
     model = log.evidence()
+    missing = {name: lacking for name, view in model.views.items() if (lacking := _lacking(view))}
+    if all(view.rows == 0 for view in model.views.values()):
+        raise DataError(f"{log.path}: the log has no rows that could be scored", KNOWN)
     retain_model, match = None, None
     if retain is not None:
         retain_model, match = against(log, retain, only_shared)
@@ -101,9 +106,17 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
         "matched": None if match is None else len(match.pairs),
         "mean": mean,
         "rouge_l_from": _rouge_source(model),
+        "missing": missing,
         "version": __version__,
     }
     return finite(content)
+
+
+def _lacking(view: ViewEvidence) -> list[str]:
+    """Returns what a log has not recorded of a view."""
+    roles: tuple[Role, ...] = ("answer", view.right_role, "perturbed")
+    lacking = [f"losses of {role} answers" for role in dict.fromkeys(roles) if not view.has(role)]
+    return lacking + (["generated texts"] if _source(view) is None else [])
 
 
 def _rouge_source(model: Evidence) -> str | None:
@@ -152,6 +165,9 @@ def _notes(content: dict[str, Any]) -> list[str]:
         f"{content['format']} log; rows: {rows}; {content['mean']} truth ratios; "
         f"ROUGE from {content['rouge_l_from'] or 'nothing: the log has none'}"
     ]
+    if content["missing"]:
+        parts = (f"{view} ({', '.join(lacking)})" for view, lacking in content["missing"].items())
+        notes.append(f"not in the log, so without a score: {'; '.join(parts)}")
     if content["retain_log"] is not None:
         counts = f"of {content['rows'][FORGET]} here and {content['retain_rows']} there"
         notes.append(

@@ -52,7 +52,7 @@ class Evaluator:
         from unlearn_runner.evaluation.probes.logprobs import probe
 
         ranks = ranks or ALONE
-        size, most = self.batch_size, length_limit(model, self.max_length)
+        size, max_tokens = self.batch_size, length_limit(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
             probes = self.probes.get(name, PROBES)
@@ -64,7 +64,7 @@ class Evaluator:
                         self.template,
                         rows[i].question,
                         text,
-                        most,
+                        max_tokens,
                         f"{rows.name} row {i + 1}, {role} answer",
                     )
                     for i, role, _, text in answers
@@ -74,7 +74,7 @@ class Evaluator:
                 if ranks.main:
                     write_logprobs(folder, name, answers, stats)
             if "generations" in probes:
-                prompts = encode_rows(tokenizer, self.template, rows, most)
+                prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} generation"
                 texts = generate(
                     model, tokenizer, prompts, self.generation, ends, size, label, ranks

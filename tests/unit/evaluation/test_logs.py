@@ -245,11 +245,11 @@ MALFORMED = {
     "a summary": Bad({"forget_Q_A_Prob": 0.5, "model_utility": 0.5}, ("neither",)),
     "nested": Bad(b"[" * 100_000, ("deep",)),
     "a key twice": Bad(TEXT.replace('{"0": 0.5,', '{"0": 0.5, "0": 0.6,').encode(), ("'0'",)),
-    "no part": Bad(changed("locuslab", "eval_log_forget.json", value=...), ("_log_forget.json",)),
     "part a list": Bad(changed("locuslab", "eval_log.json", value=[]), ("eval_log.json",)),
-    "part empty": Bad(changed("locuslab", "eval_log.json", value={}), ("eval_log.json", "no rows")),
+    "parts empty": Bad({name: {} for name in PARTS}, ("no rows",)),
     "column empty": Bad(old("avg_gt_loss", value={}), (LOSS, "no rows")),
-    "column a list": Bad(old("avg_gt_loss", value=[0.1]), (LOSS, "a list")),
+    "column text": Bad(old("avg_gt_loss", value="0.1"), (LOSS, "text")),
+    "column a short list": Bad(old("avg_gt_loss", value=[0.1]), (LOSS, "row 1", "1 rows")),
     "row no number": Bad(old("avg_gt_loss", "first", value=0.1), (LOSS, "'first'")),
     "row negative": Bad(old("avg_gt_loss", "-1", value=0.1), (LOSS, "'-1'")),
     "row twice": Bad(old("avg_gt_loss", "03", value=0.1), (LOSS, "row 3 twice")),
@@ -270,10 +270,6 @@ MALFORMED = {
     "texts of two": Bad(old("generated_text", "4", value=["a", "b"]), ("row 4", "2 items")),
     "text a number": Bad(old("generated_text", "4", value=["a", 1, "c"]), ("row 4", "a number")),
     "rouge null": Bad(old("rougeL_recall", "0", value=None), ("rougeL_recall", "row 0")),
-    "metric a number": Bad(changed("open-unlearning", PROB, value=0.5), (PROB, "value_by_index")),
-    "metric without rows": Bad(
-        changed("open-unlearning", PROB, value={"agg_value": 0.5}), (PROB, "value_by_index")
-    ),
     "metric empty": Bad(
         changed("open-unlearning", PROB, "value_by_index", value={}), (PROB, "no rows")
     ),

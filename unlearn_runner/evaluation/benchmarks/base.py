@@ -43,7 +43,7 @@ class Benchmark(ABC):
     """Reported with every score; raised whenever a score would change its meaning."""
     generate: Generation = field(default_factory=Generation, kw_only=True)
     limit: Annotated[int, Ge(1), Le(10**9)] | None = field(default=None, kw_only=True)
-    """Score only the first rows of every view; null scores what the view says."""
+    """Score only the first rows of each view that has no limit of its own; null scores all."""
 
     @property
     def generation(self) -> Generation:
@@ -69,8 +69,11 @@ class Benchmark(ABC):
         """Reads and checks the evaluation rows, by view name."""
 
     def evaluation_rows(self) -> dict[str, tuple[View, Rows]]:
-        """Reads the evaluation rows, cut after the first `limit` of each view."""
-        return {name: (view, rows.first(self.limit)) for name, (view, rows) in self.views().items()}
+        """Reads the evaluation rows, cut after the first `limit` of each view without its own."""
+        return {
+            name: (view, rows.first(self.limit) if view.limit is None else rows)
+            for name, (view, rows) in self.views().items()
+        }
 
     def refusals(self) -> tuple[str, ...]:
         """Returns what a method that trains on refusals answers to forget questions."""

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import VIEWS, Log
 from unlearn_runner.evaluation.metrics.evidence import Parquet
-from unlearn_runner.evaluation.schema import evidence_file
+from unlearn_runner.evaluation.schema import PROBES, evidence_file
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,31 @@ class Artifact(Log):
 
     def record(self, view: str) -> Parquet:
         """Returns the record of one view."""
-        record = Parquet(self.path, view)
+        probes = tuple(probe for probe in PROBES if evidence_file(view, probe) in self.content)
+        record = Parquet(self.path, view, probes)
         try:
-            _ = record.losses, record.texts
-        except (OSError, KeyError, ValueError) as error:  # pyarrow's errors are among these
+            for probe in probes:
+                if not (self.path / evidence_file(view, probe)).is_file():
+                    raise ValueError(f"{evidence_file(view, probe)} is no file")
+            _check(record)
+        except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's are among these
+            reason = " ".join(str(error).split())[:200]
             raise DataError(
-                f"{self.path}: the evidence of '{view}' cannot be read: {error}",
+                f"{self.path}: the evidence of '{view}' cannot be read: {reason}",
                 "the command that made it makes it again",
             ) from error
         return record
+
+
+def _check(record: Parquet) -> None:
+    """Refuses rows without an answer, answers without a row, and what is no text."""
+    sizes = {len(by_row) for by_row in record.losses.values()}
+    if any(not answers for by_row in record.losses.values() for answers in by_row):
+        raise ValueError("a row has no answer of a role that others have")
+    if (texts := record.texts) is not None:
+        columns = (texts.questions, texts.generations, texts.answers)
+        if any(not isinstance(text, str) for column in columns for text in column):
+            raise ValueError("a text is missing")
+        sizes.add(len(texts.answers))
+    if len(sizes) > 1:
+        raise ValueError(f"its parts have {' and '.join(map(str, sorted(sizes)))} rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any, TypeVar
 
 from unlearn_runner.errors import DataError
 
+ROW = re.compile(r"[0-9]{1,9}(\.0)?")
 AGAIN = "a score needs every row of a log to be sound: fetch the log, or evaluate, again"
 
 T = TypeVar("T")
@@ -63,22 +65,29 @@ class Column:
 
 
 def column(path: Path, key: str, values: Any) -> Column:
-    """Checks {row: value} with rows as strings, in any order, and sorts it by row number."""
+    """Returns a column from {row: value}, in any order, or from a list with a value per row.
+
+    A row is a number as text: "7", or "7.0" where a table was in between.
+    """
+    if isinstance(values, list):
+        values = {str(row): value for row, value in enumerate(values)}
     if not isinstance(values, dict):
         raise DataError(
-            f"{path}: '{key}' must map row numbers to values, it is {_kind(values)}", AGAIN
+            f"{path}: '{key}' must map row numbers to values or list values, it is {_kind(values)}",
+            AGAIN,
         )
     if not values:
         raise DataError(f"{path}: '{key}' has no rows", AGAIN)
     by_row: dict[int, Any] = {}
     for name, value in values.items():
-        if not (name.isascii() and name.isdigit() and len(name) < 10):
+        number = name.partition(".0")[0] if ROW.fullmatch(name) else None
+        if number is None:
             raise DataError(
-                f"{path}: '{key}' has a row '{name[:20]}', which is no row number", AGAIN
+                f"{path}: '{key}' has a row {name[:20]!r}, which is no row number", AGAIN
             )
-        if int(name) in by_row:
-            raise DataError(f"{path}: '{key}' has row {int(name)} twice", AGAIN)
-        by_row[int(name)] = value
+        if int(number) in by_row:
+            raise DataError(f"{path}: '{key}' has row {int(number)} twice", AGAIN)
+        by_row[int(number)] = value
     return Column(path, key, dict(sorted(by_row.items())))
 
 

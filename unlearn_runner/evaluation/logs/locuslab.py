@@ -1,6 +1,7 @@
-"""Logs of the TOFU repository (`eval_log_aggregated.json`).
+"""TOFU's logs (`eval_log_aggregated.json` of its repository).
 
-Four parts, each {statistic: {row: value}}; losses are mean token NLLs with the end of sequence
+Four parts, each {statistic: {row: value}}, or {statistic: [value, ...]} as older revisions and the
+authors of NPO and SimNPO have it; losses are mean token NLLs with the end of sequence
 counted. The right answer of truth ratios is the paraphrased one in every part: on real authors and
 world facts that is the answer itself, scored a second time in batches of another size, and the
 two losses differ by rounding up to 0.1.
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
-from unlearn_runner.evaluation.logs.columns import AGAIN, Column, column, same_rows
+from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
 from unlearn_runner.evaluation.metrics.evidence import Texts, Values
 from unlearn_runner.evaluation.schema import Role
 
@@ -53,19 +54,18 @@ class Locuslab(Log):
     def record(self, view: str) -> Values:
         """Returns losses, texts and ROUGE of one view."""
         part = PARTS[view]
-        if not isinstance(self.content.get(part), dict):
+        if not isinstance(statistics := self.content.get(part, {}), dict):
             raise DataError(
-                f"{self.path}: the part '{part}' is missing",
+                f"{self.path}: the part '{part}' is not an object of statistics",
                 f"an aggregated TOFU log holds {', '.join(PARTS.values())}",
             )
         known = {
             name: column(self.path, f"{part}.{name}", values)
-            for name, values in self.content[part].items()
+            for name, values in statistics.items()
             if name in STATISTICS
         }
-        if not known:
-            raise DataError(f"{self.path}: the part '{part}' has no rows to score", AGAIN)
-        same_rows(known.values())
+        if known:
+            same_rows(known.values())
         return _values(known)
 
 

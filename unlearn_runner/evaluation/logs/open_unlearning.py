@@ -1,4 +1,4 @@
-"""Logs of open-unlearning (`TOFU_EVAL.json`).
+"""open-unlearning's logs (`TOFU_EVAL.json`).
 
 One object per metric, {"agg_value": mean, "value_by_index": {row: {field: value}}}. Losses are mean
 token NLLs with the end of sequence counted; `prob` is exp(-loss) as rounded to float32 there, and
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
 from unlearn_runner.evaluation.metrics.evidence import Texts, Values
@@ -50,11 +49,12 @@ class OpenUnlearning(Log):
 
     def record(self, view: str) -> Values:
         """Returns losses, probabilities, texts and ROUGE of one view."""
-        known = {
-            metric: self._rows(name)
-            for metric in METRICS
-            if (name := f"{PREFIXES[view]}_{metric}") in self.content
-        }
+        known: dict[str, Column] = {}
+        for metric in METRICS:
+            name = f"{PREFIXES[view]}_{metric}"
+            found = self.content.get(name)
+            if isinstance(found, dict) and ROWS in found:  # else a mean alone, as in a summary
+                known[metric] = column(self.path, name, found[ROWS])
         if known:
             same_rows(known.values())
         losses, probabilities = {}, {}
@@ -64,15 +64,6 @@ class OpenUnlearning(Log):
                 if _has(known[metric], "prob"):
                     probabilities[role] = read(known[metric].field("prob"))
         return Values(losses, probabilities, *_generated(known.get(ROUGE)))
-
-    def _rows(self, name: str) -> Column:
-        metric = self.content[name]
-        if not isinstance(metric, dict) or ROWS not in metric:
-            raise DataError(
-                f"{self.path}: '{name}' has no '{ROWS}'",
-                "a log is scored row by row: TOFU_EVAL.json has the rows, TOFU_SUMMARY.json not",
-            )
-        return column(self.path, name, metric[ROWS])
 
 
 def _has(rows: Column, name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from unlearn_runner.evaluation.logs.artifact import Artifact
 from unlearn_runner.evaluation.logs.base import Log
 from unlearn_runner.evaluation.logs.locuslab import Locuslab
 from unlearn_runner.evaluation.logs.open_unlearning import OpenUnlearning
+from unlearn_runner.utils.regular import read_regular
 
 FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning)
 KNOWN = (
@@ -55,7 +57,7 @@ def digest(path: Path) -> str:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
         raise _unreadable(path, error) from error
 
@@ -73,7 +75,8 @@ def _unreadable(path: Path, error: OSError) -> DataError:
 
 def _parsed(path: Path) -> Any:
     try:
-        return json.loads(_bytes(path).decode("utf-8-sig"), object_pairs_hook=_unique)
+        text = _bytes(path).decode("utf-8-sig")
+        return json.loads(text, object_pairs_hook=_unique, parse_int=_integer)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 (byte {error.start})", KNOWN) from error
     except json.JSONDecodeError as error:
@@ -85,6 +88,11 @@ def _parsed(path: Path) -> Any:
         raise DataError(f"{path}: not a log: nested too deep", KNOWN) from None
     except ValueError as error:
         raise DataError(f"{path}: not a log: {error}", KNOWN) from None
+
+
+def _integer(digits: str) -> float:
+    """Returns a whole number; one that no score could hold as infinity, which its row then has."""
+    return int(digits) if len(digits) < 400 else math.inf
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

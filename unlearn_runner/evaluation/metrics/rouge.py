@@ -18,13 +18,27 @@ from unlearn_runner.evaluation.schema import Goal
 def _scorer() -> Any:
     from rouge_score import rouge_scorer
 
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    from unlearn_runner.evaluation.metrics import words
+
+    class Tokenizer:
+        def tokenize(self, text: str) -> list[str]:
+            return words.words(text)
+
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=Tokenizer())
 
 
 def rouge_l_recall(generations: Sequence[str], answers: Sequence[str]) -> Floats:
-    """Returns the ROUGE-L recall of each generation, Porter stemming on; [rows]."""
+    """Returns the ROUGE-L recall of each generation, of `words.words`; [rows].
+
+    NaN for a row whose answer is empty: there is nothing to recall.
+    """
     pairs = zip(answers, generations, strict=True)
-    return np.array([_scorer().score(answer, text)["rougeL"].recall for answer, text in pairs])
+    return np.array(
+        [
+            _scorer().score(answer, text)["rougeL"].recall if answer.strip() else np.nan
+            for answer, text in pairs
+        ]
+    )
 
 
 def recalls(view: ViewEvidence) -> Floats | None:
@@ -37,14 +51,15 @@ def recalls(view: ViewEvidence) -> Floats | None:
 
 @dataclass(frozen=True)
 class RougeL(Metric):
-    """Mean ROUGE-L recall over rows."""
+    """Mean ROUGE-L recall over rows that have an answer."""
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""
         scores: dict[str, float | None] = {}
         for view in inputs.model.views.values():
             rows = recalls(view)
-            scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
+            known = [] if rows is None else rows[~np.isnan(rows)]
+            scores[f"{view.name}.{name}"] = float(np.mean(known)) if len(known) else None
         return scores
 
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:

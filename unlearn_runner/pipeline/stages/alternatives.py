@@ -118,10 +118,15 @@ class AlternativeLogprobs(Stage):
             }
         )
         answers = [ScoredAnswer(row, "other", choice, texts[row][choice]) for row, choice in pairs]
-        most = length_limit(model, self.max_length)
+        max_tokens = length_limit(model, self.max_length)
         encoded = [
             encode_whole(
-                tokenizer, self.template, self.rows[row].question, text, most, f"refusal {text!r}"
+                tokenizer,
+                self.template,
+                self.rows[row].question,
+                text,
+                max_tokens,
+                f"refusal {text!r}",
             )
             for row, _, _, text in answers
         ]

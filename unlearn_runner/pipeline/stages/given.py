@@ -128,7 +128,7 @@ def fetch(key: str, repository: str, revision: str | None) -> Path:
     from huggingface_hub import HfApi, snapshot_download
 
     try:
-        # Asked first: where there is no network the download tries for half a minute.
+        # First of all: where there is no network the download tries for half a minute.
         HfApi().model_info(repository, revision=revision)
         found = snapshot_download(repository, revision=revision, allow_patterns=list(FILES))
     except Exception as error:

@@ -77,19 +77,23 @@ class Unlearn(Stage):
         model = for_training(model, recipe.gradient_checkpointing)
         terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
-        held = None
+        start_model = None
         if needs_start_model(watched):
-            held = adapter.start(model)
-            if held is None:
-                held = session.trainable(folder, recipe.precision).eval()
-        most = length_limit(model, recipe.max_length)
-        forget = encode_rows(tokenizer, self.template, self.forget, most)
+            start_model = adapter.start(model)
+            if start_model is None:
+                start_model = session.trainable(folder, recipe.precision).eval()
+        max_tokens = length_limit(model, recipe.max_length)
+        forget = encode_rows(tokenizer, self.template, self.forget, max_tokens)
         if self.start_logprobs is not None:
             forget = with_start(forget, start_logprobs.read(context.path(self.start_logprobs)))
         wants_retain = any(term.split in ("retain", "mixed") for term in watched)
-        retain = encode_rows(tokenizer, self.template, self.retain, most) if wants_retain else []
+        retain = (
+            encode_rows(tokenizer, self.template, self.retain, max_tokens) if wants_retain else []
+        )
         engine = Engine(
-            models=Models(model, held, partial(layout.autocast, recipe.precision), self.seed),
+            models=Models(
+                model, start_model, partial(layout.autocast, recipe.precision), self.seed
+            ),
             terms=terms,
             recipe=recipe,
             num_rows=len(forget),
@@ -99,7 +103,7 @@ class Unlearn(Stage):
             method=self.method,
         )
         loader = step_loader("forget", forget, recipe.batch_size, self.seed, retain)
-        loader = replace(loader, add_splits=self.also(tokenizer, most, context))
+        loader = replace(loader, add_splits=self.also(tokenizer, max_tokens, context))
 
         def save(place: Path, dtype: str = "float32") -> None:
             base = Base(folder, self.start.address)
@@ -121,7 +125,7 @@ class Unlearn(Stage):
             self.periodic_eval.collect(context)
         return "completed"
 
-    def also(self, tokenizer: Any, most: int, context: StageContext) -> ExtraSplits:
+    def also(self, tokenizer: Any, max_tokens: int, context: StageContext) -> ExtraSplits:
         """Returns what the method's terms need beside the rows: other answers, tails."""
         from unlearn_runner.data.encode import Encoded, encode_whole
         from unlearn_runner.pipeline.stages.alternatives import alternative_texts, read_logprobs
@@ -131,7 +135,12 @@ class Unlearn(Stage):
 
         def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
             return lambda row, text: encode_whole(
-                tokenizer, self.template, rows[row].question, text, most, f"{text[:60]!r} as answer"
+                tokenizer,
+                self.template,
+                rows[row].question,
+                text,
+                max_tokens,
+                f"{text[:60]!r} as answer",
             )
 
         forget = retain = None
