@@ -17,7 +17,7 @@ from typing import NoReturn
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
-from unlearn_runner.report.discovery import runs
+from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.utils.disk import refusal
 from unlearn_runner.utils.text import size
 
@@ -33,13 +33,16 @@ def console() -> NoReturn:
 
 
 def _report(args: argparse.Namespace) -> None:
-    compared = Comparison(runs(args.folders))
+    found = find_runs(args.folders, telemetry=True)
+    compared = Comparison(found.runs)
     usual = Axes.among(compared.metrics)
     for key in ("utility", "forget"):
         if getattr(args, key) is not None:
             _check(f"--{key}", getattr(args, key), compared.metrics)
     axes = Axes(args.utility or usual.utility, args.forget or usual.forget)
-    compared = Comparison(compared.runs, axes)
+    compared = Comparison(found.runs, axes, found.left_out)
+    for note in compared.notes:
+        print(note, file=sys.stderr)
     # Imported here: a mistake is answered without it.
     from unlearn_runner.report.build import ReportOptions, report, title, write
 

@@ -32,7 +32,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _status(args: argparse.Namespace) -> None:
     if args.once or not sys.stdout.isatty():
-        results_console().print(show(args.folders)[0])
+        table, _, left_out = show(args.folders)
+        results_console().print(table)
+        for problem in left_out:
+            print(f"Left out: {problem}", file=sys.stderr)
     else:
         _live(args.folders, args.every)
 
@@ -44,12 +47,12 @@ def console() -> NoReturn:
 
 def _live(folders: Sequence[Path], every: float) -> None:
     out = results_console()
-    shown, alive = show(folders, out.height - BORDERS)
+    shown, alive, _ = show(folders, out.height - BORDERS)
     with Live(shown, console=out, auto_refresh=False) as screen:
         while alive:
             time.sleep(every)
             try:
-                shown, alive = show(folders, out.height - BORDERS)
+                shown, alive, _ = show(folders, out.height - BORDERS)
             except DataError:  # a network disk may show half of a file that is being replaced
                 continue
             screen.update(shown, refresh=True)

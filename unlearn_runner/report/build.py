@@ -1,19 +1,21 @@
-"""The report: run folders in, one HTML page, tables and figures out."""
+"""Report: run folders in, one HTML page, tables and figures out."""
 
 from __future__ import annotations
 
 import json
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
+from hashlib import sha256
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from unlearn_runner import __version__
-from unlearn_runner.evaluation.metrics.scores import COLLAPSED
+from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report import (
     answers,
     cost,
@@ -27,9 +29,10 @@ from unlearn_runner.report import (
 )
 from unlearn_runner.report.compare import GROUPS, Axes, Comparison, number
 from unlearn_runner.report.overview import overview, troubles, warnings
-from unlearn_runner.report.run_folder import RunFolder, read
+from unlearn_runner.report.run_folder import read
 from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
 from unlearn_runner.utils.text import format_score
+from unlearn_runner.utils.untrusted import clean
 
 MAX_MARKS = 6
 """Runs whose curves stand out, each with a dash pattern and a color of its own."""
@@ -74,6 +77,8 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
             pictures=pictures,
             series=_series(compared),
             front=_front(compared),
+            notes=compared.notes,
+            script_hash=_hash(script),
             anchors=_anchors(compared),
             choices=_choices(compared),
             marked=marked,
@@ -125,7 +130,8 @@ def marks(compared: Comparison) -> list[int]:
     numbers = [run.number for run in compared.runs if run.steps(UNLEARN)]
     if len(numbers) <= MAX_MARKS:
         return numbers
-    front = [run.number for run in _front(compared) if run.number in numbers]
+    best = [n for setting in compared.front_of(compared.axes.forget) for n in setting.numbers]
+    front = [n for n in best if n in numbers]
     chosen = [front[i] for i in answers.spread(len(front), MAX_MARKS)]
     rest = [number for number in numbers if number not in chosen]
     return chosen + [rest[i] for i in answers.spread(len(rest), MAX_MARKS - len(chosen))]
@@ -136,10 +142,18 @@ def _series(compared: Comparison) -> list[dict[str, Any]]:
     return [{"place": p % 8, "name": found[p], "path": svg.marker(p)} for p in sorted(found)]
 
 
-def _front(compared: Comparison) -> list[RunFolder]:
-    utility = compared.axes.utility
-    front = [run for run in compared.scored if run.number in compared.front]
-    return sorted(front, key=lambda run: run.scores[utility] or 0.0, reverse=True)
+def _front(compared: Comparison) -> list[dict[str, Any]]:
+    axes = compared.axes
+    return [
+        {
+            "runs": setting.numbers,
+            "title": compared.title(setting.first, SEEDS),
+            "utility": setting.mean(axes.utility),
+            "forget": setting.mean(axes.forget),
+            "collapsed": any(map(compared.collapsed, setting.runs)),
+        }
+        for setting in compared.front_of(axes.forget)
+    ]
 
 
 def _anchors(compared: Comparison) -> list[tuple[str, dict[str, float | None]]]:
@@ -177,7 +191,7 @@ def _numbers(compared: Comparison) -> tables.Table | None:
     rows = []
     for n, found in summaries.items():
         steps = f"{found.steps}" + (" (diverged)" if found.diverged_at else "")
-        row = [tables.Cell(float(n), str(n)), tables.Cell(float(found.steps), steps)]
+        row = [tables.integer(n), tables.Cell(float(found.steps), steps)]
         for key in loss:
             ends = (found.first.get(key), found.last.get(key))
             row.append(
@@ -191,6 +205,11 @@ def _numbers(compared: Comparison) -> tables.Table | None:
 @cache
 def _text(name: str) -> str:
     return (resources.files("unlearn_runner.report") / PAGE / name).read_text(encoding="utf-8")
+
+
+def _hash(script: str) -> str:
+    """Returns what the page's policy calls its one script."""
+    return f"sha256-{b64encode(sha256(script.encode()).digest()).decode()}"
 
 
 @cache
@@ -225,7 +244,7 @@ def _folding(name: str) -> Any:
 
 
 def write(files: Mapping[str, str], folder: Path) -> None:
-    """Writes the files."""
+    """Writes the files, whose names have a fixed alphabet."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (folder / name).write_text(content, encoding="utf-8")
@@ -233,7 +252,7 @@ def write(files: Mapping[str, str], folder: Path) -> None:
 
 def title(folders: Sequence[Path]) -> str:
     """Returns what a report of these folders is called."""
-    return ", ".join(folder.resolve().name for folder in folders)
+    return clean(", ".join(folder.resolve().name for folder in folders))
 
 
 def run_figures(folder: Path) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""Runs side by side: what tells them apart, which belong together, which dominate which."""
+"""Comparison of runs: what tells them apart, which belong together, which dominate which."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS, Directions, collapsed, lower
+from unlearn_runner.report.means import Mean, mean_of, on_scale
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.selection_file import Chosen, selections
 
@@ -38,11 +39,57 @@ class Axes:
 
 
 @dataclass(frozen=True)
+class Setting:
+    """Runs that differ in their seeds alone: one point of a figure, one row of the seeds' table."""
+
+    runs: Sequence[RunFolder]
+
+    @cached_property
+    def independent(self) -> list[RunFolder]:
+        """The runs, of those that share an unlearned model the first alone."""
+        found: dict[object, RunFolder] = {}
+        for run in self.runs:
+            found.setdefault(run.unlearned or run.number, run)
+        return list(found.values())
+
+    @property
+    def first(self) -> RunFolder:
+        """The run that stands for what all have in common."""
+        return self.runs[0]
+
+    @property
+    def numbers(self) -> list[int]:
+        """The runs' numbers."""
+        return [run.number for run in self.runs]
+
+    def mean(self, metric: str) -> Mean | None:
+        """Returns a score's mean over the independent runs that have it."""
+        return mean_of(metric, (run.scores.get(metric) for run in self.independent))
+
+
+@dataclass(frozen=True)
 class Comparison:
-    """Runs, and what is seen only when they are looked at together."""
+    """Runs, and what is seen only when they are compared with each other."""
 
     runs: Sequence[RunFolder]
     axes: Axes = Axes()
+    left_out: Sequence[str] = ()
+    """What is wrong with folders that could not be read."""
+
+    @cached_property
+    def directions(self) -> dict[str, str]:
+        """Which way is better, by score, as the runs recorded it."""
+        found = [run.results.get("directions", {}) for run in self.runs]
+        return {name: better for one in found for name, better in one.items()}
+
+    def lower(self, metric: str) -> bool:
+        """Returns whether less of a score is better."""
+        return self.better(metric) == "lower"
+
+    def better(self, metric: str) -> Literal["higher", "lower"]:
+        """Returns which way a score is better."""
+        recorded = self.directions.get(metric, "lower" if lower(metric) else "higher")
+        return "lower" if recorded == "lower" else "higher"
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -78,31 +125,38 @@ class Comparison:
         return [name for name in self.metrics if name in chosen or fits(name)]
 
     @cached_property
-    def scored(self) -> list[RunFolder]:
-        """The runs that have both scores of the trade-off."""
-        return [run for run in self.runs if self.point(run) is not None]
+    def settings(self) -> list[Setting]:
+        """The runs, those that differ in their seeds alone together."""
+        return [Setting(group) for group in self.groups()]
 
-    def point(self, run: RunFolder) -> tuple[float, float] | None:
-        """Returns a run's forgetting and utility."""
-        forget, utility = (run.scores.get(m) for m in (self.axes.forget, self.axes.utility))
-        return None if forget is None or utility is None else (forget, utility)
+    def points(self, forget: str) -> list[tuple[Setting, Mean, Mean]]:
+        """Returns forgetting and utility of every setting that has both, as means over seeds."""
+        means = ((s, s.mean(forget), s.mean(self.axes.utility)) for s in self.settings)
+        return [(s, x, y) for s, x, y in means if x is not None and y is not None]
+
+    def anchors(self, forget: str) -> list[tuple[str, float, float]]:
+        """Returns model, forgetting and utility of what the runs are compared with, each once."""
+        found: dict[tuple[str, float, float], None] = {}
+        for run in self.runs:
+            for model in ("target", "retain_model"):
+                scores = run.scores_of(model)
+                x, y = scores.get(forget), scores.get(self.axes.utility)
+                if x is not None and y is not None:
+                    found[model, on_scale(forget, x), y] = None
+        return list(found)
 
     @cached_property
     def front(self) -> set[int]:
-        """Numbers of the runs that no other run beats in both scores of the trade-off."""
-        return self.front_of(self.axes.forget)
+        """Numbers of the runs whose setting no other beats in both scores of the trade-off."""
+        return {n for setting in self.front_of(self.axes.forget) for n in setting.numbers}
 
-    def front_of(self, forget: str) -> set[int]:
-        """Returns the front of utility against any other score."""
-        utility = self.axes.utility
-        both = {
-            run.number: (-x if self.lower(forget) else x, y)
-            for run in self.runs
-            if (x := run.scores.get(forget)) is not None
-            and (y := run.scores.get(utility)) is not None
-        }
-        best = pareto(list(both.values()))
-        return {number for number, kept in zip(both, best, strict=True) if kept}
+    def front_of(self, forget: str) -> list[Setting]:
+        """Returns the front of utility against another score, from most to least utility."""
+        points = self.points(forget)
+        sign = -1 if self.lower(forget) else 1
+        kept = pareto([(sign * x.value, y.value) for _, x, y in points])
+        front = [point for point, best in zip(points, kept, strict=True) if best]
+        return [s for s, *_ in sorted(front, key=lambda p: p[2].value, reverse=True)]
 
     def collapsed(self, run: RunFolder) -> bool:
         """Returns whether a run's utility is below 5 % of its target's."""
@@ -112,8 +166,18 @@ class Comparison:
 
     @cached_property
     def selections(self) -> list[Chosen]:
-        """What the sweeps of the runs selected."""
+        """What the sweeps of the runs selected; a file that cannot be read is left out."""
+        return [chosen for chosen in self._selections if isinstance(chosen, Chosen)]
+
+    @cached_property
+    def _selections(self) -> list[Chosen | str]:
         return selections(self.runs)
+
+    @cached_property
+    def notes(self) -> list[str]:
+        """What was left out, and why."""
+        unreadable = [problem for problem in self._selections if isinstance(problem, str)]
+        return [f"Left out: {problem}" for problem in (*self.left_out, *unreadable)]
 
     def label(self, run: RunFolder) -> str:
         """Returns what a run's status does not say of it, in a word or two."""
@@ -164,14 +228,14 @@ class Comparison:
             for key, name in zip(self.differing, last, strict=True)
         }
 
-    def title(self, run: RunFolder) -> str:
+    def title(self, run: RunFolder, apart_from: Iterable[str] = ()) -> str:
         """Returns what sets a run apart, in a line; its folder's name where nothing is known."""
         if not run.settings:
             return run.name
         parts = [
             f"{self.short[key]} {number(value)}"
             for key in self.differing
-            if (value := run.settings.get(key)) is not None
+            if key not in apart_from and (value := run.settings.get(key)) is not None
         ]
         return ", ".join(parts if parts and self.alike else [choices(run), *parts])
 
@@ -191,10 +255,18 @@ class Comparison:
         return list(found.values())
 
     @cached_property
-    def seeds(self) -> list[list[RunFolder]]:
-        """The groups of runs that differ in their seeds alone; empty when no group has two."""
-        found = self.groups()
-        return found if any(len(group) > 1 for group in found) else []
+    def seeds(self) -> list[Setting]:
+        """The settings; empty when none has two runs."""
+        return self.settings if any(len(s.runs) > 1 for s in self.settings) else []
+
+    @cached_property
+    def duplicates(self) -> list[list[int]]:
+        """Numbers of the runs of one setting that share an unlearned model, and count once."""
+        found: dict[object, list[int]] = {}
+        for place, setting in enumerate(self.settings):
+            for run in setting.runs:
+                found.setdefault((place, run.unlearned or run.number), []).append(run.number)
+        return [numbers for numbers in found.values() if len(numbers) > 1]
 
 
 def choices(run: RunFolder) -> str:
@@ -221,9 +293,7 @@ def number(value: Value) -> str:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
         return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:g}")
-    if isinstance(value, Mapping | list):
-        return json.dumps(value)
-    return str(value)
+    return json.dumps(value) if _nested(value) else str(value)
 
 
 def _nested(value: Value) -> bool:

@@ -1,4 +1,4 @@
-"""Curves over steps: one small picture per recorded quantity, all runs in each."""
+"""Curves over steps: a picture per recorded quantity, all runs in each."""
 
 from __future__ import annotations
 
@@ -30,17 +30,27 @@ def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -
     """Returns a picture per chart, the marked runs' lines on top."""
     lines = sum(len(chart.curves) for chart in charts)
     max_points = max(MIN_POINTS, min(MAX_POINTS, BUDGET // max(lines, 1)))
-    return [_draw(chart, compared, marked, max_points) for chart in charts]
+    titles = {run.number: compared.title(run) for run in compared.runs}
+    names: set[str] = set()
+    found = []
+    for chart in charts:
+        name = svg.file_name("curve", chart.key)
+        while name.lower() in names:  # some disks know no case
+            name = svg.file_name(name[:80], str(len(names)))
+        names.add(name.lower())
+        found.append(_draw(chart, name, titles, marked, max_points))
+    return found
 
 
-def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], max_points: int) -> svg.Figure:
+def _draw(
+    chart: Chart, name: str, titles: Mapping[int, str], marked: Sequence[int], max_points: int
+) -> svg.Figure:
     values = [v for curve in chart.curves.values() for _, v in curve]
     steps = [s for curve in chart.curves.values() for s, _ in curve]
     share = chart.key in ("rectified", "surviving_norm")
     y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
     x = svg.Scale(min(steps), max(steps), LEFT + 4, RIGHT, whole=True)
     frame = Small(x, y, "optimizer step", "log scale" if y.log else "")
-    titles = {run.number: compared.title(run) for run in compared.runs}
     parts = frame.draw()
     order = sorted(chart.curves, key=lambda n: (n in marked, n))
     ends = {n: frame.y(chart.curves[n][-1][1]) for n in order if n in marked}
@@ -54,9 +64,9 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], max_points:
             x_end, y_end = (svg.px(v) for v in points[-1])
             cross = f'<path class="over" d="{CROSS}" transform="translate({x_end} {y_end})"/>'
         end = svg.words("no", points[-1][0] + 4, at + 4, str(number))
-        name = escape(f"run {number}: {titles[number]}")
+        title = escape(f"run {number}: {titles[number]}")
         parts.append(
-            f'<g class="ln{slot}" data-run="{number}"><title>{name}</title>'
+            f'<g class="ln{slot}" data-run="{number}"><title>{title}</title>'
             f'<path d="{svg.path(points)}"/>{cross}{end}</g>'
         )
     described = _described(chart, marked)
@@ -65,7 +75,6 @@ def _draw(chart: Chart, compared: Comparison, marked: Sequence[int], max_points:
         for slot, n in enumerate(marked)
         if n in chart.curves
     ]
-    name = f"curve-{chart.key.replace('/', '-')}"
     return svg.Figure(name, chart.title, described, WIDTH, HEIGHT, parts, keys)
 
 

@@ -1,12 +1,13 @@
-"""Where the runs are: in a folder, or in the folders below it."""
+"""Discovery of runs: in a folder, or in the folders below it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
-from unlearn_runner.errors import UserError
+from unlearn_runner.errors import DataError, UserError
 from unlearn_runner.report.run_folder import RunFolder, read
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 
@@ -15,12 +16,24 @@ FILES = (STATUS, RESULTS)
 DEEPEST = 3  # outputs/sweeps/<name>/<job>
 
 
-def runs(folders: Sequence[Path]) -> list[RunFolder]:
+@dataclass
+class Found:
+    """Runs, and what was left out because its files are not what a run writes."""
+
+    runs: list[RunFolder] = field(default_factory=list)
+    left_out: list[str] = field(default_factory=list)
+
+
+def find_runs(folders: Sequence[Path], telemetry: bool = False) -> Found:
     """Returns the runs in and below the folders.
+
+    Args:
+        folders: Runs, sweeps, or what holds them.
+        telemetry: Whether it will be drawn, and so is to be checked.
 
     Raises:
         UserError: If a folder does not exist, or holds no run.
-        DataError: If one of their files cannot be read.
+        DataError: If no run's files can be read.
     """
     found: dict[Path, Path] = {}
     for folder in folders:
@@ -40,7 +53,16 @@ def runs(folders: Sequence[Path]) -> list[RunFolder]:
             )
         for path in sorted(here, key=natural):
             found.setdefault(path.resolve(), path)
-    return [read(path, number) for number, path in enumerate(found.values(), 1)]
+    result, errors = Found(), []
+    for path in found.values():
+        try:
+            result.runs.append(read(path, len(result.runs) + 1, telemetry))
+        except DataError as error:
+            errors.append(error)
+    if errors and not result.runs:
+        raise errors[0]
+    result.left_out = [error.problem for error in errors]
+    return result
 
 
 def _below(folder: Path, depth: int) -> list[Path]:

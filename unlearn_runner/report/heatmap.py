@@ -1,22 +1,23 @@
-"""Two swept settings against each other: tables whose cells are shaded by their score."""
+"""Heat maps of two swept settings: tables whose cells are shaded by their score."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
-from unlearn_runner.report.compare import Comparison, choices, number
+from unlearn_runner.evaluation.metrics.scores import SEEDS
+from unlearn_runner.report.compare import Comparison, Setting, choices, number
+from unlearn_runner.report.means import mean_name
 from unlearn_runner.report.run_folder import RunFolder
-from unlearn_runner.report.tradeoff import SMALLEST
 from unlearn_runner.utils.text import format_score
 
 FIRST = ("rectifier.gamma", "rectifier.tau")
 """GRU's two settings: what papers show, where they were swept."""
 METRICS = ("model_utility", "forget.probability", "forget_quality")
-MOST = 12
+FIXED = {"forget_quality": (-10.0, 0.0), "forget_quality_ks": (0.0, 1.0)}
+"""Ends of the shades that all maps share: of exponents of a p-value, and of its statistic."""
+MAX_BLOCKS = 12
 """Blocks shown; a map per seed or method adds up."""
 
 
@@ -81,7 +82,7 @@ def blocks(compared: Comparison) -> list[Block]:
     if pair is None:
         return []
     groups = [g for g in compared.groups((*pair, *SEEDS)) if _crossed(g, *pair)]
-    return [_block(compared, group, *pair) for group in groups[:MOST]]
+    return [_block(compared, group, *pair) for group in groups[:MAX_BLOCKS]]
 
 
 def _block(compared: Comparison, group: Sequence[RunFolder], down: str, across: str) -> Block:
@@ -107,35 +108,28 @@ def _map(
     at: dict[tuple[object, object], list[RunFolder]] = {}
     for run in group:
         at.setdefault((run.settings.get(down), run.settings.get(across)), []).append(run)
-    means = {place: mean for place, runs in at.items() if (mean := _mean(runs, metric)) is not None}
-    span = [_placed(metric, value) for value in means.values()] or [0.0]
+    means = {
+        place: found.value
+        for place, runs in at.items()
+        if (found := Setting(runs).mean(metric)) is not None
+    }
+    span = FIXED.get(metric, (min(means.values(), default=0), max(means.values(), default=0)))
     rows = []
     for y in ys:
         cells = []
         for x in xs:
             runs, mean = at.get((y, x), []), means.get((y, x))
-            shade = None if mean is None else _shade(metric, mean, min(span), max(span))
+            shade = None if mean is None else shade_of(mean, *span, compared.lower(metric))
             cells.append(_cell(compared, runs, mean, shade))
         rows.append((number(y), cells))
-    better = "lower" if lower(metric) else "higher"
-    short = compared.short
-    return HeatMap(metric, better, short[down], short[across], [number(x) for x in xs], rows)
+    name, short, heads = mean_name(metric), compared.short, [number(x) for x in xs]
+    return HeatMap(name, compared.better(metric), short[down], short[across], heads, rows)
 
 
-def _mean(runs: Sequence[RunFolder], metric: str) -> float | None:
-    values = [v for run in runs if (v := run.scores.get(metric)) is not None]
-    return math.fsum(values) / len(values) if values else None
-
-
-def _placed(metric: str, value: float) -> float:
-    """Returns a score on the scale of the shades: p-values by their exponent."""
-    return math.log10(max(value, SMALLEST)) if metric == "forget_quality" else value
-
-
-def _shade(metric: str, value: float, low: float, high: float) -> float:
-    """Returns where between the map's worst (0) and best (1) a score lies."""
-    share = (_placed(metric, value) - low) / (high - low) if high > low else 0.5
-    return 1 - share if lower(metric) else share
+def shade_of(value: float, low: float, high: float, lower: bool) -> float:
+    """Returns where between the worst (0) and the best (1) a score lies."""
+    share = min(max((value - low) / (high - low), 0.0), 1.0) if high > low else 0.5
+    return 1 - share if lower else share
 
 
 def _cell(
@@ -153,6 +147,6 @@ def _cell(
     if (gone := statuses.count("diverged")) > 0:
         notes.append(f"{gone} of {len(runs)} diverged")
     elif len(runs) > 1:
-        notes.append(f"{ended} seeds")
+        notes.append(f"{sum(r.status == 'completed' for r in Setting(runs).independent)} seeds")
     kind = "collapsed" if useless else ""
     return HeatCell(format_score(mean), ", ".join(notes), shade, kind)

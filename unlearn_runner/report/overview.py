@@ -1,4 +1,4 @@
-"""What to know before the numbers: how the runs ended, and what makes a comparison doubtful."""
+"""Overview: how the runs ended, and what makes a comparison doubtful."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Any
 
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report.compare import Comparison, choices, number
+from unlearn_runner.report.provenance import listed
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.tracking.divergence import last_finite
 
@@ -48,6 +49,8 @@ def warnings(compared: Comparison) -> list[str]:
             f"These runs do not share one target: {len(targets)} different ones were evaluated, so "
             "scores are not of the same start."
         )
+    for numbers in compared.duplicates:
+        found.append(f"Runs {listed(numbers)} share one unlearned model, and count as one seed.")
     versions = {run.provenance.get("benchmark_version") for run in compared.runs if run.provenance}
     if len(versions) > 1:
         found.append(

@@ -1,16 +1,16 @@
-"""Run folders, read: what a report and a status table know of a run.
+"""Run folder, read: what a report and a status table know of a run.
 
 Everything comes from the folder's own files, at any moment of the run's life: a file that is not
-there yet is nothing wrong, one that cannot be parsed is.
+there yet is nothing wrong, one that is not as a run writes it makes `read` refuse the folder. What
+is not refused can be shown as it is: anybody may have written these files.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import socket
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -18,8 +18,23 @@ from typing import Any, Literal, cast
 
 from unlearn_runner.config.names import identity
 from unlearn_runner.errors import DataError
+from unlearn_runner.report.schema import (
+    SAFE_NAME,
+    check_config,
+    check_line,
+    check_results,
+    check_status,
+)
 from unlearn_runner.tracking.divergence import cause
 from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS
+from unlearn_runner.utils.untrusted import (
+    UntrustedError,
+    clean,
+    parse_json,
+    read_bounded,
+    read_json,
+    read_yaml,
+)
 
 CONFIG = "config.yaml"
 OTHERS = ("target.", "retain_model.")
@@ -65,7 +80,7 @@ class RunFolder:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return clean(self.path.name)
 
     @property
     def status(self) -> Status:
@@ -82,7 +97,7 @@ class RunFolder:
         if self.facts.get("status") not in ("running", "waiting"):
             return False
         pid = self.facts.get("pid")
-        if self.facts.get("host") != socket.gethostname() or not isinstance(pid, int):
+        if self.facts.get("host") != socket.gethostname() or pid is None:
             return False
         try:
             os.kill(pid, 0)
@@ -98,7 +113,7 @@ class RunFolder:
         found = self.results.get("scores", {})
         return {k: v for k, v in found.items() if not k.startswith(OTHERS)}
 
-    @property
+    @cached_property
     def divergence(self) -> Mapping[str, Any]:
         """Which stage diverged, at which step and why; empty where none did."""
         if "divergence" in self.results:
@@ -124,6 +139,12 @@ class RunFolder:
     def stage(self, name: str) -> Ran | None:
         """Returns the stage that the run calls so."""
         return next((stage for stage in self.stages if stage.name == name), None)
+
+    @property
+    def unlearned(self) -> str | None:
+        """The key of the unlearned model; runs that share it are one sample, not two."""
+        ran = self.stage("unlearn")
+        return ran.key if ran is not None and ran.outcome == "completed" else None
 
     @property
     def provenance(self) -> Mapping[str, Any]:
@@ -152,17 +173,23 @@ class RunFolder:
 
     @cached_property
     def lines(self) -> list[Line]:
-        """The telemetry of all stages; of a step that was repeated after a kill, its last line."""
-        path = self.path / METRICS
-        if not path.is_file():
-            return []
+        """The telemetry of all stages; of a step that was repeated after a kill, its last line.
+
+        Raises:
+            UntrustedError: If a line is not as a run writes it.
+        """
         by_step: dict[tuple[object, object], Line] = {}
-        for text in path.read_text(encoding="utf-8", errors="replace").splitlines():
+        try:
+            texts = read_bounded(self.path / METRICS).splitlines()
+        except FileNotFoundError:
+            return []
+        for text in texts:
             try:
-                line = json.loads(text)
-                by_step[line["stage"], line["step"]] = line
-            except (ValueError, LookupError, TypeError):
+                line = parse_json(text)
+            except UntrustedError:
                 continue  # the line a kill cut off
+            check_line(line)
+            by_step[line["stage"], line["step"]] = line
         return list(by_step.values())
 
     def steps(self, stage: str) -> list[Line]:
@@ -175,10 +202,10 @@ class RunFolder:
         """Where the run's artifacts may lie, the likeliest first."""
         above = list(self.path.resolve().parents)
         beside = [p.parent for p in above[:3] if p.name in ("runs", "sweeps")]
-        named = [self.config.get("store"), self.config.get("output_dir")]
-        found = [Path(named[0]).expanduser()] if named[0] else []
+        store, outputs = (self.config.get(name) for name in ("store", "output_dir"))
+        found = [Path(os.path.expanduser(store))] if store else []
         found += [place / "store" for place in beside]
-        return found + ([Path(named[1]).expanduser() / "store"] if named[1] else [])
+        return found + ([Path(os.path.expanduser(outputs)) / "store"] if outputs else [])
 
     def artifact(self, ran: Ran, store: Path | None = None) -> Path | None:
         """Returns the folder of a stage's artifact, or none where it cannot be reached.
@@ -188,7 +215,7 @@ class RunFolder:
             store: Where to look first.
         """
         stores = [store, *self.stores] if store else self.stores
-        places = (place / ran.artifact for place in stores)
+        places = (place / ran.artifact for place in stores if SAFE_NAME.fullmatch(ran.key))
         return next((place for place in places if place.is_dir()), None)
 
 
@@ -204,60 +231,49 @@ def _in_todays_words(results: dict[str, Any]) -> dict[str, Any]:
     return results
 
 
-def read(path: Path, number: int = 1) -> RunFolder:
+def read(path: Path, number: int = 1, telemetry: bool = False) -> RunFolder:
     """Returns one run.
 
+    Args:
+        path: Its folder.
+        number: What it is called.
+        telemetry: Whether its telemetry is to be read and checked at once.
+
     Raises:
-        DataError: If one of its files cannot be read.
+        DataError: If one of its files is not as a run writes it.
     """
-    results = _in_todays_words(_json(path / RESULTS))
-    for name in ("scores", "provenance"):
-        _shape(path / RESULTS, results.get(name, {}), dict, name)
-    _shape(path / RESULTS, results.get("stages", []), list, "stages")
-    return RunFolder(number, path, _json(path / STATUS), results, _yaml(path / CONFIG))
+    facts = _checked(path / STATUS, read_json, check_status)
+    results = _checked(path / RESULTS, lambda p: _in_todays_words(read_json(p)), check_results)
+    config = _checked(path / CONFIG, _cached_yaml, check_config)
+    run = RunFolder(number, path, facts, results, config)
+    if telemetry or run.status == "diverged":
+        _checked(path / METRICS, lambda _: {"lines": run.lines}, lambda _: None)
+    return run
 
 
-def _shape(path: Path, value: object, wanted: type, name: str) -> None:
-    if not isinstance(value, wanted):
-        raise DataError(f'{path}: "{name}" is not as a run writes it', _again(path))
-
-
-def _json(path: Path) -> dict[str, Any]:
+def _checked(
+    path: Path,
+    reader: Callable[[Path], dict[str, Any]],
+    check: Callable[[dict[str, Any]], None],
+) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = reader(path)
+        check(content)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read: {error}", _again(path)) from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not what a run writes", _again(path))
+    except UntrustedError as error:
+        raise DataError(
+            clean(f"{path} cannot be read: {error}"),
+            f"run it again (what is stored costs nothing), or move {clean(path.parent.name)} away",
+        ) from None
     return content
 
 
-def _yaml(path: Path) -> dict[str, Any]:
-    try:
-        return _parsed(path, path.stat().st_mtime_ns)
-    except FileNotFoundError:
-        return {}
+def _cached_yaml(path: Path) -> dict[str, Any]:
+    return _parsed(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=4096)
 def _parsed(path: Path, changed: int) -> dict[str, Any]:
-    """Returns a configuration; a live table looks at hundreds of them every other second."""
-    import yaml
-
-    # The parser in C: each of them is long. They are resolved.
-    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    try:
-        content = yaml.load(path.read_text(encoding="utf-8"), loader)
-    except FileNotFoundError:
-        raise
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise DataError(f"{path} cannot be read: {error}", _again(path)) from None
-    if not isinstance(content, dict):
-        raise DataError(f"{path} is not what a run writes", _again(path))
-    return content
-
-
-def _again(path: Path) -> str:
-    return f"run it again (what is stored costs nothing), or move {path.parent.name} away"
+    """Returns a configuration; a live table reads hundreds of them every other second."""
+    return read_yaml(path)

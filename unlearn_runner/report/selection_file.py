@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.report.schema import is_score
+from unlearn_runner.utils.untrusted import UntrustedError, clean, read_json
 
 FILE = "selection.json"
 VALIDATION, TEST, ALL = "validation", "test", "all"
-HEADS = {
+LABELS = {
     VALIDATION: "validation part (selected on)",
     TEST: "test part (held out)",
     ALL: "all rows (partly selected on)",
@@ -57,11 +57,13 @@ class Chosen:
         return sum(name not in self.content["jobs"] for name in mine)
 
 
-def in_todays_words(content: Any) -> Any:
+def in_todays_words(content: dict[str, Any]) -> dict[str, Any]:
     """Returns a selection of an earlier release with the keys of today."""
-    if not isinstance(content, dict) or "points" not in content:
+    if "points" not in content:
         return content
     content["jobs"] = content.pop("points")
+    for setting in content["settings"]:
+        setting.setdefault("jobs", setting.pop("points", []))
     if selected := content.get("selected"):
         selected["jobs"] = selected.pop("points")
         selected["scores"] = {
@@ -71,24 +73,35 @@ def in_todays_words(content: Any) -> Any:
     return content
 
 
-def selections(runs: Sequence[RunFolder]) -> list[Chosen]:
-    """Returns the selections of the sweeps that the runs are of.
+def _check(content: dict[str, Any]) -> None:
+    """Refuses a selection that no sweep wrote."""
+    criterion, selected = content["criterion"], content["selected"]
+    texts = [criterion["stated"], *content["jobs"]]
+    texts += [why for s in content["settings"] if (why := s["why_not"]) is not None]
+    if selected is not None:
+        texts += [*selected["jobs"], *selected["axes"].values()]
+        for columns in selected["scores"].values():
+            for mean, half in (columns[column] for column in LABELS):
+                if not (is_score(mean) and is_score(half)):
+                    raise UntrustedError("a score is no number")
+    if not (isinstance(content["jobs"], dict) and all(isinstance(text, str) for text in texts)):
+        raise UntrustedError("it is not as a sweep writes it")
+    criterion["peek"]
 
-    Raises:
-        DataError: If one cannot be read.
-    """
-    found = []
+
+def selections(runs: Sequence[RunFolder]) -> list[Chosen | str]:
+    """Returns the selections of the sweeps that the runs are of, or what is wrong with one."""
+    found: list[Chosen | str] = []
     for folder in dict.fromkeys(run.path.resolve().parent for run in runs):
         path = folder / FILE
         try:
-            content = in_todays_words(json.loads(path.read_text(encoding="utf-8")))
-            shape = [content[key] for key in ("criterion", "selected", "settings", "jobs")]
+            content = in_todays_words(read_json(path))
+            _check(content)
         except FileNotFoundError:
             continue
-        except (OSError, ValueError, LookupError, TypeError) as error:
-            raise DataError(
-                f"{path} cannot be read: {error}", "repeat the sweep's command: it is written anew"
-            ) from None
-        if shape:
-            found.append(Chosen(folder, content))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            problem = f"{path} cannot be read: {error}; the sweep's command writes it anew"
+            found.append(clean(problem))
+            continue
+        found.append(Chosen(folder, content))
     return found

@@ -1,14 +1,14 @@
-"""What a report says of a sweep's selection."""
+"""Selection of a sweep in a report: sentences and a table."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from unlearn_runner.evaluation.metrics.scores import lower, sort_metrics
+from unlearn_runner.evaluation.metrics.scores import sort_metrics
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.selection_file import HEADS, Chosen
+from unlearn_runner.report.selection_file import LABELS, Chosen
 from unlearn_runner.report.tables import Cell, Column, Table, text
-from unlearn_runner.utils.text import format_score
+from unlearn_runner.utils.text import format_interval
 
 
 def sentences(compared: Comparison) -> list[str]:
@@ -40,7 +40,7 @@ def table(compared: Comparison) -> Table | None:
     """Returns a row per score of each selected setting: of part A, of part B, of all rows."""
     columns = [Column("sweep", "sweep"), Column("setting", "setting"), Column("metric", "metric")]
     columns += [Column("better", "better")]
-    columns += [Column(key, label, "number") for key, label in HEADS.items()]
+    columns += [Column(key, label, "number") for key, label in LABELS.items()]
     rows: list[Sequence[Cell]] = []
     for chosen in compared.selections:
         winner = chosen.selected
@@ -49,14 +49,10 @@ def table(compared: Comparison) -> Table | None:
         scores = winner["scores"]
         for name in sort_metrics(scores):
             row = [text(chosen.folder.name), text(_setting(winner["axes"])), text(name)]
-            row.append(text("lower" if lower(name) else "higher"))
-            rows.append([*row, *(_cell(*scores[name][column]) for column in HEADS)])
+            row.append(text(compared.better(name)))
+            rows.append([*row, *(_cell(*scores[name][column]) for column in LABELS)])
     return Table("Selection", columns, rows) if rows else None
 
 
 def _cell(mean: float | None, half: float | None) -> Cell:
-    if mean is None:
-        return Cell(None, "–")
-    return Cell(
-        mean, format_score(mean) if half is None else f"{format_score(mean)} ± {format_score(half)}"
-    )
+    return Cell(mean, format_interval(mean, half, "–"))

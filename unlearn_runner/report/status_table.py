@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.discovery import runs
+from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.report.run_folder import RunFolder
 
 ORDER = ("running", "waiting", "failed", "interrupted", "diverged", "unknown", "completed")
@@ -28,6 +28,7 @@ STYLES = {
     "waiting": "dim",
     "unknown": "yellow",
 }
+FOREVER = 1e9  # seconds
 SILENT = timedelta(minutes=10)
 """After which a running job that wrote nothing is suspicious: evaluation ticks every batch."""
 
@@ -77,7 +78,7 @@ def _running(run: RunFolder, now: datetime) -> Line:
     if not isinstance(found, dict):
         return Line("running", run, doing, note=note)
     done, of, rate = (float(found.get(key) or 0) for key in ("done", "of", "rate"))
-    left = duration((of - done) / rate) if rate > 0 else "?"
+    left = duration(min((of - done) / rate, FOREVER)) if rate > 1e-9 else "?"
     work = str(found.get("work", ""))
     # A stage's parts tick by themselves; its own ticks are its steps.
     note = ", ".join(part for part in (work * (work != facts.get("stage")), note) if part)
@@ -86,9 +87,10 @@ def _running(run: RunFolder, now: datetime) -> Line:
 
 def _time(text: Any) -> datetime | None:
     try:
-        return datetime.fromisoformat(str(text))
+        found = datetime.fromisoformat(str(text))
     except ValueError:
         return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
 def _one_line(text: str, max_length: int = 160) -> str:
@@ -108,18 +110,21 @@ def duration(seconds: float) -> str:
     return f"{total // 86400}d {total % 86400 // 3600:02}h"
 
 
-def show(folders: Sequence[Path], max_rows: int | None = None) -> tuple[RenderableType, bool]:
-    """Returns what to show of the folders' runs, and whether any of them still goes on.
+def show(
+    folders: Sequence[Path], max_rows: int | None = None
+) -> tuple[RenderableType, bool, list[str]]:
+    """Returns a table of the folders' runs, whether any is not finished, and what was left out.
 
     Args:
         folders: Runs, sweeps, or what holds them.
         max_rows: Rows that fit the screen; none: all.
     """
-    compared = Comparison(runs(folders))
+    found = find_runs(folders)
+    compared = Comparison(found.runs)
     now = datetime.now(UTC)
     lines = [line(run, now) for run in compared.runs]
     lines.sort(key=lambda ln: ORDER.index(ln.status))
-    left_out = 0 if max_rows is None else max(0, len(lines) - max_rows)
+    hidden = 0 if max_rows is None else max(0, len(lines) - max_rows)
     table = Table(title=_summary(lines), title_justify="left", title_style="bold")
     table.add_column("status", no_wrap=True)
     table.add_column("run", overflow="fold")
@@ -127,14 +132,17 @@ def show(folders: Sequence[Path], max_rows: int | None = None) -> tuple[Renderab
     for name in ("step", "rate", "left"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("note", overflow="fold")
-    for ln in lines[: len(lines) - left_out]:
+    for ln in lines[: len(lines) - hidden]:
         word = Text(WORDS.get(ln.status, ln.status), STYLES[ln.status])
         cells = (compared.title(ln.run), ln.doing, ln.step, ln.rate, ln.left, ln.note)
         table.add_row(word, *map(Text, cells))
     parts: list[RenderableType] = [table]
-    if left_out:
-        parts.append(Text(f"and {left_out} more; --once shows all", "dim"))
-    return Group(*parts), any(ln.status in ("running", "waiting") for ln in lines)
+    if hidden:
+        parts.append(Text(f"and {hidden} more; --once shows all", "dim"))
+    if found.left_out and max_rows is not None:
+        parts.append(Text(f"left out, unreadable: {len(found.left_out)}; --once says why", "dim"))
+    alive = any(ln.status in ("running", "waiting") for ln in lines)
+    return Group(*parts), alive, found.left_out
 
 
 def _summary(lines: Sequence[Line]) -> str:

@@ -6,6 +6,7 @@ Colors and fonts come from `figure.css`; a figure says what a thing is, not its 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -95,7 +96,7 @@ def scale(values: Iterable[float], start: float, end: float, log: bool | None = 
     air = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
     low, high = low - air, high + air
     if log:
-        low, high = 10.0**low, 10.0**high
+        low, high = 10.0 ** max(low, -300), 10.0 ** min(high, 300)
     return Scale(low, high, start, end, log)
 
 
@@ -180,12 +181,17 @@ class Key:
     name: str
 
 
+def file_name(*parts: str) -> str:
+    """Returns a name for ids and files from any text, of a fixed alphabet and without folders."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", "-".join(parts))[:100].strip(".-")
+
+
 @dataclass(frozen=True)
 class Figure:
     """A drawing with its text alternative."""
 
     name: str
-    """Of this figure alone, for ids and files."""
+    """Of this figure alone, for ids and files; see `file_name`."""
     title: str
     """What it shows, in a line."""
     description: str
@@ -195,6 +201,10 @@ class Figure:
     parts: Sequence[str]
     keys: Sequence[Key] = ()
     """What the page says beside the figure, and a file must say within."""
+
+    def __post_init__(self) -> None:
+        if self.name != file_name(self.name):
+            raise ValueError(f"{self.name!r} is no name for an id")
 
     def inline(self) -> str:
         """Returns the element of a page that has the styles, the title and the keys."""

@@ -1,17 +1,19 @@
-"""Tables of runs, once as data and then as CSV, Markdown and LaTeX."""
+"""Tables of runs, as data and as CSV, Markdown and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from html import escape
 from typing import Literal
 
-from unlearn_runner.evaluation.metrics.scores import interval, lower
+from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.cost import own_seconds
+from unlearn_runner.report.means import Mean, mean_name
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.telemetry import rectified_share
 from unlearn_runner.utils.text import format_score
@@ -74,6 +76,16 @@ def score(value: float | None) -> Cell:
     return Cell(value, "–" if value is None else format_score(value))
 
 
+def mean(found: Mean | None) -> Cell:
+    """Returns a cell of a mean with its interval."""
+    return Cell(None, "–") if found is None else Cell(found.value, str(found))
+
+
+def integer(value: int) -> Cell:
+    """Returns a cell of a whole number."""
+    return Cell(float(value), str(value))
+
+
 def of_runs(compared: Comparison) -> Table:
     """Returns one row per run: what sets it apart, how it ended, scores, cost."""
     columns = [Column("run", "run", "number")]
@@ -96,16 +108,16 @@ def _kind(compared: Comparison, key: str) -> Kind:
     return "number" if plain else "text"
 
 
-def _metrics(compared: Comparison) -> list[Column]:
+def _metrics(compared: Comparison, names: Callable[[str], str] = str) -> list[Column]:
     main = compared.main_metrics
     return [
-        Column(m, m, "number", "lower" if lower(m) else "higher", m in main)
+        Column(names(m), names(m), "number", compared.better(m), m in main)
         for m in compared.metrics
     ]
 
 
 def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
-    row = [Cell(float(run.number), str(run.number))]
+    row = [integer(run.number)]
     row += [text(run.choice(group)) for group in GROUPS]
     row += [setting(run.settings.get(key)) for key in compared.differing]
     row += [text(run.status), text(compared.label(run))]
@@ -118,28 +130,25 @@ def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
 
 def of_seeds(compared: Comparison) -> Table | None:
     """Returns one row per setting with its seeds' mean and 95 % interval, or none."""
-    groups = compared.seeds
-    if not groups:
+    if not compared.seeds:
         return None
-    keys = [key for key in compared.differing if key not in ("seed", "target.seed")]
+    keys = [key for key in compared.differing if key not in SEEDS]
     columns = [Column(group, group) for group in GROUPS]
     columns += [Column(k, compared.short[k], _kind(compared, k)) for k in keys]
-    columns += [Column("seeds", "seeds"), Column("ended", "how they ended")]
-    columns += _metrics(compared)
+    columns += [Column("seeds", "seeds"), Column("n", "n", "number")]
+    columns += [Column("ended", "how they ended")]
+    columns += _metrics(compared, mean_name)
     rows = []
-    for group in groups:
-        first = group[0]
+    for group in compared.seeds:
+        first = group.first
         row = [text(first.choice(name)) for name in GROUPS]
         row += [setting(first.settings.get(key)) for key in keys]
-        row += [text(_seeds(group)), text(_ended(compared, group))]
-        row += [_mean(group, metric) for metric in compared.metrics]
+        row += [text(", ".join("/".join(_seed(run)) for run in group.runs))]
+        row += [integer(sum(run.status == "completed" for run in group.independent))]
+        row += [text(_ended(compared, group.runs))]
+        row += [mean(group.mean(metric)) for metric in compared.metrics]
         rows.append(row)
     return Table("Seeds", columns, rows)
-
-
-def _seeds(group: Sequence[RunFolder]) -> str:
-    values = ["/".join(_seed(run)) for run in group]
-    return ", ".join(values)
 
 
 def _seed(run: RunFolder) -> Iterable[str]:
@@ -152,16 +161,6 @@ def _ended(compared: Comparison, group: Sequence[RunFolder]) -> str:
     parts = [f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses)]
     useless = sum(map(compared.collapsed, group))
     return ", ".join(parts) + (f" ({useless} collapsed)" if useless else "")
-
-
-def _mean(group: Sequence[RunFolder], metric: str) -> Cell:
-    values = [v for run in group if (v := run.scores.get(metric)) is not None]
-    if not values:
-        return Cell(None, "–")
-    mean, half = interval(values)
-    return Cell(
-        mean, format_score(mean) if half is None else f"{format_score(mean)} ± {format_score(half)}"
-    )
 
 
 def as_csv(table: Table) -> str:
@@ -188,9 +187,9 @@ def _spread(values: Sequence[str], halves: Sequence[str], ranged: Sequence[int])
 
 
 def _number(value: str | float) -> str:
-    if isinstance(value, str):
-        return value
-    return f"{value:.0f}" if value == int(value) and abs(value) < 1e15 else repr(value)
+    if isinstance(value, str):  # a spreadsheet would compute a text that begins like a formula
+        return f"'{value}" if value.startswith(("=", "+", "@")) else value
+    return f"{value:.0f}" if abs(value) < 1e15 and value == int(value) else repr(value)
 
 
 def as_markdown(table: Table) -> str:
@@ -211,7 +210,7 @@ def _head(column: Column) -> str:
 
 
 def _pipe(value: str) -> str:
-    return value.replace("|", r"\|")
+    return escape(" ".join(value.split()), quote=False).replace("|", r"\|")
 
 
 def as_latex(table: Table) -> str:
@@ -246,7 +245,7 @@ SCIENTIFIC = re.compile(r"(-?\d\.\d+)e([+-]\d+)")
 
 
 def _tex(value: str) -> str:
-    parts = SCIENTIFIC.split(value)
+    parts = SCIENTIFIC.split(" ".join(value.split()))
     plain = ["".join(SPECIAL.get(char, char) for char in part) for part in parts[::3]]
     powers = [
         rf"${base}\cdot10^{{{int(power)}}}$"

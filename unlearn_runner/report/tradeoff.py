@@ -1,4 +1,4 @@
-"""The trade-off of forgetting against utility, with the runs that no other beats in both."""
+"""Trade-off of forgetting against utility, with the settings that no other beats in both."""
 
 from __future__ import annotations
 
@@ -6,23 +6,22 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
 
-from unlearn_runner.evaluation.metrics.scores import SEEDS, lower
+from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report import svg
-from unlearn_runner.report.compare import Comparison, choices, number
+from unlearn_runner.report.compare import Comparison, Setting, choices, number
 from unlearn_runner.report.labels import Box, around, label
-from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.report.means import Mean, mean_name
+from unlearn_runner.report.provenance import listed
 from unlearn_runner.utils.text import format_score
 
 WIDTH, HEIGHT = 620, 440
 LEFT, RIGHT, TOP, BOTTOM = 62, 604, 34, 384
 AREA = (LEFT, TOP - 12, WIDTH, BOTTOM)
 """Where names may be."""
-SMALLEST = 1e-30
-"""A p-value of zero is drawn here."""
-WIDE = 10.0
-"""P-values further apart than this ratio are drawn by their exponent."""
 CROWDED = 0.25
 """Share of an axis: runs that fill less of it are drawn once more, without the other models."""
+Point = tuple[Setting, Mean, Mean]
+"""A setting with its forgetting and its utility."""
 
 
 @dataclass(frozen=True)
@@ -71,53 +70,32 @@ class Panel:
     @property
     def name(self) -> str:
         """What the picture's file is called."""
-        return f"tradeoff-{self.forget}{'-close' * self.close}"
+        return svg.file_name("tradeoff", self.forget, *(["close"] * self.close))
 
 
 def panels(compared: Comparison) -> list[Panel]:
     """Returns the pictures: a metric of forgetting each, crowded ones also from close by."""
     wanted = (compared.axes.forget, "forget_quality")
-    found = [Panel(m) for m in dict.fromkeys(wanted) if _points(compared, m)]
-    return [p for panel in found for p in (panel, Panel(panel.forget, True)) if _seen(compared, p)]
+    found = [Panel(m) for m in dict.fromkeys(wanted) if compared.points(m)]
+    close = (Panel(panel.forget, True) for panel in found)
+    crowded = {panel.forget: panel for panel in close if _crowded(compared, panel.forget)}
+    return [p for panel in found for p in (panel, crowded.get(panel.forget)) if p is not None]
 
 
-def _seen(compared: Comparison, panel: Panel) -> bool:
-    points, anchors = _points(compared, panel.forget), _anchors(compared, panel.forget)
-    if not panel.close:
-        return True
-    if not anchors or len(set(points.values())) < 3:
+def _crowded(compared: Comparison, forget: str) -> bool:
+    """Whether the settings fill so little of the picture that they are drawn once more."""
+    points, anchors = compared.points(forget), compared.anchors(forget)
+    places = {(x.value, y.value) for _, x, y in points}
+    if not anchors or len(places) < 3 or len({x for x, _ in places}) == 1:  # a p-value of 1, say
         return False
-    if len({x for x, _ in points.values()}) == 1:  # a p-value of 1, say
-        return False
-    frame = _frame(compared, panel.forget, points, anchors)
-    xs, ys = zip(*((frame.x(x), frame.y(y)) for x, y in points.values()), strict=True)
+    frame = _frame(compared, forget, points, anchors)
+    xs, ys = zip(*((frame.x(x), frame.y(y)) for x, y in places), strict=True)
     width, height = max(xs) - min(xs), max(ys) - min(ys)
     return 0 < width < CROWDED * (RIGHT - LEFT) or 0 < height < CROWDED * (BOTTOM - TOP)
 
 
-def _points(compared: Comparison, forget: str) -> dict[int, tuple[float, float]]:
-    utility = compared.axes.utility
-    return {
-        run.number: (x, y)
-        for run in compared.runs
-        if (x := run.scores.get(forget)) is not None and (y := run.scores.get(utility)) is not None
-    }
-
-
-def _anchors(compared: Comparison, forget: str) -> list[tuple[str, float, float]]:
-    """Returns what the runs are compared with; several where they have not one target."""
-    found: dict[tuple[str, float, float], None] = {}
-    for run in compared.runs:
-        for model in ("target", "retain_model"):
-            scores = run.scores_of(model)
-            x, y = scores.get(forget), scores.get(compared.axes.utility)
-            if x is not None and y is not None:
-                found[model, x, y] = None
-    return list(found)
-
-
 def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.Figure:
-    """Returns a picture of forgetting against utility.
+    """Returns a picture of forgetting against utility, a point for each setting.
 
     Args:
         compared: The runs.
@@ -126,58 +104,49 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
     """
     forget = panel.forget
     named = panel.close or Panel(forget, True) not in panels(compared)
-    points = _points(compared, forget)
-    anchors = [] if panel.close else _anchors(compared, forget)
+    points = compared.points(forget)
+    anchors = [] if panel.close else compared.anchors(forget)
     frame = _frame(compared, forget, points, anchors)
     front = compared.front_of(forget)
+    best = {id(setting) for setting in front}
     of = series(compared)
     parts = frame.draw()
-    parts.append(_line(frame, [points[n] for n in front]))
-    places = {n: (frame.x(x), frame.y(y)) for n, (x, y) in points.items()}
-    occupied: list[Box] = [around(*place, 5) for place in places.values()]
+    parts.append(_line(frame, [(x.value, y.value) for s, x, y in points if id(s) in best]))
+    occupied: list[Box] = [around(frame.x(x.value), frame.y(y.value), 5) for _, x, y in points]
     for model, x, y in anchors:
         parts += _anchor(model, frame.x(x), frame.y(y), occupied)
-    runs = sorted(compared.runs, key=lambda run: run.number in front)
-    for run in runs:
-        if run.number in points:
-            on = run.number in front
-            at = places[run.number]
-            parts.append(
-                _point(
-                    compared,
-                    run,
-                    at,
-                    of[run.number].place,
-                    on,
-                    run.number in marked,
-                    occupied if named else None,
-                )
-            )
-    title = f"{compared.axes.utility} against {forget}" + ", the runs alone" * panel.close
-    described = _described(compared, forget, points, anchors, front)
+    for point in sorted(points, key=lambda point: id(point[0]) in best):
+        setting, place = point[0], of[point[0].first.number].place
+        stands_out = ["front"] * (id(setting) in best)
+        stands_out += ["marked"] * any(n in marked for n in setting.numbers)
+        kinds = [f"pt s{place % 8}", *stands_out]
+        kinds += ["collapsed"] * any(map(compared.collapsed, setting.runs))
+        boxes = (occupied if stands_out else []) if named else None
+        shape = svg.marker(place)
+        parts.append(_point(compared, frame, point, " ".join(kinds), shape, boxes))
+    title = f"{compared.axes.utility} against {mean_name(forget)}"
+    title += ", the runs alone" * panel.close
     keys = [
         svg.Key(f"pt s{place % 8}", svg.marker(place), name)
         for place, name in sorted({(s.place, s.name) for s in of.values()})
     ]
+    described = _described(compared, forget, anchors, front)
     return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, parts, keys)
 
 
 def _frame(
     compared: Comparison,
     forget: str,
-    points: dict[int, tuple[float, float]],
-    anchors: list[tuple[str, float, float]],
+    points: Sequence[Point],
+    anchors: Sequence[tuple[str, float, float]],
 ) -> svg.Frame:
     """Returns axes on which up is more kept and right is more forgotten."""
-    xs = [*(x for x, _ in points.values()), *(x for _, x, _ in anchors)]
-    ys = [*(y for _, y in points.values()), *(y for *_, y in anchors)]
-    log = forget == "forget_quality" and max(xs) > WIDE * max(min(xs), SMALLEST)
-    ends = (RIGHT, LEFT + 8) if lower(forget) else (LEFT + 8, RIGHT)
-    if log:
-        xs = [max(x, SMALLEST) for x in xs]
-    x = svg.scale(xs, *ends, log=log)
-    note = "axis reversed, further right is more forgotten" if lower(forget) else ""
-    x_title = f"{forget} ({note or 'further right is more forgotten'})"
+    xs = [*(x.value for _, x, _ in points), *(x for _, x, _ in anchors)]
+    ys = [*(y.value for *_, y in points), *(y for *_, y in anchors)]
+    lower = compared.lower(forget)
+    x = svg.scale(xs, *((RIGHT, LEFT + 8) if lower else (LEFT + 8, RIGHT)), log=False)
+    note = "axis reversed, further right is more forgotten" if lower else ""
+    x_title = f"{mean_name(forget)} ({note or 'further right is more forgotten'})"
     return svg.Frame(x, svg.scale(ys, BOTTOM, TOP, log=False), x_title, compared.axes.utility)
 
 
@@ -198,45 +167,52 @@ def _anchor(model: str, x: float, y: float, occupied: list[Box]) -> list[str]:
 
 def _point(
     compared: Comparison,
-    run: RunFolder,
-    at: tuple[float, float],
-    place: int,
-    front: bool,
-    marked: bool,
+    frame: svg.Frame,
+    point: Point,
+    kinds: str,
+    shape: str,
     occupied: list[Box] | None,
 ) -> str:
-    """Returns a run's marker; its number only where `occupied` says what else is there."""
-    x, y = at
-    kinds = ["pt", f"s{place % 8}"]
-    kinds += ["front"] * front + ["marked"] * marked + ["collapsed"] * compared.collapsed(run)
-    mark = f'<path d="{svg.marker(place)}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
-    name_tag = f"<title>{escape(f'run {run.number}: {compared.title(run)}')}</title>"
+    """Returns a setting's marker with its bars; its numbers where `occupied` is known."""
+    setting, forget, utility = point
+    x, y = frame.x(forget.value), frame.y(utility.value)
+    bars = ""
+    if utility.half:
+        ends = [frame.y(utility.value + sign * utility.half) for sign in (-1, 1)]
+        bars += svg.line("bar", x, ends[0], x, ends[1])
+    if forget.half:
+        ends = [frame.x(forget.value + sign * forget.half) for sign in (-1, 1)]
+        bars += svg.line("bar", ends[0], y, ends[1], y)
+    mark = f'<path d="{shape}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
+    runs = "run" if len(setting.runs) == 1 else "runs"
+    text = f"{runs} {listed(setting.numbers)}: {compared.title(setting.first, SEEDS)}"
+    text += f"; mean of n = {utility.n}" if utility.n > 1 else ""
     name = ""
     if occupied is not None:
-        boxes = occupied if front or marked else []
-        name = label("no", str(run.number), x, y, 9, AREA, boxes)
-    return f'<g class="{" ".join(kinds)}" data-run="{run.number}">{name_tag}{mark}{name}</g>'
+        name = label("no", listed(setting.numbers), x, y, 9, AREA, occupied)
+    numbers = " ".join(map(str, setting.numbers))
+    content = f"<title>{escape(text)}</title>{bars}{mark}{name}"
+    return f'<g class="{kinds}" data-run="{numbers}">{content}</g>'
 
 
 def _described(
     compared: Comparison,
     forget: str,
-    points: dict[int, tuple[float, float]],
-    anchors: list[tuple[str, float, float]],
-    front: set[int],
+    anchors: Sequence[tuple[str, float, float]],
+    front: Sequence[Setting],
 ) -> str:
-    utility = compared.axes.utility
-    parts = [f"{len(points)} runs."]
+    utility, name, points = compared.axes.utility, mean_name(forget), compared.points(forget)
+    runs = sum(len(setting.runs) for setting, *_ in points)
+    parts = [f"{runs} runs, {len(points)} settings." if runs > len(points) else f"{runs} runs."]
     parts += [
-        f"{model}: {utility} {format_score(y)}, {forget} {format_score(x)}."
+        f"{model}: {utility} {format_score(y)}, {name} {format_score(x)}."
         for model, x, y in anchors
     ]
-    ordered = sorted(front, key=lambda n: points[n][1], reverse=True)
     parts.append("On the front, from most utility to most forgetting:")
     parts += [
-        f"run {n}: {utility} {format_score(points[n][1])}, {forget} {format_score(points[n][0])};"
-        for n in ordered[:12]
+        f"run {listed(s.numbers)}: {utility} {s.mean(utility)}, {name} {s.mean(forget)};"
+        for s in front[:12]
     ]
-    if len(ordered) > 12:
-        parts.append(f"and {len(ordered) - 12} more.")
+    if len(front) > 12:
+        parts.append(f"and {len(front) - 12} more.")
     return " ".join(parts) + " All numbers are in the table of runs."

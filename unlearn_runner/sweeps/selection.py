@@ -17,7 +17,7 @@ from rich.table import Table
 
 from unlearn_runner.config.select import CriterionValue, Scores, Select
 from unlearn_runner.evaluation.metrics.scores import SEEDS, interval, lower, sort_metrics
-from unlearn_runner.report.selection_file import ALL, FILE, HEADS, TEST, VALIDATION
+from unlearn_runner.report.selection_file import ALL, FILE, LABELS, TEST, VALIDATION
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.sweeps.split_scores import SplitScores, code
 from unlearn_runner.tracking.folder import RESULTS
@@ -152,7 +152,7 @@ class Selection:
             else {
                 "axes": found.axes,
                 "jobs": [job.name for job in found.jobs],
-                "labels": HEADS,
+                "labels": LABELS,
                 "scores": self._spread(found),
             },
             "settings": [
@@ -195,10 +195,10 @@ def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Table:
     table = Table(title="the selected setting", title_justify="left", title_style="bold")
     table.add_column("metric")
     table.add_column("better", justify="center")
-    for label in HEADS.values():
+    for label in LABELS.values():
         table.add_column(label.replace(" (", "\n("), justify="right")
     for name in sort_metrics(scores):
-        means = (scores[name][column] for column in HEADS)
+        means = (scores[name][column] for column in LABELS)
         cells = [format_interval(mean, half) for mean, half in means]
         table.add_row(name, "lower" if lower(name) else "higher", *cells)
     return table

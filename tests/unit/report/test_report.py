@@ -22,9 +22,9 @@ from scipy import stats
 
 from unlearn_runner.commands.report import main
 from unlearn_runner.evaluation.metrics import scores
-from unlearn_runner.report import answers, compare, curves, heatmap, svg, tables, telemetry
+from unlearn_runner.report import answers, build, compare, curves, heatmap, svg, tables, telemetry
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.discovery import runs
+from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.report.run_folder import RunFolder
 
 GRID = {"gamma": ("0.1", "0.9"), "tau": ("1", "100"), "lr": (1e-3, 1e6), "seed": (0, 1)}
@@ -49,6 +49,10 @@ def made(sweep: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("made")
     assert main([str(sweep), "--out", str(out)]) == 0
     return out
+
+
+def runs(folders: list[Path]) -> list[RunFolder]:
+    return find_runs(folders).runs
 
 
 def results(sweep: Path) -> dict[str, dict[str, Any]]:
@@ -146,7 +150,7 @@ def test_the_front_heeds_which_way_is_better() -> None:
     compared = Comparison([fake(1, 0.4, 0.1), fake(2, 0.6, 0.3), fake(3, 0.3, 0.2)])
     assert compared.front == {1, 2}
     # More forget quality is better.
-    assert compared.front_of("forget_quality") == {1, 2}
+    assert [s.numbers for s in compared.front_of("forget_quality")] == [[2], [1]]
 
 
 def test_a_benchmark_without_the_usual_scores_gets_its_own_axes() -> None:
@@ -201,7 +205,7 @@ def test_heat_maps_show_every_point_and_what_diverged(sweep: Path) -> None:
         assert [m.metric for m in block.maps] == [
             "model_utility",
             "forget.probability",
-            "forget_quality",
+            "log10 forget_quality",
         ]
         shown = block.maps[1]
         assert (shown.down, shown.across) == ("gamma", "tau")
@@ -285,9 +289,11 @@ def test_the_page_says_which_quantity_ran_away_and_when(sweep: Path, made: Path)
 
 
 def test_shades_run_from_worst_to_best() -> None:
-    assert heatmap._shade("forget.probability", 0.1, 0.1, 0.9) == 1.0
-    assert heatmap._shade("model_utility", 0.1, 0.1, 0.9) == 0.0
-    assert heatmap._shade("forget_quality", 1e-5, -10.0, 0.0) == pytest.approx(0.5)
+    assert heatmap.shade_of(0.1, 0.1, 0.9, lower=True) == 1.0
+    assert heatmap.shade_of(0.1, 0.1, 0.9, lower=False) == 0.0
+    # Exponents of p-values share one scale, whatever else is in the map.
+    assert heatmap.shade_of(-5, *heatmap.FIXED["forget_quality"], lower=False) == 0.5
+    assert heatmap.shade_of(-300, *heatmap.FIXED["forget_quality"], lower=False) == 0.0
 
 
 # --- curves and scales
@@ -563,8 +569,8 @@ MISTAKES = [
     (["{tmp}/nothing"], "there is no folder"),
     (["{tmp}/empty"], "holds no run"),
     (["{tmp}/broken"], "broken/one/results.json cannot be read"),
-    (["{tmp}/list"], "list/one/results.json is not what a run writes"),
-    (["{tmp}/shape"], 'results.json: "scores" is not as a run writes it'),
+    (["{tmp}/list"], "list/one/results.json cannot be read: it is not what a run writes"),
+    (["{tmp}/shape"], 'results.json cannot be read: "scores" is not as a run writes it'),
     (["{tmp}/yaml"], "config.yaml cannot be read"),
     (["{sweep}", "--forget", "forget.probabilty"], "no run has that score"),
     (["{sweep}", "--answers", "0"], "0 is not a whole number"),
@@ -725,7 +731,9 @@ def test_the_page_works_in_a_browser(large: Path, tmp_path: Path) -> None:
         pytest.skip("no chromium on this machine")
     text = (large / "report.html").read_text(encoding="utf-8")
     page = tmp_path / "report.html"
-    page.write_text(text.replace("</body>", PROBE + "</body>"), encoding="utf-8")
+    script = PROBE.strip().removeprefix("<script>").removesuffix("</script>")
+    allowed = text.replace("script-src '", f"script-src '{build._hash(script)}' '")
+    page.write_text(allowed.replace("</body>", PROBE + "</body>"), encoding="utf-8")
     command = [browser, "--headless=new", "--disable-gpu", "--enable-logging=stderr"]
     command += [
         f"--user-data-dir={tmp_path / 'profile'}",

@@ -45,17 +45,19 @@
   const names = heads.map(h => h.textContent);
   function filter() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
-    let shown = 0;
+    const hidden = new Set();
     for (const row of rows) {
       const text = row.textContent.toLowerCase();
       const chosen = selects.every(s => !s.value
         || row.cells[names.indexOf(s.dataset.column)].textContent === s.value);
       const fits = chosen && wanted.every(word => text.includes(word));
       row.hidden = !fits;
-      shown += fits;
-      $$(`.fig [data-run="${row.dataset.run}"]`).forEach(e => e.classList.toggle("out", !fits));
+      if (!fits) hidden.add(row.dataset.run);
     }
-    $("#count").textContent = `${shown} of ${rows.length} runs shown`;
+    // A point may be of several runs.
+    $$(".fig [data-run]").forEach(e => e.classList.toggle("out",
+      e.dataset.run.split(" ").every(number => hidden.has(number))));
+    $("#count").textContent = `${rows.length - hidden.size} of ${rows.length} runs shown`;
   }
   words.addEventListener("input", filter);
   selects.forEach(s => s.addEventListener("change", filter));
@@ -68,15 +70,15 @@
   const slots = new Array(6).fill(null);
   $$("#marks [data-mark]").forEach((item, i) => { slots[i] = item.dataset.mark; });
   const title = number => {
-    const found = $(`.fig [data-run="${number}"] title`);
+    const found = $(`.fig .ln[data-run="${number}"] title`);
     return found ? found.textContent : `run ${number}`;
   };
   function mark(number, on) {
     const at = on ? slots.indexOf(null) : slots.indexOf(number);
     if (at < 0) return false;
     slots[at] = on ? number : null;
-    for (const item of $$(`.fig [data-run="${number}"]`)) {
-      item.classList.toggle("marked", on);
+    for (const item of $$(`.fig [data-run~="${number}"]`)) {
+      item.classList.toggle("marked", item.dataset.run.split(" ").some(n => slots.includes(n)));
       item.classList.toggle(`m${at}`, on && item.classList.contains("ln"));
       if (on) item.parentNode.append(item);
     }
@@ -119,9 +121,9 @@
     });
   }
   function answers(of, run) {
-    const view = of.dataset.view, asked = data.questions[run.questions][view] || [];
+    const view = of.dataset.view, questions = data.questions[run.questions][view] || [];
     const body = $("tbody", of);
-    body.replaceChildren(...asked.map((row, at) => {
+    body.replaceChildren(...questions.map((row, at) => {
       const line = document.createElement("tr"), first = document.createElement("th");
       first.scope = "row";
       first.className = "n";

@@ -1,0 +1,132 @@
+"""Readers of files that anybody may have written: bounded in size and depth, unable to crash."""
+
+from __future__ import annotations
+
+import json
+import re
+import stat
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+MAX_CONFIG, MAX_FILE = 1 << 20, 1 << 26
+"""Bytes of a configuration, and of any other file."""
+MAX_DEPTH, MAX_NODES = 64, 200_000
+"""Of what a file may hold, one within the other and in all."""
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
+"""Characters that steer a terminal, or that no XML file may hold."""
+
+
+class UntrustedError(ValueError):
+    """A file that cannot be what it is taken for."""
+
+
+def clean(text: str) -> str:
+    """Returns a text that can be printed, encoded and put into XML, whatever it was."""
+    return CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode())
+
+
+def is_number(value: object) -> bool:
+    """Returns whether a value is a number that can be drawn: finite, and no boolean."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e200
+
+
+def read_bounded(path: Path, max_bytes: int = MAX_FILE) -> str:
+    """Returns the text of a regular file.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        UntrustedError: If it is something else, too large, or cannot be read.
+    """
+    try:
+        found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            raise UntrustedError("it is no regular file")
+        if found.st_size > max_bytes:
+            raise UntrustedError(f"it has {found.st_size} bytes, more than {max_bytes}")
+        return path.read_text(encoding="utf-8", errors="replace")
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UntrustedError(str(error.strerror)) from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Returns the JSON object of a file, as `plain` has it.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        UntrustedError: If it holds none.
+    """
+    return _object(parse_json(read_bounded(path)))
+
+
+def parse_json(text: str) -> Any:
+    """Returns what a JSON text holds, as `plain` has it.
+
+    Raises:
+        UntrustedError: If it is none.
+    """
+    try:
+        return plain(json.loads(text))
+    except (ValueError, RecursionError) as error:
+        raise UntrustedError(str(error)) from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """Returns the mapping of a YAML file, as `plain` has it; no tag of it makes an object.
+
+    Raises:
+        FileNotFoundError: If there is none.
+        UntrustedError: If it holds none.
+    """
+    import yaml
+
+    text = read_bounded(path, MAX_CONFIG)
+    # The parser in C, which a table of hundreds of files needs, builds values by calling itself:
+    # it may do so only after its events, which need no stack, have shown that they nest little.
+    loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        depth = 0
+        for event in yaml.parse(text, loader):
+            depth += isinstance(event, yaml.CollectionStartEvent)
+            depth -= isinstance(event, yaml.CollectionEndEvent)
+            if isinstance(event, yaml.AliasEvent):
+                raise UntrustedError("it refers to itself")  # a few lines can stand for gigabytes
+            if depth > MAX_DEPTH:
+                raise UntrustedError(f"it nests deeper than {MAX_DEPTH}")
+        return _object(plain(yaml.load(text, loader)))
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise UntrustedError(str(error)) from None
+
+
+def plain(content: Any) -> Any:
+    """Returns mappings with names, lists, clean texts, numbers, booleans and null alone.
+
+    Raises:
+        UntrustedError: If it is too deep or too large, or holds a number of hundreds of digits.
+    """
+    nodes = 0
+
+    def visit(value: Any, depth: int) -> Any:
+        nonlocal nodes
+        nodes += 1
+        if depth > MAX_DEPTH or nodes > MAX_NODES:
+            raise UntrustedError("it is nested too deep or holds too much")
+        if isinstance(value, dict):
+            return {clean(str(k)): visit(v, depth + 1) for k, v in value.items()}
+        if isinstance(value, list | tuple | set):
+            return [visit(item, depth + 1) for item in value]
+        if isinstance(value, int) and abs(value) >= 1 << 64:
+            raise UntrustedError("it holds a number that is too large")
+        if isinstance(value, str | date | bytes):
+            return clean(str(value))
+        return value if value is None or isinstance(value, bool | int | float) else str(value)
+
+    return visit(content, 0)
+
+
+def _object(content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict):
+        raise UntrustedError("it is not what a run writes")
+    return content
