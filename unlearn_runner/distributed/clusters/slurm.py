@@ -76,8 +76,9 @@ class Slurm(Cluster):
         """Refuses a machine without SLURM's commands, or without submitit."""
         if find_spec("submitit") is None:
             raise ConfigError(
-                "cluster=slurm needs the package submitit, which is not installed",
-                "pip install submitit, or cluster=local",
+                "cluster=slurm needs the package submitit, which is not installed; without it: "
+                "cluster=local",
+                "pip install 'unlearn-runner[slurm]'",
             )
         missing = [tool for tool in TOOLS if shutil.which(tool) is None]
         if missing:
