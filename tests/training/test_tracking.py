@@ -482,8 +482,9 @@ def test_a_missing_package_is_named_before_anything_runs(package: str, place: Wo
     ended = place.process(f"no-{package}", f"tracker={package}", WITHOUT=package)
     assert ended.code == 2
     assert ended.err.splitlines() == [
-        f"error: tracker={package} needs the package {package}, which is not installed",
-        f"fix: pip install {package}, or tracker=files",
+        f"error: tracker={package} needs the package {package}, which is not installed; without "
+        "it: tracker=files",
+        f"fix: pip install 'unlearn-runner[{package}]'",
     ]
     assert not ended.folder.exists()
 

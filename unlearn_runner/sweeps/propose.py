@@ -39,7 +39,7 @@ def check() -> None:
     if importlib.util.find_spec("optuna") is None:
         raise ConfigError(
             "sweep=search needs optuna, which is not installed",
-            "pip install optuna (the extra unlearn-runner[search])",
+            "pip install 'unlearn-runner[search]'",
         )
 
 

@@ -116,6 +116,7 @@ def require(package: str, option: str) -> None:
         found = False
     if not found:
         raise ConfigError(
-            f"tracker={option} needs the package {package}, which is not installed",
-            f"pip install {package}, or tracker=files",
+            f"tracker={option} needs the package {package}, which is not installed; without it:"
+            " tracker=files",
+            f"pip install 'unlearn-runner[{option}]'",
         )

@@ -32,14 +32,21 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """Returns the git commit of the code, marked when the tree differs from it."""
-    root = Path(__file__).resolve().parents[2]
-    git = ["git", "-C", str(root)]
+    """Returns the git commit of the runner's own checkout, marked when tracked files differ.
+
+    None for an installed copy, whatever repository may lie around it.
+    """
+    package = Path(__file__).resolve().parents[1]
+
+    def git(*arguments: str) -> str:
+        # No program that the repository's own configuration names.
+        words = ["git", "-C", str(package), "-c", "core.fsmonitor=false", *arguments]
+        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+
     try:
-        head = subprocess.run(
-            [*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True
-        )
-        diff = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True)
+        if git("ls-files", "--full-name", "run.py") != "unlearn_runner/run.py":
+            return None
+        changed = git("status", "--porcelain", "--untracked-files=no")
+        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
-    return head.stdout.strip() + ("+changes" if diff.stdout.strip() else "")

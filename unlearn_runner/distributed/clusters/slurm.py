@@ -75,8 +75,9 @@ class Slurm(Cluster):
         """Checks for SLURM's commands and for submitit."""
         if find_spec("submitit") is None:
             raise ConfigError(
-                "cluster=slurm needs the package submitit, which is not installed",
-                "pip install submitit, or cluster=local",
+                "cluster=slurm needs the package submitit, which is not installed; without it: "
+                "cluster=local",
+                "pip install 'unlearn-runner[slurm]'",
             )
         missing = [tool for tool in TOOLS if shutil.which(tool) is None]
         if missing:
