@@ -2,10 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
+from unlearn_runner.utils.version import __version__
+
 if TYPE_CHECKING:
     from unlearn_runner.api import UserError, compose, evidence, load_runs, plan, run
 
-__version__ = "0.1.0"
 __all__ = ["UserError", "__version__", "compose", "evidence", "load_runs", "plan", "run"]
 
 

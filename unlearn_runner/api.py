@@ -12,15 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from unlearn_runner.config import names
 from unlearn_runner.config.command_line import CommandLine, parse
-from unlearn_runner.config.compose import Composed
+from unlearn_runner.config.compose import Composed, run_folder
 from unlearn_runner.config.compose import compose as compose_config
 from unlearn_runner.config.root import Run, refuse_selection, validate
 from unlearn_runner.errors import ConfigError, DataError, UserError, listed
 from unlearn_runner.pipeline.job import PlannedJob, plan_config
-from unlearn_runner.report import find, read
-from unlearn_runner.report.read import RunFolder
+from unlearn_runner.report.discovery import find_runs
+from unlearn_runner.report.run_folder import RunFolder, read
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -50,9 +49,7 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> PlannedJob:
         UserError: For a mistake in one of them, or in the data; nothing is written.
     """
     composed = _composed(_parsed(overrides, config_dir))
-    job = plan_config(
-        composed.config, lambda run: names.run_folder(run.name, composed), composed.choices
-    )
+    job = plan_config(composed.config, lambda run: run_folder(run.name, composed), composed.choices)
     refuse_selection(job.run)
     return job
 
@@ -85,7 +82,7 @@ def run(*overrides: str, config_dir: str | Path | None = None) -> RunFolder:
             )
         if code := start_job(job, brief=True):
             raise UserError(f"{job.folder.name} ended with exit code {code}; see {job.folder}")
-    return read.read(job.folder)
+    return read(job.folder)
 
 
 def load_runs(folder: str | Path) -> DataFrame:
@@ -101,7 +98,7 @@ def load_runs(folder: str | Path) -> DataFrame:
         UserError: If there are no runs.
     """
     frame = _pandas().DataFrame
-    runs = find.runs([Path(folder).expanduser()])
+    runs = find_runs([Path(folder).expanduser()]).runs
     keys = dict.fromkeys(key for found in runs for key in found.settings)
     differ = [k for k in keys if len({repr(found.settings.get(k)) for found in runs}) > 1]
     groups = ("benchmark", "method", "rectifier", "adapter")
@@ -137,7 +134,7 @@ def evidence(
         DataError: If the run has no such evidence, or its store cannot be reached.
     """
     pandas = _pandas()
-    found = run if isinstance(run, RunFolder) else read.read(Path(run).expanduser())
+    found = run if isinstance(run, RunFolder) else read(Path(run).expanduser())
     stage = found.stage(f"evaluate {model}")
     folder = found.artifact(stage) if stage is not None else None
     if folder is None:

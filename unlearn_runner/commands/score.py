@@ -15,7 +15,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from unlearn_runner import __version__
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
@@ -30,6 +29,7 @@ from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
 from unlearn_runner.evaluation.schema import Role
 from unlearn_runner.utils.text import format_score
+from unlearn_runner.utils.version import __version__
 
 PARTS = ("probability", "rouge_l", "truth_ratio")
 WHOLE = ("model_utility", "forget_quality", "forget_quality_ks")

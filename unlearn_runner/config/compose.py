@@ -20,6 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
+from unlearn_runner.config import names
 from unlearn_runner.config.build import is_entry
 from unlearn_runner.config.command_line import SEARCHPATH, is_value
 from unlearn_runner.config.groups import CONF, groups
@@ -136,3 +137,16 @@ def explain(error: Exception) -> ConfigError:
     first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
     key = getattr(error, "full_key", None)
     return ConfigError(f"{key}: {first}" if key else first.replace("++", ""))
+
+
+def run_folder(name: str | None, composed: Composed) -> str:
+    """Returns a run folder's name, below the outputs folder.
+
+    Args:
+        name: The one that was given.
+        composed: What was composed.
+    """
+    derived = names.derive(composed.overrides, composed.choices)
+    if composed.in_sweep:  # a swept value names the job; what all jobs share names the sweep
+        return f"sweeps/{name or 'sweep'}/{derived}"
+    return f"runs/{name or derived}"

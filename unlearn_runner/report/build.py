@@ -14,7 +14,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner import __version__
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report import (
     answers,
@@ -33,6 +32,7 @@ from unlearn_runner.report.run_folder import read
 from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
 from unlearn_runner.utils.text import format_score
 from unlearn_runner.utils.untrusted import clean
+from unlearn_runner.utils.version import __version__
 
 MAX_MARKS = 6
 """Runs whose curves stand out, each with a dash pattern and a color of its own."""

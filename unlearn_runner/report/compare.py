@@ -77,10 +77,10 @@ class Comparison:
     """What is wrong with folders that could not be read."""
 
     @cached_property
-    def directions(self) -> dict[str, str]:
+    def directions(self) -> Directions:
         """Which way is better, by score, as the runs recorded it."""
-        found = [run.results.get("directions", {}) for run in self.runs]
-        return {name: better for one in found for name, better in one.items()}
+        found = [run.results.get("directions") for run in self.runs]
+        return {k: v for d in found if isinstance(d, Mapping) for k, v in d.items()}
 
     def lower(self, metric: str) -> bool:
         """Returns whether less of a score is better."""
@@ -88,8 +88,7 @@ class Comparison:
 
     def better(self, metric: str) -> Literal["higher", "lower"]:
         """Returns which way a score is better."""
-        recorded = self.directions.get(metric, "lower" if lower(metric) else "higher")
-        return "lower" if recorded == "lower" else "higher"
+        return "lower" if lower(metric, self.directions) else "higher"
 
     @cached_property
     def metrics(self) -> list[str]:
@@ -98,16 +97,6 @@ class Comparison:
         views = list(dict.fromkeys(n.partition(".")[0] for n in names if "." in n))
         whole = [n for n in names if "." not in n]
         return whole + [n for view in views for n in names if n.startswith(f"{view}.")]
-
-    @cached_property
-    def directions(self) -> Directions:
-        """Which way is better, by score, as the runs recorded it."""
-        found = [run.results.get("directions") for run in self.runs]
-        return {k: v for d in found if isinstance(d, Mapping) for k, v in d.items()}
-
-    def lower(self, metric: str) -> bool:
-        """Returns whether less of a score is better."""
-        return lower(metric, self.directions)
 
     @cached_property
     def main_metrics(self) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import VIEWS, Log
 from unlearn_runner.evaluation.metrics.evidence import Parquet
-from unlearn_runner.evaluation.schema import PROBES, evidence_file
+from unlearn_runner.evaluation.schema import PROBES, Probe, evidence_file
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,9 @@ class Artifact(Log):
 
     def record(self, view: str) -> Parquet:
         """Returns the record of one view."""
-        probes = tuple(probe for probe in PROBES if evidence_file(view, probe) in self.content)
+        probes: tuple[Probe, ...] = tuple(
+            probe for probe in PROBES if evidence_file(view, probe) in self.content
+        )
         record = Parquet(self.path, view, probes)
         try:
             for probe in probes:
