@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 
 if TYPE_CHECKING:
-    from unlearn_runner.config.compose import Composed, run_folder
+    from unlearn_runner.config.compose import Composed
 
 
 def main() -> int:
@@ -102,6 +102,7 @@ def run_composed(composed: Composed) -> int:
     Raises:
         UserError: For anything wrong with the configuration or the data; nothing is written then.
     """
+    from unlearn_runner.config.compose import run_folder
     from unlearn_runner.config.root import refuse_selection
     from unlearn_runner.distributed.external import world
     from unlearn_runner.pipeline.job import plan_config
