@@ -44,6 +44,10 @@ class Recipe:
     warmup_steps: Annotated[int, Ge(0), Le(1_000_000)] | None = None
     """Linear warm-up in steps; when given, `warmup_epochs` is not used."""
     weight_decay: Annotated[float, Ge(0), Lt(1e30)] = 0.01
+    """Decoupled, times the learning rate, as in AdamW."""
+    decay_norms: bool = True
+    """Whether weight decay acts on parameters of one dimension, too (norms, biases), as the papers'
+    AdamW does; Hugging Face's Trainer, and so most published codes, exempts them."""
     betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
     eps: Annotated[float, Gt(0), Lt(1e30)] = 1e-8
     precision: Literal["float32", "bf16", "float64"] = "float32"
