@@ -31,7 +31,7 @@ class Single(Parallel):
             raise ConfigError(
                 f"parallel.ranks={self.ranks} parallel.nodes={self.nodes}: parallel=single is one "
                 "process",
-                "parallel=ddp (a whole model in each process) or parallel=fsdp2 (one in pieces)",
+                "parallel=ddp (a whole model in each process) or parallel=fsdp2 (one in shards)",
             )
 
     def layout(self, ranks: Ranks, device: torch.device) -> Layout:

@@ -30,6 +30,7 @@ POLL_S = 1.0
 RETRIES = 20
 """Of a command that the controller does not answer: some ten minutes."""
 SWEEPS, FOLDER, JOBS = "sweeps", ".slurm", "jobs.json"
+JOB_ID = re.compile(r"\d+(_\d+)?")
 TOOLS = ("sbatch", "srun", "squeue", "scontrol")
 
 
@@ -234,7 +235,10 @@ def last_state(job: str) -> str:
 
 
 def _read(path: Path) -> dict[str, str]:
+    """Returns the ids of submitted jobs by name; nothing of what is no such file."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
         return {}
+    items = found.items() if isinstance(found, dict) else ()
+    return {name: i for name, i in items if isinstance(i, str) and JOB_ID.fullmatch(i)}
