@@ -12,6 +12,7 @@ import pickle
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from math import ceil
 from pathlib import Path
@@ -31,10 +32,11 @@ from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.forward import Models
+from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.models.load import load_tokenizer
 from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.rectifiers.gru import GRU
+from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import StepLoader, step_loader
@@ -49,13 +51,25 @@ ENGINES: dict[str, Parallel] = {
     "fsdp2": FSDP2(device="cpu", threads=1),
     "fsdp2-last": FSDP2(device="cpu", threads=1, reduce="last", reshard=False),
 }
+
+
+@dataclass(frozen=True)
+class Corrected(GRU):
+    """GRU that also keeps the optimizer's step from raising the retain risk."""
+
+    def correct(self, update: Any, state: Any, space: GradientSpace) -> Any:
+        dot, square = space.dots((update, state[MEAN]), (state[MEAN], state[MEAN]))
+        return space.add(update, state[MEAN], -dot / square) if dot > 0 else None
+
+
 CASES: dict[str, tuple[Method, Rectifier]] = {
     "ga+gru": (GA(), GRU(gamma=0.8)),
     "gd+gru": (GA(retain=Retain("nll", 0.2)), GRU(gamma=0.8, tau=1.0)),
     "npo+none": (NPO(beta=0.5, retain=Retain("nll", 0.2)), NoRectifier()),
     "kl+gru": (GA(retain=Retain("kl", 5.0)), GRU(gamma=0.8)),
+    "ga+corrected": (GA(), Corrected(gamma=0.8)),
 }
-LONG = ("ga+gru", "gd+gru", "gd+gru x4", "npo+none")
+LONG = ("ga+gru", "gd+gru", "gd+gru x4", "npo+none", "ga+corrected")
 """Cases of twenty steps; x4 is four micro-batches on each rank."""
 BATCH = 13  # neither ranks nor micro-batches divide it
 

@@ -11,7 +11,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.errors import ConfigError
 
@@ -31,23 +31,23 @@ class Parallel(ABC):
     shards: ClassVar[bool] = False
     """Whether a rank has only a shard of each tensor."""
 
-    ranks: Annotated[int, Ge(1)] | None = None
+    ranks: Annotated[int, Ge(1), Le(256)] | None = None
     """Processes on each node; null is one per visible GPU, and one where there is none."""
-    nodes: Annotated[int, Ge(1)] = 1
+    nodes: Annotated[int, Ge(1), Le(10_000)] = 1
     """Machines that take part; the command is started once on each of them."""
     node_rank: Annotated[int, Ge(0)] | None = None
     """Which of the nodes this is, from 0; null asks SLURM."""
     master: str | None = None
     """HOST:PORT of node 0, where the nodes meet; null asks SLURM."""
-    threads: Annotated[int, Ge(1)] | None = None
+    threads: Annotated[int, Ge(1), Le(4096)] | None = None
     """CPU threads of each process; null shares the cores this run may use. Bit-for-bit repetition
     on a CPU needs equal thread counts, so the number is recorded with the results."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     attention: Literal["sdpa", "eager", "flash_attention_2"] = "sdpa"
     """Attention kernel; flash_attention_2 needs its package and precision=bf16. The kernels agree
     up to rounding."""
-    timeout: Annotated[float, Gt(0)] = 1800.0
-    """Seconds that a rank waits for the others within a stage; then the run ends."""
+    timeout: Annotated[float, Gt(0), Le(604_800)] = 1800.0
+    """Seconds, a week at most, that a rank waits for the others in a stage; then the run ends."""
 
     def __post_init__(self) -> None:
         if self.master is not None and not re.fullmatch(r"[\w.:-]+:\d{1,5}", self.master):

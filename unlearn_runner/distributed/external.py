@@ -25,9 +25,11 @@ def world() -> int:
 
 
 def main_rank() -> bool:
-    """Returns whether this process is rank 0, or has no rank that could be read."""
-    rank = os.environ.get("RANK", "0")
-    return rank == "0" or not rank.isdecimal()
+    """Returns whether this process is rank 0, or has no rank, or none that can be."""
+    try:
+        return not whole_number("RANK", whole_number("WORLD_SIZE"))
+    except ConfigError:
+        return True
 
 
 def whole_number(variable: str, below: int | None = None, low: int = 0) -> int | None:
@@ -52,7 +54,9 @@ def whole_number(variable: str, below: int | None = None, low: int = 0) -> int |
     raise ConfigError(
         f"the environment variable {variable}={text[:40]} is not allowed; allowed: whole numbers, "
         f"{allowed}",
-        f"unset {variable}, and the command starts its ranks itself",
+        "parallel.node_rank=0 parallel.master=HOST:29500, for example, in SLURM's place"
+        if variable.startswith("SLURM")
+        else f"unset {variable}",
     )
 
 

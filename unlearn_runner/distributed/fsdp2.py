@@ -24,8 +24,8 @@ class FSDP2(Parallel):
     """Free a layer's gathered weights after its forward pass and gather them again for the backward
     pass; false trades memory for half of the communication."""
     reduce: Literal["each", "last"] = "each"
-    """Gradients leave a rank after each micro-batch, so that no whole gradient is ever held; `last`
-    keeps one and sends it after the last micro-batch."""
+    """Gradients are reduced after each micro-batch, so that no rank ever has a whole one; `last`
+    keeps a whole one and reduces it after the last micro-batch."""
     offload: bool = False
     """Keep weights, gradients and optimizer state in host memory, and step there. On a processor,
     where they are there anyway, it changes nothing."""

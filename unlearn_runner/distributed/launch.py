@@ -69,9 +69,7 @@ def start(launch: Launch, parallel: Parallel) -> int:
         for child in children:
             feed(child.process, launch.task)
         failed = _watch(children)
-    if failed is None:
-        return 0
-    code = _report(launch, failed, children[0], node)
+        code = 0 if failed is None else _report(launch, failed, children[0], node)
     if code - SIGNALLED in SIGNALS:
         raise Interrupted(code - SIGNALLED)
     return code
@@ -92,6 +90,13 @@ class Child:
             return ""
         self.output.seek(0)
         return self.output.read().strip()
+
+    def close(self) -> None:
+        """Closes its input and output."""
+        for stream in (self.process.stdin, self.output):
+            if stream is not None:
+                with suppress(BrokenPipeError):
+                    stream.close()
 
 
 @contextmanager
@@ -115,6 +120,8 @@ def _children(
         yield children
     finally:
         _end(children, 0.0)
+        for child in children:
+            child.close()
 
 
 def _output_file() -> IO[str]:
@@ -254,6 +261,6 @@ def summarized(printed: str) -> str:
     """Returns the last lines of what a rank printed; of a traceback only the error."""
     lines = printed.splitlines()
     if any(line.startswith("Traceback (most recent call last)") for line in lines):
-        last_frame = max(i for i, line in enumerate(lines) if line.startswith("  "))
+        last_frame = max((i for i, x in enumerate(lines) if x.startswith("  ")), default=-1)
         return "".join(lines[last_frame + 1 :][:1])
     return "\n".join(lines[-LAST_LINES:])

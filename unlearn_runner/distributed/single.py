@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
+
+from annotated_types import Ge, Le
 
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.errors import ConfigError
@@ -21,7 +23,7 @@ class Single(Parallel):
 
     starts_ranks: ClassVar[bool] = False
 
-    ranks: int | None = 1
+    ranks: Annotated[int, Ge(1), Le(256)] | None = 1
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -29,7 +31,7 @@ class Single(Parallel):
             raise ConfigError(
                 f"parallel.ranks={self.ranks} parallel.nodes={self.nodes}: parallel=single is one "
                 "process",
-                "parallel=ddp (a whole model in each process) or parallel=fsdp2 (one in pieces)",
+                "parallel=ddp (a whole model in each process) or parallel=fsdp2 (one in shards)",
             )
 
     def layout(self, ranks: Ranks, device: torch.device) -> Layout:

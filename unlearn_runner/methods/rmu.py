@@ -19,10 +19,12 @@ class RMU(Objective):
 
     Source: Li et al. 2024. `layer` counts blocks: the state after so many of them, 0 the
     embeddings, the last one before the final norm (Hugging Face's hidden_states but for that).
-    Published: layer 7, coefficient 2 (open-unlearning, Llama-3.2-1B); 9 and 4 for Phi-1.5, 21 and 2
-    for Llama-2-7B, `direction=uniform` (G-effect, whose code takes `over=mean`; its figures say 22,
-    its index may be off by one); 6.5 and a retain weight of 1200 (WMDP). open-unlearning's code
-    divides every row by the other rows' lengths, too; this does not.
+    Module names count from 0, so what leaves `layers.7` is the state after 8 blocks: `layer=8`.
+    Published: module 7, so layer 8, and coefficient 2 (open-unlearning, Llama-3.2-1B; WMDP with
+    6.5 and a retain weight of 1200); 9 and 4 for Phi-1.5, 21 and 2 for Llama-2-7B,
+    `direction=uniform` (G-effect, whose code takes `over=mean`; its figures say 22, its index may
+    be off by one). open-unlearning's code divides every row by the other rows' lengths, and masks
+    the label positions (see decision 12); this does not.
 
     Its loss reaches the blocks below `layer` alone, and so does that of `retain.loss=rr`: what lies
     behind (weights, or an adapter's tensors) has no gradient but that of another retain loss or of
@@ -40,7 +42,8 @@ class RMU(Objective):
     is the retain term's."""
     parameters: str | None = None
     """Regular expression for the names of the parameters trained; null trains all (G-effect, and
-    in effect open-unlearning). WMDP: 'layers\\.[567]\\.mlp\\.down_proj'."""
+    in effect open-unlearning). WMDP: 'layers\\.[567]\\.mlp\\.down_proj', modules counted from 0,
+    with `layer=8`: at 7, `layers.7` would get no gradient."""
 
     def __post_init__(self) -> None:
         if self.parameters is not None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from rich.table import Table
 
+from unlearn_runner.config.root import interactions
 from unlearn_runner.evaluation.metrics.scores import Directions, Scores, lower, sort_metrics
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.tracking.divergence import last_finite
@@ -82,3 +83,5 @@ def print_plan(job: PlannedJob) -> None:
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())
     results_console().print(table)
     print(f"store    {store.root}")
+    for interaction in interactions(job.run):
+        print(f"note     {interaction}")

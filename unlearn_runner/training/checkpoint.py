@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any, BinaryIO
 
 import torch
@@ -93,7 +94,8 @@ def load(
     Damaged checkpoints are reported, set aside and passed over. Every rank must call it.
 
     Raises:
-        DataError: If the newest belongs to another stage, that is to another configuration.
+        DataError: If the newest belongs to another stage, that is to another configuration, or
+            was not written by `save`.
     """
     if ranks.main:
         for leftover in folder.glob(".*.writing"):
@@ -107,7 +109,13 @@ def load(
             )
         paths = _verified_files(manifest, facts, ranks)
         if paths:
-            return _read(paths, device)
+            try:
+                return _read(paths, device)
+            except (UnpicklingError, RuntimeError, KeyError, EOFError) as error:
+                raise DataError(
+                    f"{manifest} names files that are no checkpoint: {str(error).splitlines()[0]}",
+                    f"remove {folder}, and the stage starts over",
+                ) from None
         if ranks.main:
             console.print(
                 f"warning: the checkpoint {manifest} is damaged and is set aside", markup=False

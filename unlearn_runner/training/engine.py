@@ -256,7 +256,8 @@ class Engine:
     def _from_checkpoint(self, stored: Any, index: int) -> Any:
         if isinstance(stored, torch.Tensor) and stored.dim() == 0:
             return stored
-        parameter = self.space.parameters[index]
+        groups = self.optimizer.param_groups  # which the optimizer numbers through
+        parameter = [p for group in groups for p in group["params"]][index]
         return self.layout.from_local(self.layout.from_checkpoint(stored, parameter), parameter)
 
 

@@ -14,8 +14,16 @@ from unlearn_runner.training.recipe import Recipe
 
 def optimizer(parameters: Iterable[nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
     """Returns AdamW over float32 (or float64) masters."""
+    decayed = list(parameters)
+    groups: list[dict[str, Any]] = [{"params": decayed}]
+    if not recipe.decay_norms:
+        vectors = [p for p in decayed if p.dim() < 2]
+        groups = [
+            {"params": [p for p in decayed if p.dim() >= 2]},
+            {"params": vectors, "weight_decay": 0.0},
+        ]
     return torch.optim.AdamW(
-        list(parameters),
+        [group for group in groups if group["params"]],
         lr=recipe.lr,
         betas=recipe.betas,
         eps=recipe.eps,

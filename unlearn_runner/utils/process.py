@@ -77,7 +77,7 @@ def _code(work: Callable[[str], int], text: str) -> int:
                 return SIGNALLED + number
             saved = [n for n in getattr(error, "__notes__", ()) if n.startswith(TRACEBACK)]
             if saved:
-                problem = (str(error).splitlines() or [""])[0]
+                problem = (str(error).splitlines() or [""])[0][:160]
                 print(f"{type(error).__name__}: {problem} ({saved[0]})", file=sys.stderr)
             else:
                 traceback.print_exc()

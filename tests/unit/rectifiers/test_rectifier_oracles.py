@@ -189,7 +189,7 @@ def test_conflict_that_bf16_misses_is_found_in_float32(oracles: dict[str, Any]) 
     assert abs(left) < 1e-5 < abs(case["exact_dot"])
 
 
-# RectifierState and clipping.
+# Memory and clipping.
 
 
 @pytest.mark.parametrize(
@@ -268,7 +268,7 @@ def test_no_tau_no_clip(clip: Any) -> None:
     _close(done.gradient, [300.0, 400.0])
 
 
-# MicroBatch-batches, ranks, and the optimizer.
+# Micro-batches, ranks, and the optimizer.
 
 
 def test_rectifies_once_what_micro_batches_accumulated(oracles: dict[str, Any]) -> None:

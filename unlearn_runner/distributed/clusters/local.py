@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
@@ -28,9 +28,9 @@ POLL_S = 0.1
 class Local(Cluster):
     """Child processes on this machine. They end with this one, and so do their ranks."""
 
-    jobs: Annotated[int, Ge(1)] | None = None
+    jobs: Annotated[int, Ge(1), Le(1024)] | None = None
     """Jobs at a time; null is as many as there are GPUs for, or one per core."""
-    gpus: Annotated[int, Ge(0)] | None = None
+    gpus: Annotated[int, Ge(0), Le(256)] | None = None
     """GPUs of each job; null is `parallel.ranks`, or 1, where any are visible. A job waits for GPUs
     that other sweeps of this machine hold."""
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
 from unlearn_runner.distributed.clusters.spec import LOG, last_line
@@ -29,6 +29,7 @@ POLL_S = 1.0
 RETRIES = 20
 """Of a command that the controller does not answer: some ten minutes."""
 SWEEPS, FOLDER, JOBS = "sweeps", ".slurm", "jobs.json"
+JOB_ID = re.compile(r"\d+(_\d+)?")
 TOOLS = ("sbatch", "srun", "squeue", "scontrol")
 
 
@@ -39,21 +40,21 @@ class Slurm(Cluster):
     partition: str | None = None
     account: str | None = None
     qos: str | None = None
-    time_min: Annotated[int, Ge(1)] = 240
+    time_min: Annotated[int, Ge(1), Le(525_600)] = 240
     """Time limit in minutes. A job that reaches it is put back and continues from its step."""
-    at_once: Annotated[int, Ge(1)] = 16
+    at_once: Annotated[int, Ge(1), Le(100_000)] = 16
     """Tasks of the array that may run at a time."""
-    nodes: Annotated[int, Ge(1)] = 1
+    nodes: Annotated[int, Ge(1), Le(10_000)] = 1
     """Of each job."""
-    gpus: Annotated[int, Ge(1)] | None = None
+    gpus: Annotated[int, Ge(1), Le(256)] | None = None
     """Of each node."""
-    cpus: Annotated[int, Ge(1)] | None = None
+    cpus: Annotated[int, Ge(1), Le(4096)] | None = None
     """Of each node."""
-    mem_gb: Annotated[float, Ge(0)] | None = None
+    mem_gb: Annotated[float, Ge(0), Le(1_000_000)] | None = None
     """Of each node."""
-    signal_s: Annotated[int, Ge(1)] = 90
+    signal_s: Annotated[int, Ge(1), Le(86_400)] = 90
     """Seconds before the limit at which SLURM warns, by SIGUSR2."""
-    requeues: Annotated[int, Ge(0)] = 20
+    requeues: Annotated[int, Ge(0), Le(100_000)] = 20
     """How often a job may reach its limit; a preemption does not count, if jobs are longer than
     ten minutes (submitit tells the two apart by the time that was spent)."""
     setup: tuple[str, ...] = ()
@@ -94,7 +95,8 @@ class Slurm(Cluster):
         if folder.parent.parent.name != SWEEPS:
             folder /= first.name  # single runs share no command
         folder.mkdir(parents=True, exist_ok=True)
-        known = read_object(folder / JOBS) or {}
+        found = (read_object(folder / JOBS) or {}).items()
+        known = {n: i for n, i in found if isinstance(i, str) and JOB_ID.fullmatch(i)}
         active = states(set(known.values()))
         queued = {j.name: known[j.name] for j in jobs if known.get(j.name) in active}
         new = [job for job in jobs if job.name not in queued]
