@@ -9,7 +9,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
-MERGE = "python -m unlearn_runner.models.merge"
 NAME = re.compile(r"[\w.-]+")
 DEEPEST, LARGEST = 64, 256 << 20
 """How deep JSON of a model folder may be nested, and how many bytes a header or file may have."""
@@ -97,6 +96,21 @@ def _part_fault(part: dict[str, Any]) -> Fault | None:
             if bound and number is not None and not whole:
                 return Fault(f"its config.json has {key}={str(number)[:40]}, not 1 to {bound}")
     return None
+
+
+def read_adapter(path: Path) -> tuple[dict[str, Any], Fault | None]:
+    """Returns the configuration of an adapter, or why it is not loaded."""
+    config, fault = read_object(path)
+    if fault:
+        return {}, fault
+    if config.get("peft_type") != "LORA":
+        kind = str(config.get("peft_type"))[:40]
+        return {}, Fault(f"its peft_type is {kind}, and only LORA is read")
+    # Of these the first imports a module that the file names, the others change the base.
+    for key in ("megatron_config", "loftq_config", "layer_replication", "init_lora_weights"):
+        if config.get(key) not in (None, True, False, {}, "gaussian"):
+            return {}, Fault(f"its {path.name} has {key}, which is not followed")
+    return config, None
 
 
 @functools.cache

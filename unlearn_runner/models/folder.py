@@ -22,6 +22,7 @@ WHOLE = 64 << 20
 SAMPLES, SAMPLE = 64, 1 << 16
 READ = (".json", ".safetensors", ".model", ".txt", ".jinja")
 """Endings of the files that a loader may read: they enter the key."""
+ADAPTER = "adapter_config.json"
 TEMPLATES = "additional_chat_templates"
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
@@ -51,6 +52,36 @@ def checked(folder: Path, key: str) -> Path:
             or f"{key}=FOLDER that model.save_pretrained and tokenizer.save_pretrained wrote",
         )
     return folder
+
+
+def is_adapter(folder: Path) -> bool:
+    """Returns whether a folder holds an adapter alone, as peft saves it."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def adapter_base(folder: Path, key: str) -> str:
+    """Returns what a folder's adapter says its base is: a hub id or a path, not to be trusted.
+
+    Raises:
+        DataError: If it holds no LoRA adapter that can be loaded, naming `key`.
+    """
+    config: dict[str, object] = {}
+    fault = _files_fault(folder)
+    if fault is None:
+        config, fault = contents.read_adapter(folder / ADAPTER)
+    weights = folder / "adapter_model.safetensors"
+    if fault is None:
+        fault = (
+            contents.weights_fault(weights)
+            if weights.is_file()
+            else Fault(f"it has no {weights.name} (other formats are not read: they can hold code)")
+        )
+    if fault is not None:
+        raise DataError(
+            f"{key}={folder} is not an adapter that can be loaded: {fault.problem}",
+            fault.fix or f"{key}=FOLDER that peft's save_pretrained wrote",
+        )
+    return str(config.get("base_model_name_or_path"))
 
 
 def digest(folder: Path) -> str:
@@ -107,14 +138,13 @@ def _inside(link: Path, folder: Path) -> bool:
 
 def _model_fault(folder: Path) -> Fault | None:
     if not (folder / "config.json").is_file():
-        if (folder / "adapter_config.json").is_file():
+        if is_adapter(folder):
             return Fault(
                 "it holds an adapter without its model",
-                f"{contents.MERGE} {shlex.quote(str(folder))} MERGED, then KEY=MERGED "
-                "(of a run of the runner: adapter.merge=true keeps a whole model)",
+                "KEY=FOLDER of a whole model; target.path= and retain_model.path= take an adapter",
             )
         return Fault("it has no config.json")
-    if (folder / "adapter_config.json").is_file():
+    if (folder / ADAPTER).is_file():
         return Fault("it holds a model and an adapter", "keep the two in folders of their own")
     config, fault = contents.read_config(folder / "config.json")
     return fault or _weights_fault(folder) or _tokenizer_fault(folder, config)

@@ -40,7 +40,7 @@ class LoRA(Adapter):
     """On the adapter's input, in training."""
     targets: Targets = "all_linear"
     """Every linear module but the projection to the vocabulary, those of attention blocks, or the
-    other ones of the decoder layers."""
+    other ones of the decoder layers; vision and audio towers have none."""
     regex: str | None = None
     """Of the targets, only modules in whose full name this is found: `[qv]_proj`."""
     layers: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] | None = None
