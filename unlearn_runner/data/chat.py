@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from unlearn_runner.data.prompts import Prompting, Rendered
@@ -21,6 +22,19 @@ class Chat(Prompting):
     date: str | None = None
     """What the template writes as today's date, where it writes one. A fixed date, because the
     tokens, and so every score, would otherwise change from day to day."""
+
+    def check(self, folder: Path, key: str) -> None:
+        """Refuses a folder whose tokenizer has no chat template."""
+        files = ("chat_template.jinja", "chat_template.json", "additional_chat_templates")
+        settings = folder / "tokenizer_config.json"
+        if any((folder / name).exists() for name in files):
+            return
+        if not settings.is_file() or '"chat_template"' not in settings.read_text("utf-8"):
+            raise ConfigError(
+                f"{key}={folder}: model.template is a chat, but the tokenizer there has no chat "
+                "template",
+                "model=hf (a plain prompt), or a model that was tuned to chat",
+            )
 
     def render(self, tokenizer: Any, question: str, answer: str) -> Rendered:
         """Returns the whole conversation; the prompt is all that stands before the answer.

@@ -19,7 +19,8 @@ class RMU(Objective):
 
     Source: Li et al. 2024. `layer` counts blocks: the state after so many of them, 0 the
     embeddings, the last one before the final norm (Hugging Face's hidden_states but for that).
-    Published: layer 7, coefficient 2 (open-unlearning, Llama-3.2-1B); 9 and 4 for Phi-1.5, 21 and 2
+    Published: module `layers.7`, so 8 blocks here, coefficient 2 (open-unlearning, Llama-3.2-1B;
+    with 7 its `layers.7` would get no steering gradient); 9 and 4 for Phi-1.5, 21 and 2
     for Llama-2-7B, `direction=uniform` (G-effect, whose code takes `over=mean`; its figures say 22,
     its index may be off by one); 6.5 and a retain weight of 1200 (WMDP). open-unlearning's code
     divides every row by the other rows' lengths, too; this does not.

@@ -62,6 +62,9 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     trains_retain_model = retain_model is None and needs_retain_model(run)
     if target is None or trains_retain_model:
         base = _base(run)
+    for key, stage in (("target.path", target), ("model.path", base)):
+        if stage is not None and (folder := stage.outside()) is not None:
+            run.model.template.check(folder, key)
     prerequisites = run.method.prerequisites()
     refusals = run.benchmark.refusals() if prerequisites.refusals else ()
     return Inputs(rowsets, refusals, base, target, retain_model, _retain_log(run, rowsets.views))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -103,3 +104,22 @@ def test_the_template_s_own_refusal_is_said_in_two_lines() -> None:
     with pytest.raises(ConfigError, match="System role not supported") as caught:
         Chat(system="S").render(tokenizer, "Q", "A")
     assert len(str(caught.value).splitlines()) == 2
+
+
+TEMPLATES = {
+    "in the settings": ("tokenizer_config.json", '{"chat_template": "x"}', True),
+    "in a file": ("chat_template.jinja", "x", True),
+    "nowhere": ("tokenizer_config.json", "{}", False),
+}
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_chat_without_a_template_is_refused_when_planned(name: str, tmp_path: Path) -> None:
+    file, content, there = TEMPLATES[name]
+    (tmp_path / file).write_text(content)
+    if there:
+        Chat().check(tmp_path, "target.path")
+        return
+    with pytest.raises(ConfigError, match="no chat template") as caught:
+        Chat().check(tmp_path, "target.path")
+    assert "fix: model=hf" in str(caught.value)

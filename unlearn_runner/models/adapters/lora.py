@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.models.adapters.base import Adapter, Base, Sizes, Storage
@@ -33,7 +33,7 @@ class LoRA(Adapter):
     name), so it depends neither on the device nor on which other modules are adapted.
     """
 
-    rank: Annotated[int, Ge(1)] = 8
+    rank: Annotated[int, Ge(1), Le(65536)] = 8
     alpha: Annotated[float, Gt(0)] = 32.0
     """The addition is scaled by alpha / rank."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.05
