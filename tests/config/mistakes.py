@@ -349,7 +349,7 @@ MISTAKES |= {
     "model without tokenizer": mistake("target.path=@no_tokenizer", "it has no tokenizer"),
     "model config not JSON": mistake("target.path=@config_no_json", "config.json", "JSON"),
     "model config without a type": mistake("target.path=@config_no_type", "no model_type"),
-    "model config a list": mistake("target.path=@config_a_list", "no model_type"),
+    "model config a list": mistake("target.path=@config_a_list", "no JSON object"),
     "pickled weights": mistake("target.path=@pickled", "no .safetensors weights"),
     "weights that are text": mistake("target.path=@text", "not a safetensors file"),
     "a header cut short": mistake("target.path=@cut", "not a safetensors file"),
@@ -429,7 +429,7 @@ MISTAKES |= {
     "an adapter in bf16": mistake(
         "adapter=lora save_dtype=bf16", "save_dtype=bf16", "adapter.merge=true save_dtype=bf16"
     ),
-    "an adapter for a model": mistake("target.path=@adapter", "an adapter without its model"),
+    "an adapter for a model": mistake("target.path=@adapter", "not an adapter that can be loaded", "LORA"),
     # selection
     "criterion mistyped": mistake(
         "sweep=gru_gamma_tau sweep.select.criterion=forgeting",

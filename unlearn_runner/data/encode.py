@@ -55,6 +55,14 @@ def encode(
     ids, spans = found["input_ids"], found["offset_mapping"]
     prompt_length = next((i for i, s in enumerate(spans) if s[1] > rendered.prompt_end), len(ids))
     ids = [*_closed(tokenizer, ids, spans, rendered.answer_end)][:max_tokens]
+    known = getattr(tokenizer, "num_embeddings", None)  # set where the model is known
+    if known is not None and max(ids) >= known:
+        token = tokenizer.convert_ids_to_tokens(max(ids))
+        raise DataError(
+            f"the row {question[:60]!r}... holds the token {token!r}, which the model has no "
+            f"embedding for (it has {known})",
+            "take it out of the row, or save the model with its embeddings resized",
+        )
     if prompt_length >= len(ids):
         raise DataError(
             f"the question {question[:60]!r}... fills all {max_tokens} tokens; "

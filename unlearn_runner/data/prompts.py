@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 
@@ -25,6 +26,14 @@ class Rendered:
 @dataclass(frozen=True)
 class Prompting(ABC):
     """Base class of prompt templates; a component of the `model` group."""
+
+    def check(self, folder: Path, key: str) -> None:
+        """Refuses, when a run is planned, a model's folder that lacks what the prompting needs.
+
+        Raises:
+            ConfigError: If it does, naming `key`, the setting that names the folder.
+        """
+        return
 
     @abstractmethod
     def render(self, tokenizer: Any, question: str, answer: str) -> Rendered:

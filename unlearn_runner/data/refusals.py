@@ -26,6 +26,8 @@ def read(path: Path, key: str) -> tuple[str, ...]:
         DataError: If it cannot be read or holds no line.
     """
     try:
+        if path.exists() and not path.is_file():  # a device has no end
+            raise DataError(f"{key}: {path} is not a file", f"{key}=null")
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"

@@ -1,45 +1,41 @@
-"""Checks that a model folder is whole, and hashes it. Without torch."""
+"""Checks that a model folder is whole and stays within itself, and hashes it. Without torch.
+
+A model folder is anyone's: nothing it says is run, and no file beyond it is read. What this module
+lets through is loaded by `models.load` alone.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
+import os
+import shlex
+import stat
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from unlearn_runner.errors import DataError
+from unlearn_runner.models import contents
+from unlearn_runner.models.contents import Fault
 
 WHOLE = 64 << 20
 """Files up to this size are hashed as a whole; a larger one by its size and samples."""
 SAMPLES, SAMPLE = 64, 1 << 16
+READ = (".json", ".safetensors", ".model", ".txt", ".jinja")
+"""Endings of the files that a loader may read: they enter the key."""
+ADAPTER = "adapter_config.json"
+TEMPLATES = "additional_chat_templates"
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.h5", "*.msgpack")
+CONVERT = (
+    "python -c 'import sys; from transformers import AutoModelForCausalLM as M; "
+    "M.from_pretrained(sys.argv[1], trust_remote_code=False).save_pretrained(sys.argv[1])'"
+)
+"""Writes safetensors beside pickled weights; transformers reads those without running them."""
 
 
 def wanting(folder: Path) -> str:
     """Returns what a folder lacks to be a model that can be loaded; empty when nothing."""
-    if not folder.is_dir():
-        return "it is not a folder"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        if (folder / "adapter_config.json").is_file():
-            return "it holds an adapter without its model (adapter.merge=true keeps a whole one)"
-        return "it has no config.json"
-    except (OSError, ValueError):
-        return "its config.json cannot be read as JSON"
-    if not isinstance(config, dict) or not config.get("model_type"):
-        return "its config.json names no model_type"
-    missing = [name for name in _shards(folder) if not (folder / name).is_file()]
-    if missing:
-        return f"{missing[0]} is missing"
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
-        return "it has no .safetensors weights (other formats are not read: they can hold code)"
-    broken = next(((path, fault) for path in weights if (fault := _cut(path))), None)
-    if broken:
-        return f"{broken[0].name} {broken[1]}"
-    if not any((folder / n).is_file() for n in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        return "it has no tokenizer"
-    return ""
+    return _fault(folder).problem
 
 
 def checked(folder: Path, key: str) -> Path:
@@ -48,13 +44,44 @@ def checked(folder: Path, key: str) -> Path:
     Raises:
         DataError: If not, naming `key`, the setting that names the folder.
     """
-    lack = wanting(folder)
-    if lack:
+    fault = _fault(folder)
+    if fault.problem:
         raise DataError(
-            f"{key}={folder} is not a model that can be loaded: {lack}",
-            f"{key}=FOLDER that model.save_pretrained and tokenizer.save_pretrained wrote",
+            f"{key}={folder} is not a model that can be loaded: {fault.problem}",
+            fault.fix.replace("KEY=", f"{key}=")
+            or f"{key}=FOLDER that model.save_pretrained and tokenizer.save_pretrained wrote",
         )
     return folder
+
+
+def is_adapter(folder: Path) -> bool:
+    """Returns whether a folder holds an adapter alone, as peft saves it."""
+    return (folder / ADAPTER).is_file() and not (folder / "config.json").is_file()
+
+
+def adapter_base(folder: Path, key: str) -> str:
+    """Returns what a folder's adapter says its base is: a hub id or a path, not to be trusted.
+
+    Raises:
+        DataError: If it holds no LoRA adapter that can be loaded, naming `key`.
+    """
+    config: dict[str, object] = {}
+    fault = _files_fault(folder)
+    if fault is None:
+        config, fault = contents.read_adapter(folder / ADAPTER)
+    weights = folder / "adapter_model.safetensors"
+    if fault is None:
+        fault = (
+            contents.weights_fault(weights)
+            if weights.is_file()
+            else Fault(f"it has no {weights.name} (other formats are not read: they can hold code)")
+        )
+    if fault is not None:
+        raise DataError(
+            f"{key}={folder} is not an adapter that can be loaded: {fault.problem}",
+            fault.fix or f"{key}=FOLDER that peft's save_pretrained wrote",
+        )
+    return str(config.get("base_model_name_or_path"))
 
 
 def digest(folder: Path) -> str:
@@ -65,12 +92,103 @@ def digest(folder: Path) -> str:
     only between the samples do not arise by it.
     """
     total = hashlib.sha256()
-    for path in sorted(folder.iterdir()):
-        if path.suffix not in (".json", ".safetensors", ".model", ".txt", ".jinja"):
-            continue
-        total.update(f"{path.name}\0{path.stat().st_size}\0".encode())
+    for path in _files(folder):
+        name = path.relative_to(folder).as_posix()
+        total.update(f"{name}\0{path.stat().st_size}\0".encode())
         total.update(_content(path))
     return total.hexdigest()[:16]
+
+
+def _fault(folder: Path) -> Fault:
+    try:
+        return _files_fault(folder) or _model_fault(folder) or Fault()
+    except OSError as error:
+        return Fault(f"{error.filename or folder} cannot be read: {error.strerror or error}")
+
+
+def _files(folder: Path) -> list[Path]:
+    """Returns the files that a loader may read, in order of their names."""
+    found = [path for path in folder.iterdir() if path.suffix in READ]
+    if (folder / TEMPLATES).is_dir():
+        found += (path for path in (folder / TEMPLATES).iterdir() if path.suffix in READ)
+    return sorted(found)
+
+
+def _files_fault(folder: Path) -> Fault | None:
+    if not os.path.isdir(folder):  # unlike Path's, false for names that no folder can have
+        return Fault("it is not a folder")
+    for path in [*_files(folder), folder / TEMPLATES]:
+        name = path.relative_to(folder)
+        if path.is_symlink() and not _inside(path, folder):
+            return Fault(f"{name} is a link that leaves the folder", "copy the file itself there")
+        if path.name != TEMPLATES and not stat.S_ISREG(os.stat(path).st_mode):
+            return Fault(f"{name} is not a file")
+    return None
+
+
+def _inside(link: Path, folder: Path) -> bool:
+    """Returns whether a link ends at a file of the folder, or of the hub cache it is a part of."""
+    try:
+        target, home = link.resolve(strict=True), folder.resolve()
+    except (OSError, RuntimeError):  # it dangles, or leads to itself
+        return False
+    blobs = home.parent.parent / "blobs" if home.parent.name == "snapshots" else home
+    return target.is_relative_to(home) or target.parent == blobs
+
+
+def _model_fault(folder: Path) -> Fault | None:
+    if not (folder / "config.json").is_file():
+        if is_adapter(folder):
+            return Fault(
+                "it holds an adapter without its model",
+                "KEY=FOLDER of a whole model; target.path= and retain_model.path= take an adapter",
+            )
+        return Fault("it has no config.json")
+    if (folder / ADAPTER).is_file():
+        return Fault("it holds a model and an adapter", "keep the two in folders of their own")
+    config, fault = contents.read_config(folder / "config.json")
+    return fault or _weights_fault(folder) or _tokenizer_fault(folder, config)
+
+
+def _weights_fault(folder: Path) -> Fault | None:
+    names = {WEIGHTS}
+    if (folder / INDEX).exists():
+        shards, fault = contents.read_index(folder / INDEX)
+        if fault:
+            return fault
+        missing = sorted(name for name in shards if not (folder / name).is_file())
+        if missing:
+            return Fault(f"{missing[0]} is missing")
+        names = shards
+    if not (folder / WEIGHTS).is_file() and not (folder / INDEX).exists():
+        if any(next(folder.glob(pattern), None) for pattern in PICKLES):
+            return Fault(
+                "it has no .safetensors weights (other formats are not read: they can hold code)",
+                f"{CONVERT} {shlex.quote(str(folder))}",
+            )
+        return Fault(f"it has no .safetensors weights: neither {WEIGHTS} nor {INDEX}")
+    for path in sorted(folder.glob("*.safetensors")):
+        if fault := contents.weights_fault(path):
+            return fault
+    return None if names else Fault(f"{INDEX} names no weights")
+
+
+def _tokenizer_fault(folder: Path, config: dict[str, object]) -> Fault | None:
+    if not any((folder / n).is_file() for n in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        return Fault("it has no tokenizer")
+    for name in ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json"):
+        if (folder / name).is_file():
+            _, fault = contents.read_object(folder / name)
+            if fault:
+                return fault
+    if (folder / "tokenizer.json").is_file():
+        return contents.tokenizer_fault(folder, config)
+    if (folder / "tokenizer.model").is_file() and find_spec("sentencepiece") is None:
+        return Fault(
+            "its tokenizer.model needs the SentencePiece library, which is not installed",
+            "pip install sentencepiece protobuf",
+        )
+    return None
 
 
 def _content(path: Path) -> bytes:
@@ -83,32 +201,3 @@ def _content(path: Path) -> bytes:
             file.seek(i * (size - SAMPLE) // (SAMPLES - 1))
             found.update(file.read(SAMPLE))
         return found.digest()
-
-
-def _cut(path: Path) -> str:
-    """Returns what is wrong with a weight file's length; a download that stopped shows there.
-
-    A safetensors file is the length of its header (8 bytes, little endian), the header (JSON, where
-    each tensor's bytes stand), and the bytes.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            length = int.from_bytes(file.read(8), "little")
-            if not 2 <= length <= size - 8:
-                return "is not a safetensors file, or is cut short"
-            tensors = json.loads(file.read(length))
-        ends = [entry["data_offsets"][1] for n, entry in tensors.items() if n != "__metadata__"]
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
-        return "is not a safetensors file"
-    whole = 8 + length + max(ends, default=0)
-    return "" if size == whole else f"has {size} bytes instead of {whole}: it was not copied whole"
-
-
-def _shards(folder: Path) -> set[str]:
-    """Returns the weight files that an index, where there is one, refers to."""
-    try:
-        index: Any = json.loads((folder / "model.safetensors.index.json").read_text())
-        return set(index["weight_map"].values())
-    except (OSError, ValueError, KeyError, AttributeError, TypeError):
-        return set()

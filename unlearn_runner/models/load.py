@@ -16,9 +16,12 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from unlearn_runner.errors import DataError, listed
+from unlearn_runner.models.contents import read_object, vocab_size
 from unlearn_runner.models.quiet import quietly
 from unlearn_runner.models.shape import Shape
 
+OWN_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
+"""Of every load: a folder's own code never runs, and nothing is asked on standard input."""
 END, PAD = "<|end|>", "<|pad|>"
 DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
@@ -126,9 +129,8 @@ def _with_adapter(model: Any, folder: Path) -> Any:
         with quietly():
             return PeftModel.from_pretrained(model, str(folder), torch_device="cpu")
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"the adapter in {folder} cannot be loaded: {reason}",
+            f"the adapter in {folder} cannot be loaded: {_reason(error)}",
             "verify=true: the same command makes a damaged one again",
         ) from None
 
@@ -160,19 +162,21 @@ def for_training(model: Any, checkpointing: bool) -> Any:
 
 def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
     try:
-        loaded: Any = AutoModelForCausalLM.from_pretrained(
-            folder,
-            dtype=dtype,
-            # None is sdpa, but eager where an architecture has none (Gemma 2 caps its scores).
-            attn_implementation=None if attention == "sdpa" else attention,
-            local_files_only=True,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, ImportError, SafetensorError) as error:
-        reason = " ".join(str(error).split())[:200]
+        with quietly():
+            loaded: Any = AutoModelForCausalLM.from_pretrained(
+                folder,
+                dtype=dtype,
+                # None is sdpa, but eager where an architecture has none (Gemma 2 caps its scores).
+                attn_implementation=None if attention == "sdpa" else attention,
+                use_safetensors=True,
+                output_loading_info=True,
+                **OWN_CODE,
+            )
+    except MemoryError:
+        raise
+    except Exception as error:  # of many kinds, by what the files say
         raise DataError(
-            f"the model in {folder} cannot be loaded: {reason}",
+            f"the model in {folder} cannot be loaded: {_reason(error)}",
             "a folder that AutoModelForCausalLM loads, as save_pretrained writes it",
         ) from None
     model, loading = loaded
@@ -207,17 +211,18 @@ def in_precision(model: Any, precision: str) -> Any:
 def load_tokenizer(folder: Path) -> Any:
     """Loads the tokenizer that was saved beside a model.
 
-    Where it has no padding token its end of sequence pads: masked, so any token would do.
+    Where it has no padding token, or one that the model has no embedding for, its end of sequence
+    pads: masked, so any token would do.
 
     Raises:
         DataError: If there is none, or one that cannot tell which characters a token stands for.
     """
     try:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **OWN_CODE)
     except Exception as error:  # many kinds, by format; all mean that it cannot be read
-        reason = " ".join(str(error).split())[:200]
         raise DataError(
-            f"the tokenizer in {folder} cannot be loaded: {reason}",
+            f"the tokenizer in {folder} cannot be loaded: {_reason(error)}",
             "save its fast form (tokenizer.json) beside the model with save_pretrained",
         ) from None
     if not tokenizer.is_fast or tokenizer.eos_token_id is None:
@@ -226,9 +231,27 @@ def load_tokenizer(folder: Path) -> Any:
             f"the tokenizer in {folder} has no {lack}",
             "save its fast form (tokenizer.json) with eos_token set beside the model",
         )
-    if tokenizer.pad_token_id is None:
+    tokenizer.num_embeddings = size = _num_embeddings(folder)
+    beyond = size is not None and (tokenizer.pad_token_id or 0) >= size
+    if tokenizer.pad_token_id is None or beyond:
         tokenizer.pad_token = tokenizer.eos_token
     return tokenizer
+
+
+def _num_embeddings(folder: Path) -> int | None:
+    """Returns how many ids the model beside a tokenizer has rows for; none beside an adapter."""
+    path = folder / "config.json"
+    return vocab_size(read_object(path)[0]) if path.is_file() else None
+
+
+def _reason(error: Exception) -> str:
+    """Returns why something cannot be loaded, in one line."""
+    text = " ".join(str(error).split())
+    if "trust_remote_code" in text or "custom code" in text:
+        return "it needs code of its own (auto_map), which is never run"
+    return (
+        text if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {text}"
+    )[:200]
 
 
 def save(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,7 +10,16 @@ from contextlib import contextmanager
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Hides that transformers renamed gradient checkpointing: peft and we go by the older name."""
+    """Hides transformers' reports on what it loads, of which we say what matters in one line.
+
+    And that it renamed gradient checkpointing: peft and we go by the older name.
+    """
+    logger = logging.getLogger("transformers")
+    level = logger.level
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*gradient_checkpointing", FutureWarning)
-        yield
+        logger.setLevel(logging.CRITICAL)
+        try:
+            yield
+        finally:
+            logger.setLevel(level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.errors import ConfigError
 
@@ -14,12 +14,12 @@ from unlearn_runner.errors import ConfigError
 class Shape:
     """Sizes of a Llama-architecture decoder."""
 
-    hidden_size: Annotated[int, Ge(8)] = 128
-    intermediate_size: Annotated[int, Ge(8)] = 384
-    num_layers: Annotated[int, Ge(1)] = 4
-    num_heads: Annotated[int, Ge(1)] = 4
+    hidden_size: Annotated[int, Ge(8), Le(65536)] = 128
+    intermediate_size: Annotated[int, Ge(8), Le(262144)] = 384
+    num_layers: Annotated[int, Ge(1), Le(1024)] = 4
+    num_heads: Annotated[int, Ge(1), Le(1024)] = 4
     tie_embeddings: bool = True
-    context: Annotated[int, Ge(16)] = 512
+    context: Annotated[int, Ge(16), Le(1048576)] = 512
     """Longest sequence in tokens."""
 
     def __post_init__(self) -> None:

@@ -11,7 +11,8 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Splits
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.schema import View
-from unlearn_runner.pipeline.stages.given import Given, given
+from unlearn_runner.pipeline.stages.base import Stage
+from unlearn_runner.pipeline.stages.given import given
 
 
 @dataclass(frozen=True)
@@ -29,10 +30,10 @@ class Inputs:
     rowsets: Rowsets
     refusals: tuple[str, ...] = ()
     """What a method that trains on refusals answers with; empty where none does."""
-    base: Given | None = None
+    base: Stage | None = None
     """The model that is fine-tuned, where one is given and something is fine-tuned."""
-    target: Given | None = None
-    retain_model: Given | None = None
+    target: Stage | None = None
+    retain_model: Stage | None = None
     retain_log: RetainLog | None = None
     """An evaluation log of a retain model, in the model's place."""
 
@@ -52,12 +53,19 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
         rowsets = Rowsets(run.benchmark.splits(), run.benchmark.evaluation_rows())
     target = retain_model = base = None
     if run.target.path is not None:
-        target = given("target", "target.path", run.target.path, run.target.revision)
+        target = given(
+            "target", "target.path", run.target.path, run.target.revision, run.model.given
+        )
     if (path := run.retain_model.path) is not None:
-        retain_model = given("retain_model", "retain_model.path", path, run.retain_model.revision)
+        retain_model = given(
+            "retain_model", "retain_model.path", path, run.retain_model.revision, run.model.given
+        )
     trains_retain_model = retain_model is None and needs_retain_model(run)
     if target is None or trains_retain_model:
         base = _base(run)
+    for key, stage in (("target.path", target), ("model.path", base)):
+        if stage is not None and (folder := stage.outside()) is not None:
+            run.model.template.check(folder, key)
     prerequisites = run.method.prerequisites()
     refusals = run.benchmark.refusals() if prerequisites.refusals else ()
     return Inputs(rowsets, refusals, base, target, retain_model, _retain_log(run, rowsets.views))
@@ -69,7 +77,7 @@ def needs_retain_model(run: Run) -> bool:
     return wanted and run.retain_model.log is None
 
 
-def _base(run: Run) -> Given | None:
+def _base(run: Run) -> Stage | None:
     where = run.model.given
     if where is None:
         return None

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.models.adapters.base import Adapter, Base, Sizes, Storage
@@ -33,14 +33,14 @@ class LoRA(Adapter):
     name), so it depends neither on the device nor on which other modules are adapted.
     """
 
-    rank: Annotated[int, Ge(1)] = 8
+    rank: Annotated[int, Ge(1), Le(65536)] = 8
     alpha: Annotated[float, Gt(0)] = 32.0
     """The addition is scaled by alpha / rank."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.05
     """On the adapter's input, in training."""
     targets: Targets = "all_linear"
     """Every linear module but the projection to the vocabulary, those of attention blocks, or the
-    other ones of the decoder layers."""
+    other ones of the decoder layers; vision and audio towers have none."""
     regex: str | None = None
     """Of the targets, only modules in whose full name this is found: `[qv]_proj`."""
     layers: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] | None = None

@@ -14,6 +14,12 @@ Layers = tuple[int, int]
 LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
 
+TOWER = re.compile(
+    r"(?:^|[._])(?:vision|visual|audio|speech|image|img|mm|multi_?modal|modality|connector)(?:[._]|$)"
+)
+"""In names of what a model of several modalities sees or hears with, and of what leads from there
+to its text part."""
+
 
 def linear_modules(model: Any) -> dict[str, Any]:
     """Returns the linear maps of a model by name, in the model's order.
@@ -38,7 +44,8 @@ def chosen(
 
     Args:
         names: Linear modules, as in `model.layers.3.self_attn.q_proj`.
-        targets: All, those of attention blocks, or the other ones within decoder layers.
+        targets: All, those of attention blocks, or the other ones within decoder layers; of the
+            text part alone.
         regex: Of those only the ones in whose name it is found.
         layers: Of those only the ones in layers of these numbers, both ends included.
 
@@ -58,6 +65,8 @@ def chosen(
 
 
 def _of(name: str, targets: Targets) -> bool:
+    if TOWER.search(name):
+        return False
     if targets == "all_linear":
         return True
     within = ATTENTION.search(name.rpartition(".")[0]) is not None

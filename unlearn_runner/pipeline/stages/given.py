@@ -7,10 +7,11 @@ commit of a hub repository), not where it lies, so moving a folder recomputes no
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.models import folder as folders
@@ -18,7 +19,10 @@ from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
 
-HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
+if TYPE_CHECKING:
+    from unlearn_runner.config.model import GivenBase
+
+HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched of a hub repository: never pickled weights, never code."""
@@ -113,6 +117,27 @@ class Hub(Given):
         return "completed"
 
 
+@dataclass(frozen=True)
+class Merge(Stage):
+    """A whole model, from an adapter that exists already and the base it belongs to."""
+
+    kind: ClassVar[str] = "merge"
+    on_all_ranks: ClassVar[bool] = False
+
+    base: Given
+    adapter: Local
+
+    def run(self, context: StageContext) -> Outcome:
+        """Adds the adapter to the base's weights, in float32."""
+        from unlearn_runner.models.load import load_tokenizer, merged, save
+
+        base, adapter = context.path(self.base), context.path(self.adapter)
+        console.print(f"merging the adapter in {adapter} into {self.base.reads()}", markup=False)
+        own = (adapter / "tokenizer_config.json").is_file()
+        save(merged(base, adapter), load_tokenizer(adapter if own else base), context.folder)
+        return "completed"
+
+
 def fetch(key: str, repository: str, revision: str | None) -> Path:
     """Brings a repository's model into the hub's cache; returns its folder there.
 
@@ -141,7 +166,9 @@ def fetch(key: str, repository: str, revision: str | None) -> Path:
     return Path(found)
 
 
-def given(label: str, key: str, path: str, revision: str | None) -> Given:
+def given(
+    label: str, key: str, path: str, revision: str | None, base: GivenBase | None = None
+) -> Given | Merge:
     """Returns the stage that stands for an existing model.
 
     Args:
@@ -149,22 +176,46 @@ def given(label: str, key: str, path: str, revision: str | None) -> Given:
         key: The setting that names it, for messages.
         path: A local folder or a hub id.
         revision: Commit, tag or branch of a hub id.
+        base: What an adapter in the folder belongs to; none where its own word for it is taken,
+            which must be a hub id.
 
     Raises:
         DataError: If it is neither, or not a whole model.
         ConfigError: If a folder is given a revision.
     """
-    place = Path(path).expanduser()
-    if place.exists() or not HUB_ID.fullmatch(path):
+    place = Path(os.path.expanduser(path))
+    if os.path.lexists(place) or not HUB_ID.fullmatch(path):
         if revision:
             where = key.rpartition(".")[0]
             raise ConfigError(
                 f"{where}.revision={revision}: a local folder has no revisions",
                 f"{where}.revision=null",
             )
+        if folders.is_adapter(place):
+            return _merge(label, key, place.absolute(), base)
         folder = folders.checked(place.absolute(), key)
         return Local(label, folder, folders.digest(folder))
     return Hub(label, path, _commit(key, path, revision), key)
+
+
+def _merge(label: str, key: str, folder: Path, base: GivenBase | None) -> Merge:
+    named = folders.adapter_base(folder, key)
+    adapter = Local(f"{label} adapter", folder, folders.digest(folder))
+    if base is not None and base.path:
+        found = given("base", "model.path", base.path, base.revision)
+    elif HUB_ID.fullmatch(named) and not Path(named).exists():
+        found = Hub("base", named, _commit(key, named, None), key)
+    else:  # a path that a file names is not followed
+        raise DataError(
+            f"{key}={folder} holds an adapter, and its base ({named[:80]!r}) is no id of the hub",
+            "model=hf model.path=FOLDER of the base",
+        )
+    if isinstance(found, Merge):
+        raise DataError(
+            f"model.path={found.adapter.path} holds an adapter, too, and no model for {key}",
+            "model=hf model.path=FOLDER of a whole model",
+        )
+    return Merge(label, found, adapter)
 
 
 def _commit(key: str, repository: str, revision: str | None) -> str:
