@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearn_runner.errors import DataError
+from unlearn_runner.utils.regular import read_regular
+
+MAX_BYTES = 10_000_000
 
 OWN = (
     "I do not know.",
@@ -65,7 +68,7 @@ def read(path: Path, key: str) -> tuple[str, ...]:
         DataError: If it cannot be read or holds no line.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path, MAX_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise DataError(

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import VIEWS, Log
 from unlearn_runner.evaluation.metrics.evidence import Parquet
-from unlearn_runner.evaluation.schema import PROBES, evidence_file
+from unlearn_runner.evaluation.schema import PROBES, Probe, evidence_file
 
 
 @dataclass(frozen=True)
@@ -24,12 +24,13 @@ class Artifact(Log):
 
     def record(self, view: str) -> Parquet:
         """Returns the record of one view."""
-        probes = tuple(probe for probe in PROBES if evidence_file(view, probe) in self.content)
+        files: dict[Probe, str] = {probe: evidence_file(view, probe) for probe in PROBES}
+        probes = tuple(probe for probe, name in files.items() if name in self.content)
         record = Parquet(self.path, view, probes)
         try:
             for probe in probes:
-                if not (self.path / evidence_file(view, probe)).is_file():
-                    raise ValueError(f"{evidence_file(view, probe)} is no file")
+                if not (self.path / files[probe]).is_file():
+                    raise ValueError(f"{files[probe]} is no file")
             _check(record)
         except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's are among these
             reason = " ".join(str(error).split())[:200]
