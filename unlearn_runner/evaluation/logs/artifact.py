@@ -24,13 +24,14 @@ class Artifact(Log):
 
     def record(self, view: str) -> Parquet:
         """Returns the record of one view."""
-        files: dict[Probe, str] = {probe: evidence_file(view, probe) for probe in PROBES}
-        probes = tuple(probe for probe, name in files.items() if name in self.content)
+        probes: tuple[Probe, ...] = tuple(
+            probe for probe in PROBES if evidence_file(view, probe) in self.content
+        )
         record = Parquet(self.path, view, probes)
         try:
             for probe in probes:
-                if not (self.path / files[probe]).is_file():
-                    raise ValueError(f"{files[probe]} is no file")
+                if not (self.path / (name := evidence_file(view, probe))).is_file():
+                    raise ValueError(f"{name} is no file")
             _check(record)
         except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's are among these
             reason = " ".join(str(error).split())[:200]
