@@ -65,3 +65,12 @@ def test_simnpos_settings_follow_the_forget_split(forget: str, beta: float, weig
     run = validate(composed("experiment=simnpo/tofu_llama2", f"benchmark.forget=forget{forget}"))
     method: Any = run.method
     assert (method.beta, method.weight, method.retain.weight) == (beta, weight, 1.0)
+
+
+@pytest.mark.parametrize("name", ["geffect/tofu_phi", "geffect/tofu_llama2", "simnpo/tofu_llama2"])
+def test_evaluation_sizes_are_the_published_codes(name: str) -> None:
+    """300 rows and 200 tokens with the prompt, as both repositories' configurations say."""
+    run = validate(composed(f"experiment={name}", "benchmark.data_dir=x"))
+    benchmark: Any = run.benchmark
+    assert benchmark.compat == "locuslab"
+    assert benchmark.generation.max_length == 200

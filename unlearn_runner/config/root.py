@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.config import names, resolvers
 from unlearn_runner.config.build import TRUSTED, build, complete
@@ -31,6 +31,7 @@ from unlearn_runner.utils.console import console
 
 resolvers.register()  # every way to a configuration comes by here
 
+MAX_EVALUATIONS = 10_000
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
 
 
@@ -72,11 +73,11 @@ class RetainModel:
 class Evaluation:
     """How evaluation runs; what it measures is the benchmark's."""
 
-    batch_size: Annotated[int, Ge(1)] = 64
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 64
     """Sequences per forward pass and per generation batch. Changes speed, not scores."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of evaluation; bf16 also stores the weights so, half the memory."""
-    every: Annotated[int, Ge(1)] | str | None = None
+    every: Annotated[int, Ge(1), Le(10**9)] | str | None = None
     """Scores along the way: a number of optimizer steps, or epochs as in 1epoch or 0.5epochs;
     null only scores the end. The unlearned model is the same, but is computed again."""
 
@@ -96,7 +97,13 @@ class Evaluation:
         each = float(self.every) if isinstance(self.every, int) else 0.0
         if isinstance(self.every, str) and (match := EPOCHS.fullmatch(self.every)):
             each = float(match[1]) * rows / recipe.batch_size
-        total = recipe.num_steps(rows)
+        total, each = recipe.num_steps(rows), max(each, 1.0)
+        if total / each > MAX_EVALUATIONS:
+            raise ConfigError(
+                f"evaluate.every={self.every} would evaluate {total / each:,.0f} times; allowed: "
+                f"up to {MAX_EVALUATIONS:,}",
+                f"evaluate.every={math.ceil(total / MAX_EVALUATIONS)}",
+            )
         marks = (math.floor(i * each + 1e-9) for i in range(1, math.ceil(total / each) + 1))
         return tuple(dict.fromkeys(step for step in marks if 0 < step < total))
 

@@ -9,6 +9,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearn_runner.errors import DataError
+from unlearn_runner.utils.regular import read_regular
+
+MAX_BYTES = 10_000_000
 
 OWN = tuple(
     Path(__file__).with_name("tables").joinpath("refusals.txt").read_text("utf-8").splitlines()
@@ -26,9 +29,7 @@ def read(path: Path, key: str) -> tuple[str, ...]:
         DataError: If it cannot be read or holds no line.
     """
     try:
-        if path.exists() and not path.is_file():  # a device has no end
-            raise DataError(f"{key}: {path} is not a file", f"{key}=null")
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_regular(path, MAX_BYTES).decode("utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise DataError(

@@ -60,6 +60,16 @@ class QABenchmark(Benchmark):
     each row stands by itself. A selection of a sweep never divides them."""
 
     def __post_init__(self) -> None:
+        if not self.view:
+            raise ConfigError(
+                "benchmark.view is empty: nothing would be evaluated",
+                "benchmark=pocket has four views; leave one out with ~benchmark.view.NAME",
+            )
+        if not self.requests:
+            raise ConfigError(
+                "benchmark.requests is empty: no rows could be forgotten",
+                "benchmark.requests.NAME={retain: SPLIT, view: SPLIT} for each forget split",
+            )
         if self.forget not in self.requests:
             close = nearest(self.forget, self.requests)
             raise ConfigError(

@@ -30,8 +30,8 @@ class Artifact(Log):
         record = Parquet(self.path, view, probes)
         try:
             for probe in probes:
-                if not (self.path / evidence_file(view, probe)).is_file():
-                    raise ValueError(f"{evidence_file(view, probe)} is no file")
+                if not (self.path / (name := evidence_file(view, probe))).is_file():
+                    raise ValueError(f"{name} is no file")
             _check(record)
         except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's are among these
             reason = " ".join(str(error).split())[:200]
