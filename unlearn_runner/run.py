@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from unlearn_runner.config.groups import CONF, print_help
 from unlearn_runner.errors import SIGNALLED, USAGE_ERROR, UserError
+from unlearn_runner.utils.redact import redacted
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -51,7 +52,7 @@ def main() -> int:
         if explained is not None:
             _say(explained)
             return USAGE_ERROR
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         return 1
 
 
@@ -63,7 +64,7 @@ def console() -> None:
 def _say(words: object) -> None:
     """Prints an error once, however many ranks would."""
     if os.environ.get("RANK", "0") == "0":
-        print(words, file=sys.stderr, flush=True)
+        print(redacted(str(words)), file=sys.stderr, flush=True)
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(3)  # torchrun ends all ranks with the first that leaves: rank 0 is to speak
 
@@ -137,7 +138,7 @@ def run_composed(composed: DictConfig) -> int:
     config = cast(dict[str, Any], resolved)
     job = plan_config(config, _name, hydra.runtime.choices)
     refuse_selection(job.run)
-    overrides = list(hydra.overrides.task)
+    overrides = _typed(hydra)
     if job.run.plan_only:
         from unlearn_runner.config.origins import print_settings
         from unlearn_runner.pipeline.tables import print_plan
@@ -160,6 +161,13 @@ def run_composed(composed: DictConfig) -> int:
     return start_job(job)
 
 
+def _typed(hydra: Any) -> list[str]:
+    """Returns the overrides as they were typed; a resolver may bring a secret in."""
+    from omegaconf import OmegaConf
+
+    return cast(list[str], OmegaConf.to_container(hydra.overrides.task, resolve=False))
+
+
 def _name(run: Run) -> str:
     """Returns the run folder's name below the outputs folder."""
     from hydra.core.hydra_config import HydraConfig
@@ -168,7 +176,7 @@ def _name(run: Run) -> str:
     from unlearn_runner.config import names
 
     hydra = HydraConfig.get()
-    derived = names.derive(list(hydra.overrides.task), hydra.runtime.choices)
+    derived = names.derive(_typed(hydra), hydra.runtime.choices)
     if hydra.mode == RunMode.MULTIRUN:
         # A swept value names the job; what all jobs share names the sweep.
         sweep = names.checked(run.name) if run.name else "sweep"

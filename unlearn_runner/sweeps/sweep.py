@@ -29,6 +29,7 @@ from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console, results_console
+from unlearn_runner.utils.disk import disk_errors
 from unlearn_runner.utils.locks import locked
 
 
@@ -128,8 +129,8 @@ def _to_the_end(
 
 def _go(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
     """Runs the unfinished jobs, while no other command does."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent, folder.name, f"sweep {folder.name}"):
+    lock = locked(folder.parent, folder.name, f"sweep {folder.name}")
+    with disk_errors(folder), lock:
         todo = _unfinished(todo)  # another command may have done it while this one waited
         for point in list(todo):
             try:
@@ -161,7 +162,7 @@ def run_one(found: PlannedJob, overrides: list[str]) -> int:
     found.run.cluster.check()
     point = SweepJob([], overrides, found)
     monitor = SweepMonitor([point])
-    with signals.catch_signals():
+    with signals.catch_signals(), disk_errors(point.folder):
         if point.refresh_status() == "waiting":
             Record(point.folder).status("waiting")
             found.run.cluster.run([point], monitor)

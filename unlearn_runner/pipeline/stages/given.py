@@ -17,6 +17,7 @@ from unlearn_runner.models import folder as folders
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import expanded
 
 HUB_ID = re.compile(r"[\w.-]+/[\w.-]+")
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -154,7 +155,7 @@ def given(label: str, key: str, path: str, revision: str | None) -> Given:
         DataError: If it is neither, or not a whole model.
         ConfigError: If a folder is given a revision.
     """
-    place = Path(path).expanduser()
+    place = expanded(key, path)
     if place.exists() or not HUB_ID.fullmatch(path):
         if revision:
             where = key.rpartition(".")[0]
