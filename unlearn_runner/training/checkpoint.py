@@ -21,7 +21,7 @@ from unlearn_runner.distributed.layout import SHARD, Parts
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.errors import DataError, UserError
 from unlearn_runner.utils.console import console
-from unlearn_runner.utils.files import sha256
+from unlearn_runner.utils.files import inside, read_object, sha256
 
 KEPT = 2
 
@@ -118,10 +118,11 @@ def _notes(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Yields the notes of checkpoints with their content, newest first; none if unreadable."""
     for note in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            facts = json.loads(note.read_text())
+            facts = read_object(note) or {}
             readable = isinstance(facts["key"], str) and isinstance(facts["files"], dict)
+            readable &= all(inside(folder, name).parent == folder for name in facts["files"])
             yield note, facts if readable else None
-        except (OSError, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError):
             yield note, None
 
 

@@ -9,14 +9,15 @@ from rich.console import Console
 from rich.text import Text
 
 from unlearn_runner.utils.redact import redacted
+from unlearn_runner.utils.text import printable
 
 
 class RedactingConsole(Console):
-    """Console that shows no secret: neither in a line nor in a cell of a table."""
+    """Console that shows no secret and obeys no text, neither in a line nor in a table's cell."""
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Returns a string as it is shown; everything that is printed as a string comes here."""
-        return super().render_str(redacted(text), **options)
+        return super().render_str(printable(redacted(text)), **options)
 
 
 console = RedactingConsole(stderr=True, highlight=False, soft_wrap=True)

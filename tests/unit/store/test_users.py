@@ -84,8 +84,10 @@ def test_an_outputs_folder_that_is_not_there_stops_it_and_the_fix_works(
 
 @pytest.mark.parametrize(
     "note",
-    ["", "{", "[]", "5", "[" * 100_000, '{"outputs": 5}', '{"outputs": "relative"}']
-    + ['{"outputs": "/a\\u0000b"}', '{"outputs": null}'],
+    [
+        *("", "{", "[]", "5", "[" * 100_000, '{"outputs": 5}', '{"outputs": "relative"}'),
+        *('{"outputs": "/a\\u0000b"}', '{"outputs": null}'),
+    ],
 )
 def test_a_note_that_cannot_be_read_stops_it(store: Store, note: str, capsys: Capsys) -> None:
     store.note_user(Path("/somewhere"))
@@ -108,8 +110,11 @@ def test_what_a_sweep_writes_beside_its_jobs_is_no_run(store: Store, tmp_path: P
 
 @pytest.mark.parametrize(
     "results",
-    ["", "{", "[]", "{}", '{"stages": 5}', '{"stages": [5]}', '{"stages": [{}]}', "[" * 100_000]
-    + ['{"stages": null}', '{"stages": {"a": 1}}', '{"stages": [{"kind": "text"}]}'],
+    [
+        *("", "{", "[]", "{}", "[" * 100_000, '{"stages": 5}', '{"stages": [5]}'),
+        *('{"stages": [{}]}', '{"stages": null}', '{"stages": {"a": 1}}'),
+        '{"stages": [{"kind": "text"}]}',
+    ],
 )
 def test_results_that_cannot_be_read_stop_it(store: Store, tmp_path: Path, results: str) -> None:
     (tmp_path / "outputs" / "runs" / "mine" / "results.json").write_text(results)
