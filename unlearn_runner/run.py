@@ -17,6 +17,7 @@ import traceback
 from typing import TYPE_CHECKING
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
+from unlearn_runner.utils.redact import redacted
 
 if TYPE_CHECKING:
     from unlearn_runner.config.compose import Composed
@@ -50,7 +51,7 @@ def main() -> int:
         _say(f"interrupted; to continue: {command()}")
         return SIGNALLED + getattr(error, "number", signal.SIGINT)
     except Exception:
-        traceback.print_exc()
+        print(redacted(traceback.format_exc()), file=sys.stderr)
         return FAILURE
 
 
@@ -64,7 +65,7 @@ def _say(words: object) -> None:
     from unlearn_runner.distributed.external import main_rank
 
     if main_rank():
-        print(words, file=sys.stderr, flush=True)
+        print(redacted(str(words)), file=sys.stderr, flush=True)
     elif "TORCHELASTIC_RUN_ID" in os.environ:
         time.sleep(3)  # torchrun ends all ranks with the first that leaves: rank 0 is to speak
 

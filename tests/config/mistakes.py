@@ -429,7 +429,9 @@ MISTAKES |= {
     "an adapter in bf16": mistake(
         "adapter=lora save_dtype=bf16", "save_dtype=bf16", "adapter.merge=true save_dtype=bf16"
     ),
-    "an adapter for a model": mistake("target.path=@adapter", "not an adapter that can be loaded", "LORA"),
+    "an adapter for a model": mistake(
+        "target.path=@adapter", "not an adapter that can be loaded", "LORA"
+    ),
     # selection
     "criterion mistyped": mistake(
         "sweep=gru_gamma_tau sweep.select.criterion=forgeting",

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from unlearn_runner.errors import SIGNALLED, USAGE_ERROR, ConfigError, UserError
+from unlearn_runner.utils.redact import redacted
 
 
 class Parser(argparse.ArgumentParser):
@@ -25,7 +26,7 @@ def answered(work: Callable[[], int | None]) -> int:
     try:
         return work() or 0
     except UserError as error:
-        print(error, file=sys.stderr)
+        print(redacted(str(error)), file=sys.stderr)
         return USAGE_ERROR
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -28,7 +28,7 @@ from unlearn_runner.store.inventory import Entry, Uses, entries, inspect_entry, 
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import expanded
 from unlearn_runner.utils.progress import progress
-from unlearn_runner.utils.text import size
+from unlearn_runner.utils.text import printable, size
 
 DAMAGED = 1
 SECONDS = {"m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
@@ -174,7 +174,7 @@ def gc(root: Path, args: argparse.Namespace) -> int:
     for entry in wanted:
         why = {"whole": "unused", "damaged": f"damaged: {entry.fault}"}.get(entry.state)
         line = f"{entry.path.relative_to(root)}  {size(entry.size)}, {_age(entry)} old, "
-        line += why or f"{entry.state} {entry.what}".strip()
+        line = printable(line + (why or f"{entry.state} {entry.what}".strip()))
         if not args.yes:
             print(f"would remove  {line}")
         elif reason := remove(entry):
@@ -220,7 +220,7 @@ def verify(root: Path, args: argparse.Namespace) -> int:
             tick()
             if entry is not None and entry.fault:
                 damaged += 1
-                print(f"damaged  {entry.name}: {entry.fault}")
+                print(printable(f"damaged  {entry.name}: {entry.fault}"))
     print(f"{len(paths) - damaged} of {len(paths)} artifacts are whole")
     if damaged:
         print("a run that needs a damaged one computes it again; unlearn-store gc removes them")

@@ -10,6 +10,7 @@ from typing import Any
 
 from unlearn_runner.errors import ConfigError, shortened
 from unlearn_runner.utils.nested import leaves
+from unlearn_runner.utils.redact import redacted
 
 # What a run may change without becoming another experiment: where and how, not what.
 INERT = (
@@ -48,7 +49,7 @@ def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
     main = ("benchmark", "method", "rectifier", "adapter")
     chosen = [str(choices.get(group)) for group in main]
     parts = ["-".join(chosen[: 3 if chosen[3] in ("none", "None") else 4])]
-    for override in sorted(overrides):
+    for override in sorted(map(redacted, overrides)):
         key, _, value = override.lstrip("+~").partition("=")
         if key not in main and not inert(key):
             parts.append(f"{key}={value}")

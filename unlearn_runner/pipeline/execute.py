@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from unlearn_runner.distributed.base import Parallel
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
@@ -24,6 +24,11 @@ from unlearn_runner.utils.files import append_line
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
+
+
+PASSES = 3
+"""Times that a run goes through its stages while others remove what it needs."""
+AGAIN = "the same command makes it again; let no unlearn-store gc run beside it"
 
 
 @dataclass(frozen=True)
@@ -70,9 +75,44 @@ class Executor:
     def run(self, plan: Plan) -> list[StageResult]:
         """Computes what the plan wants, and leaves the run folder's telemetry complete.
 
+        What another process removes meanwhile is made again, by going through the stages again.
+
+        Raises:
+            UserError: If something was removed that other ranks were about to read.
+        """
+        results: dict[str, StageResult] = {}
+        vanished, passes = "", 0
+        while vanished or not passes:
+            if vanished:
+                console.print(f"warning: {vanished}; it is made again", markup=False)
+            stored: dict[str, bool] = {}
+            passes += 1
+            try:
+                self._run_stages(plan, results, stored)
+                wanted = {stage.key: False for stage in plan.wanted if stage.key in stored}
+                vanished = self._vanished(plan, wanted)
+            except Exception as error:
+                vanished = self._vanished(plan, stored)
+                if vanished and (self.shared is not None or passes == PASSES):
+                    raise UserError(vanished, AGAIN) from error
+                if not vanished:
+                    raise
+            if vanished and passes == PASSES:
+                raise UserError(vanished, AGAIN)
+        if self.shared is not None:
+            self.shared.ranks.broadcast_unbounded(None)
+        self.record.telemetry(
+            line for stage in plan.stages if not stage.given for line in self._lines(stage)
+        )
+        return list(results.values())
+
+    def _run_stages(
+        self, plan: Plan, results: dict[str, StageResult], stored: dict[str, bool]
+    ) -> None:
+        """Goes through the stages once; adds the results, and what is now stored (to be loaded?).
+
         Once a stage has diverged nothing more is computed: no score of the run would mean anything.
         """
-        results: list[StageResult] = []
         over, required = diverged(plan, self.store), required_stages(plan, self.store)
         self.record.telemetry([])
         for number, stage in enumerate(plan.stages, 1):
@@ -82,19 +122,24 @@ class Executor:
             else:
                 keep = stage.kind != "unlearn" or stage in plan.wanted
                 result = self.ensure_artifact(stage, required[stage.key], keep)
+                stored[stage.key] = required[stage.key]
             if not stage.given:
                 self.record.stored(self._lines(stage))
             if result.outcome == "diverged":
                 over = True
                 result = replace(result, divergence=divergence.evidence(self._lines(stage)))
-            results.append(result)
             _print_result(result, number, len(plan.stages))
-        if self.shared is not None:
-            self.shared.ranks.broadcast_unbounded(None)
-        self.record.telemetry(
-            line for stage in plan.stages if not stage.given for line in self._lines(stage)
-        )
-        return results
+            before = results.get(stage.key)
+            # Of two passes, the one that computed it.
+            if before is None or before.cached or not result.cached:
+                results[stage.key] = result
+
+    def _vanished(self, plan: Plan, stored: Mapping[str, bool]) -> str:
+        """Returns which artifacts are no longer stored whole, in words; empty where all are."""
+        ours = (stage for stage in plan.stages if stage.key in stored and not stage.given)
+        gone = [stage for stage in ours if self.store.manifest(stage, stored[stage.key]) is None]
+        names = ", ".join(f"{stage.label} ({stage.kind}/{stage.key})" for stage in gone)
+        return names and f"{names} has vanished from the store {self.store.root} during the run"
 
     def ensure_artifact(self, stage: Stage, load: bool = False, keep: bool = True) -> StageResult:
         """Takes a stage from the store, or computes and publishes it under its lock.

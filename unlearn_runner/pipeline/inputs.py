@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
@@ -13,6 +12,7 @@ from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.given import given
+from unlearn_runner.utils.files import expanded
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _retain_log(run: Run, views: dict[str, tuple[View, Rows]]) -> RetainLog | No
         )
     from unlearn_runner.evaluation.logs.read import digest
 
-    path = Path(run.retain_model.log).expanduser().absolute()
+    path = expanded("retain_model.log", run.retain_model.log).absolute()
     log = RetainLog(path, digest(path), views[forget][1], forget)
     log.matched()
     return log

@@ -1,4 +1,7 @@
-"""Planned job: one composed configuration, typed, with its stages and the folders it writes to."""
+"""Planned job: one composed configuration, typed, with its stages and the folders it writes to.
+
+The object that travels: `run.py` and sweeps make it, the runner takes it to its end.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from unlearn_runner.config import names
 from unlearn_runner.config.groups import outputs as default_outputs
@@ -19,7 +24,11 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.pipeline.inputs import Rowsets, read_inputs
 from unlearn_runner.pipeline.plan import Plan, plan
 from unlearn_runner.store.store import Store
+from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import expanded
 from unlearn_runner.utils.redact import redacted
+
+CONFIG = "config.yaml"
 
 
 @dataclass(frozen=True)
@@ -44,9 +53,9 @@ class ComposedJob:
     @classmethod
     def read(cls, text: str) -> ComposedJob:
         """Returns what `text` wrote."""
-        found = json.loads(text)
-        folders = {name: Path(found[name]) for name in ("outputs", "store")}
-        return cls(**{**found, **folders})
+        fields = json.loads(text)
+        folders = {name: Path(fields[name]) for name in ("outputs", "store")}
+        return cls(**{**fields, **folders})
 
 
 @dataclass(frozen=True)
@@ -102,9 +111,11 @@ def plan_config(
         UserError: For anything wrong with the configuration or the data; nothing is written then.
     """
     run = validate(config)
-    found = plan(run, read_inputs(run, rowsets))
-    outputs = Path(run.output_dir).expanduser() if run.output_dir else default_outputs()
-    store = Path(run.store).expanduser() if run.store else outputs / "store"
+    planned = plan(run, read_inputs(run, rowsets))
+    outputs = default_outputs()
+    if run.output_dir:
+        outputs = expanded("output_dir", run.output_dir)
+    store = expanded("store", run.store) if run.store else outputs / "store"
     composed = ComposedJob(
         config,
         outputs.absolute(),
@@ -113,7 +124,16 @@ def plan_config(
         sys.argv[1:],
         _options(choices),
     )
-    return PlannedJob(composed, run, found)
+    return PlannedJob(composed, run, planned)
+
+
+def _read_config(path: Path) -> dict[str, Any] | None:
+    """Returns a run's configuration; none where it cannot be read: empty, cut off, or no YAML."""
+    try:
+        content = OmegaConf.to_container(OmegaConf.load(path)) if path.is_file() else None
+    except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException):
+        return None
+    return cast(dict[str, Any], content) if content and isinstance(content, dict) else None
 
 
 def _options(choices: Mapping[str, str | None]) -> dict[str, str]:
@@ -130,11 +150,15 @@ def refuse_other_configuration(job: PlannedJob) -> None:
     Raises:
         ConfigError: If it holds another one, unless `overwrite` is set.
     """
-    path = job.folder / "config.yaml"
-    if job.run.overwrite or not path.is_file():
+    path = job.folder / CONFIG
+    if job.run.overwrite or not path.exists():
         return
-    identity = job.identity
-    other = names.identity(cast(dict[str, Any], OmegaConf.to_container(OmegaConf.load(path))))
+    found = _read_config(path)
+    if found is None:
+        warning = f"{path} cannot be read, so it is not known whose run folder this is"
+        console.print(f"warning: {warning}; it is written anew", markup=False)
+        return
+    identity, other = job.identity, names.identity(found)
     # Through JSON: a tuple that was written comes back as a list.
     if json.dumps(other, sort_keys=True) != json.dumps(identity, sort_keys=True):
         keys = [k for k in {**other, **identity} if other.get(k) != identity.get(k)]

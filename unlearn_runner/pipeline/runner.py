@@ -17,14 +17,18 @@ from unlearn_runner.distributed import external, launch
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.execute import Executor, StageResult, complete, follow
 from unlearn_runner.pipeline.job import (
+    CONFIG,
     ComposedJob,
     PlannedJob,
     plan_job,
     refuse_other_configuration,
 )
 from unlearn_runner.store.store import WEIGHTS
-from unlearn_runner.utils.disk import refusal
+from unlearn_runner.tracking.folder import RESULTS
+from unlearn_runner.utils.disk import disk_errors
+from unlearn_runner.utils.files import write_text
 from unlearn_runner.utils.process import TRACEBACK, command
+from unlearn_runner.utils.redact import redacted
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
@@ -98,7 +102,7 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
         session: This process's, when it is rank 0 of several.
         brief: Whether to leave what is printed at the end to the caller.
     """
-    try:
+    with disk_errors(job.folder):
         record, config_hash = _open_record(job)
         done = _execute(job, record, session)
         if job.run.keep == "scores":
@@ -106,10 +110,6 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
                 if result.stage.kind == "unlearn":  # cached, too: a run that made it may have died
                     job.store.drop(result.stage, WEIGHTS)
         _finish(job, record, config_hash, done, session, brief)
-    except OSError as error:
-        if refused := refusal(error, job.folder):
-            raise refused from error
-        raise
 
 
 def _open_record(job: PlannedJob) -> tuple[Record, str]:
@@ -119,12 +119,13 @@ def _open_record(job: PlannedJob) -> tuple[Record, str]:
 
     try:
         record = Record(job.folder)
-        OmegaConf.save(OmegaConf.create(job.config), job.folder / "config.yaml")
+        write_text(job.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(job.config)))
     except OSError as error:
         raise UserError(
             f"the run folder {job.folder} cannot be written: {error.strerror}",
             "output_dir=FOLDER on a disk you can write to",
         ) from None
+    job.store.note_user(job.composed.outputs)
     text = json.dumps(job.identity, sort_keys=True)
     config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
     parts = [config_hash, *(stage.key for stage in job.plan.stages)]
@@ -179,11 +180,11 @@ def _finish(
     tables.print_table(by_model, title, content["directions"])
     tables.print_divergence(content.get("divergence", {}))
     tables.print_trajectory(content.get("along", []), by_model.get("unlearned", {}))
-    print(f"results  {job.folder / 'results.json'}")
+    print(redacted(f"results  {job.folder / RESULTS}"))
     for result in done:
         kept = result.stage.kind == "unlearn" and job.run.keep != "scores"
         if kept and result.outcome == "completed":
-            print(f"model    {store.path(result.stage)}")
+            print(redacted(f"model    {store.path(result.stage)}"))
 
 
 def _failed(record: Record, error: Exception) -> None:
@@ -192,7 +193,7 @@ def _failed(record: Record, error: Exception) -> None:
         record.status("failed", error=f"{type(error).__name__}: {error}")
         if not isinstance(error, UserError):
             trace = record.folder / "traceback.txt"
-            trace.write_text(traceback.format_exc(), encoding="utf-8")
+            write_text(trace, redacted(traceback.format_exc()))
             error.add_note(f"{TRACEBACK}{trace}")
     except OSError:  # a full disk, which may be what the error is about
         return

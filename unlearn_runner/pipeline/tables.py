@@ -11,6 +11,7 @@ from unlearn_runner.evaluation.metrics.scores import Directions, Scores, lower, 
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.tracking.divergence import last_finite
 from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.redact import redacted
 from unlearn_runner.utils.text import format_score
 
 TRAJECTORY = ("model_utility", "forget_quality", "forget", "retain")
@@ -21,7 +22,7 @@ MAX_ROWS = 20  # results.json has them all
 def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> None:
     """Prints target, unlearned and retain model side by side, each metric with its direction."""
     if not any(by_model.values()):
-        print(title)
+        print(redacted(title))
         return
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("metric")
@@ -44,7 +45,8 @@ def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> 
 def print_divergence(divergence: dict[str, Any]) -> None:
     """Prints why a run ended early."""
     if divergence:
-        print(f"diverged {divergence['stage']}: {divergence.get('cause', 'no cause recorded')}")
+        cause = divergence.get("cause", "no cause recorded")
+        print(redacted(f"diverged {divergence['stage']}: {cause}"))
         if last := last_finite(divergence):
             print(f"         {last}")
 
@@ -82,6 +84,6 @@ def print_plan(job: PlannedJob) -> None:
         cached = ("given" if stage.given else "yes") if store.manifest(stage) else "no"
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())
     results_console().print(table)
-    print(f"store    {store.root}")
+    print(redacted(f"store    {store.root}"))
     for interaction in interactions(job.run):
         print(f"note     {interaction}")

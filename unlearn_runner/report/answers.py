@@ -14,6 +14,7 @@ from typing import Any
 
 from unlearn_runner.evaluation.metrics.evidence import Parquet, Texts
 from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.utils.files import inside
 
 MODELS = {
     "before": "evaluate target",
@@ -94,6 +95,7 @@ def _read(folder: Path, wanted: Sequence[str]) -> dict[str, Texts]:
     found = {}
     for view in wanted:
         try:
+            inside(folder, f"{view}.generations.parquet")  # a run folder names the view
             found[view] = Parquet(folder, view).texts
         except (OSError, ValueError, KeyError):  # damaged, or of another probe
             continue

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -19,7 +20,6 @@ from typing import Any, Literal, cast
 from unlearn_runner.config.names import identity
 from unlearn_runner.errors import DataError
 from unlearn_runner.report.schema import (
-    SAFE_NAME,
     check_config,
     check_line,
     check_results,
@@ -27,6 +27,7 @@ from unlearn_runner.report.schema import (
 )
 from unlearn_runner.tracking.divergence import cause
 from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS
+from unlearn_runner.utils.files import OutsideError, inside
 from unlearn_runner.utils.untrusted import (
     UntrustedError,
     clean,
@@ -215,8 +216,11 @@ class RunFolder:
             store: Where to look first.
         """
         stores = [store, *self.stores] if store else self.stores
-        places = (place / ran.artifact for place in stores if SAFE_NAME.fullmatch(ran.key))
-        return next((place for place in places if place.is_dir()), None)
+        for place in stores:
+            with suppress(OutsideError):
+                if (folder := inside(place, ran.artifact)).is_dir():
+                    return folder
+        return None
 
 
 def _in_todays_words(results: dict[str, Any]) -> dict[str, Any]:

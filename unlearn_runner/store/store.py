@@ -28,7 +28,7 @@ from typing import Any
 
 from unlearn_runner.store.artifact import Artifact, Outcome
 from unlearn_runner.store.keys import settings
-from unlearn_runner.utils.disk import refusal
+from unlearn_runner.utils.disk import disk_errors
 from unlearn_runner.utils.files import OutsideError, inside, render_json, sha256, sync, write_json
 from unlearn_runner.utils.locks import locked
 from unlearn_runner.utils.redact import redacted
@@ -156,20 +156,16 @@ class Store:
             DiskError: When the disk refuses something within; checkpoints stay as they are.
         """
         folder = self.path(artifact).parent
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with locked(
+        with (
+            disk_errors(folder / artifact.key),
+            locked(
                 folder,
                 artifact.key,
                 f"{artifact.label} ({artifact.kind}/{artifact.key})",
                 on_wait=on_wait,
-            ):
-                yield
-        except Exception as error:
-            refused = refusal(error, folder / artifact.key)
-            if refused is None:
-                raise
-            raise refused from error
+            ),
+        ):
+            yield
 
     def begin(self, artifact: Artifact) -> Building:
         """Returns an empty folder for an artifact, and an earlier attempt's checkpoints."""

@@ -28,6 +28,7 @@ from unlearn_runner.sweeps.selection import Selection
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console, results_console
+from unlearn_runner.utils.disk import disk_errors
 from unlearn_runner.utils.locks import locked
 
 
@@ -124,8 +125,8 @@ def _run_and_report(
 
 def _run_unfinished(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
     """Runs the unfinished jobs, while no other command does."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with locked(folder.parent, folder.name, f"sweep {folder.name}"):
+    lock = locked(folder.parent, folder.name, f"sweep {folder.name}")
+    with disk_errors(folder), lock:
         todo = _unfinished(todo)  # another command may have done it while this one waited
         for job in list(todo):
             try:
@@ -155,7 +156,7 @@ def run_one(planned: PlannedJob, overrides: list[str]) -> int:
     planned.run.cluster.check()
     job = SweepJob([], overrides, planned)
     monitor = SweepMonitor([job])
-    with signals.catch_signals():
+    with signals.catch_signals(), disk_errors(job.folder):
         if job.refresh_status() == "waiting":
             Record(job.folder).status("waiting")
             planned.run.cluster.run([job], monitor)

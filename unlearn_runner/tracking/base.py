@@ -16,7 +16,7 @@ Figures = Callable[[Path], dict[str, str]]
 
 @dataclass(frozen=True)
 class Mirrored:
-    """What a tracker is told of the run it mirrors."""
+    """What a tracker knows of the run it mirrors."""
 
     folder: Path
     """The run folder; what a tracker writes goes below it."""
@@ -27,7 +27,7 @@ class Mirrored:
     warn: Callable[[str], None] = field(repr=False)
     """Says that the mirror is less than was wanted, where it is not lost altogether."""
     figures: Figures = field(default=lambda _: {}, repr=False)
-    """Sampler what the run folder holds."""
+    """Draws what the run folder holds."""
 
     @property
     def name(self) -> str:
@@ -111,10 +111,10 @@ def require(package: str, option: str) -> None:
     from importlib.util import find_spec
 
     try:
-        found = find_spec(package) is not None
+        installed = find_spec(package) is not None
     except (ImportError, ValueError):
-        found = False
-    if not found:
+        installed = False
+    if not installed:
         raise ConfigError(
             f"tracker={option} needs the package {package}, which is not installed; without it:"
             " tracker=files",

@@ -1,7 +1,7 @@
-"""A run's folder: configuration, telemetry, status and results, as plain files.
+"""Record of a run: its folder's telemetry, status and results, as plain files.
 
 Files are the truth; dashboards mirror them. Every file is replaced as a whole, or appended to line
-by line, so that a reader at any moment sees something valid.
+by line, so that a reader at any moment sees something valid; and no secret is in any of them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from unlearn_runner.tracking.base import Figures, Tracker
 from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS, last_by_step
 from unlearn_runner.tracking.safe import Safe
 from unlearn_runner.utils import progress
-from unlearn_runner.utils.files import append_line, finite, write_json
+from unlearn_runner.utils.files import append_line, finite, write_json, write_text
+from unlearn_runner.utils.redact import redacted
 
 BEAT = 2.0
 """Seconds between two writings of a run's progress: what `unlearn-status` can be late by."""
@@ -52,7 +53,7 @@ class Record:
             tracker: Where to.
             config: The resolved configuration.
             parts: What tells this run's numbers from another's: configuration, stages' keys.
-            figures: Sampler the run for trackers that take pictures.
+            figures: Draws the run for trackers that take pictures.
         """
         if tracker.mirrors:
             place = str(self.folder.resolve())
@@ -88,7 +89,7 @@ class Record:
             **facts,
             **self._tracker(),
         }
-        write_json(self.folder / STATUS, finite(content))
+        write_json(self.folder / STATUS, finite(redacted(content)))
 
     def line(self, facts: dict[str, Any], of_stage: Path | None = None) -> None:
         """Appends one line of telemetry to `metrics.jsonl`.
@@ -99,23 +100,24 @@ class Record:
                 come first.
         """
         if of_stage is not None and facts["stage"] not in self._mirrored:
-            found = [(json.loads(line), line) for line in last_by_step(of_stage)]
-            earlier = [(old, line) for old, line in found if old["step"] < facts["step"]]
+            parsed = [(json.loads(line), line) for line in last_by_step(of_stage)]
+            earlier = [(old, line) for old, line in parsed if old["step"] < facts["step"]]
             with (self.folder / METRICS).open("a", encoding="utf-8") as file:
                 file.writelines(line for _, line in earlier)
             for old, _ in earlier:
                 self._reflect(old)
+        facts = redacted(facts)
         append_line(self.folder / METRICS, facts)
         self._reflect(facts)
 
     def stored(self, lines: Iterable[str]) -> None:
-        """Takes the lines of a stage that is over, where they have not been taken as it ran.
+        """Appends the lines of a stage that is over, where they were not appended as it ran.
 
         So lines come in the plan's order whether a stage was computed or found in the store, and a
         mirror counts them alike when the run is continued.
         """
-        found = [(json.loads(line), line) for line in lines]
-        new = [(f, x) for f, x in found if f["step"] not in self._mirrored.get(f["stage"], ())]
+        parsed = [(json.loads(line), line) for line in lines]
+        new = [(f, x) for f, x in parsed if f["step"] not in self._mirrored.get(f["stage"], ())]
         with (self.folder / METRICS).open("a", encoding="utf-8") as file:
             file.writelines(line for _, line in new)
         for facts, _ in new:
@@ -124,9 +126,7 @@ class Record:
     def telemetry(self, lines: Iterable[str]) -> None:
         """Replaces `metrics.jsonl` by the finished stages' lines."""
         lines = list(lines)
-        temporary = self.folder / f".{METRICS}.new"
-        temporary.write_text("".join(lines), encoding="utf-8")
-        os.replace(temporary, self.folder / METRICS)
+        write_text(self.folder / METRICS, lines)
         for line in lines:
             self._reflect(json.loads(line))
 
@@ -139,7 +139,7 @@ class Record:
 
     def results(self, content: dict[str, Any]) -> None:
         """Writes `results.json`."""
-        self._results = finite(content)
+        self._results = finite(redacted(content))
         self._write_results()
         if self._mirror is not None:
             self._mirror.results({**self._results, **self._tracker()})

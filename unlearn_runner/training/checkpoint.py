@@ -23,7 +23,7 @@ from unlearn_runner.distributed.layout import SHARD, TensorShards
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.errors import DataError, UserError
 from unlearn_runner.utils.console import console
-from unlearn_runner.utils.files import sha256
+from unlearn_runner.utils.files import read_object, sha256
 
 KEPT = 2
 FILE = re.compile(r"step-\d{8}(?:\.(\d+)-of-\d+)?\.pt")
@@ -130,12 +130,12 @@ def _manifests(folder: Path) -> Iterator[tuple[Path, dict[str, Any] | None]]:
     """Yields manifests with their content, newest first; none for what is no manifest."""
     for manifest in sorted(folder.glob("step-*.json"), reverse=True):
         try:
-            facts = json.loads(manifest.read_text())
+            facts = read_object(manifest) or {}
             files = facts["files"]
             valid = isinstance(facts["key"], str) and all(map(FILE.fullmatch, files))
             valid = valid and all(isinstance(entry["sha256"], str) for entry in files.values())
             yield manifest, facts if valid else None
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        except (KeyError, TypeError, AttributeError):
             yield manifest, None
 
 

@@ -1,4 +1,4 @@
-"""What a disk refuses, in our words: no space, no permission, a file where a folder should be."""
+"""Errors of a disk, for people: no space, no permission, a file where a folder should be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import errno
 import os
 import re
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from unlearn_runner.errors import UserError
@@ -23,6 +25,25 @@ _TORCH = "inline_container"  # torch's archive writer reports a short write, but
 
 class DiskError(UserError):
     """A path that the machine does not let us write or read."""
+
+
+@contextmanager
+def disk_errors(where: Path) -> Iterator[None]:
+    """Turns what a disk refuses within it into an error for people.
+
+    Args:
+        where: The path to name when an exception names none.
+
+    Raises:
+        DiskError: When the disk refused something.
+    """
+    try:
+        yield
+    except Exception as error:  # a UserError, too: of a checkpoint with torch's words in it
+        refused = refusal(error, where)
+        if refused is None:
+            raise
+        raise refused from error
 
 
 def refusal(error: BaseException, where: Path) -> DiskError | None:

@@ -46,6 +46,7 @@ def locked(
     Raises:
         Timeout: When another process holds it and `wait` is false.
     """
+    folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f".{key}{LOCK}", poll_interval=POLL_S)
     note = folder / f".{key}{OWNER}"
     try:

@@ -18,6 +18,7 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
+from unlearn_runner.utils.redact import redacted
 
 TRACEBACK = "traceback: "
 """Begins the note of an error whose traceback stands in a file already."""
@@ -67,7 +68,7 @@ def _code(work: Callable[[str], int], text: str) -> int:
         try:
             return work(text)
         except UserError as error:
-            print(error, file=sys.stderr)
+            print(redacted(str(error)), file=sys.stderr)
             return USAGE_ERROR
         except KeyboardInterrupt as error:
             return SIGNALLED + getattr(error, "number", signal.SIGINT)
@@ -78,16 +79,17 @@ def _code(work: Callable[[str], int], text: str) -> int:
             saved = [n for n in getattr(error, "__notes__", ()) if n.startswith(TRACEBACK)]
             if saved:
                 problem = (str(error).splitlines() or [""])[0][:160]
-                print(f"{type(error).__name__}: {problem} ({saved[0]})", file=sys.stderr)
+                print(redacted(f"{type(error).__name__}: {problem} ({saved[0]})"), file=sys.stderr)
             else:
-                traceback.print_exc()
+                print(redacted(traceback.format_exc()), file=sys.stderr)
             return FAILURE
 
 
 def command(arguments: list[str] | None = None) -> str:
-    """Returns a command line, this process's by default, as it can be typed again."""
+    """Returns a command line, this process's by default, as it can be typed again; no secrets."""
     words = sys.argv[1:] if arguments is None else arguments
-    return shlex.join(["unlearn", *(w for w in words if "hydra.sweep.dir=" not in w)])
+    kept = (redacted(word) for word in words if "hydra.sweep.dir=" not in word)
+    return shlex.join(["unlearn", *kept])
 
 
 def prepare_process() -> None:

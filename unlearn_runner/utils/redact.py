@@ -1,4 +1,4 @@
-"""What must not leave a machine through a tracker: values of secrets."""
+"""Redaction of secrets: all that a run writes, prints or hands to a tracker passes it."""
 
 from __future__ import annotations
 

@@ -1,6 +1,10 @@
-"""Text for people: numbers and sizes."""
+"""Text for people: numbers, sizes, and what a terminal may show."""
 
 from __future__ import annotations
+
+import re
+
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")  # all but tab and newline
 
 
 def size(count: float) -> str:
@@ -10,6 +14,11 @@ def size(count: float) -> str:
     while count >= 1000 and unit != "TB":
         count, unit = count / 1000, next(units)
     return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def printable(text: str) -> str:
+    """Returns a text without characters that a terminal would obey instead of showing."""
+    return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
 def format_score(value: float | None) -> str:

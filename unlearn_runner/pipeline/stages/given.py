@@ -18,6 +18,7 @@ from unlearn_runner.models import folder as folders
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
+from unlearn_runner.utils.files import expanded
 
 if TYPE_CHECKING:
     from unlearn_runner.config.model import GivenBase
@@ -183,7 +184,7 @@ def given(
         DataError: If it is neither, or not a whole model.
         ConfigError: If a folder is given a revision.
     """
-    place = Path(os.path.expanduser(path))
+    place = expanded(key, path)
     if os.path.lexists(place) or not HUB_ID.fullmatch(path):
         if revision:
             where = key.rpartition(".")[0]
