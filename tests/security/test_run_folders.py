@@ -52,7 +52,7 @@ def write_run(folder: Path, seed: int = 0, key: str = "0123", **scores: float) -
     return folder
 
 
-def results(**changes: Any) -> Callable[[Path], None]:
+def results(**changes: Any) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         path = folder / "results.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -60,11 +60,11 @@ def results(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
-def stage(**changes: Any) -> Callable[[Path], None]:
+def stage(**changes: Any) -> Callable[[Path], object]:
     return results(stages=[{**STAGES[0], **changes}])
 
 
-def running(**changes: Any) -> Callable[[Path], None]:
+def running(**changes: Any) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         (folder / "results.json").unlink()
         facts = {"status": "running", "host": socket.gethostname(), "pid": os.getpid(), **changes}
@@ -73,11 +73,11 @@ def running(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
-def file(name: str, content: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(content) and None
+def file(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content)
 
 
-def line(**facts: Any) -> Callable[[Path], None]:
+def line(**facts: Any) -> Callable[[Path], object]:
     return file("metrics.jsonl", json.dumps({"stage": "unlearn", "step": 0, **facts}) + "\n")
 
 
@@ -89,7 +89,7 @@ def device(folder: Path) -> None:
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(i + 1)}: &{chr(i + 1)} [{','.join(['*' + chr(i)] * 9)}]\n" for i in range(97, 112)
 )
-REFUSED: dict[str, Callable[[Path], None]] = {
+REFUSED: dict[str, Callable[[Path], object]] = {
     "scores are a text": results(scores="high"),
     "scores are a list": results(scores=[1, 2]),
     "a score is NaN": results(scores={"model_utility": float("nan")}),
@@ -110,9 +110,7 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "results are a list": file("results.json", "[]"),
     "results nest deep": file("results.json", '{"a":' * 100_000),
     "a number of 5,000 digits": file("results.json", '{"a": ' + "9" * 5000 + "}"),
-    "results are bytes": lambda folder: (
-        (folder / "results.json").write_bytes(b"\xff\xfe\x00") and None
-    ),
+    "results are bytes": lambda folder: (folder / "results.json").write_bytes(b"\xff\xfe\x00"),
     "status is a number": file("status.json", '{"status": 5}'),
     "progress is a text": running(progress="a"),
     "progress counts in texts": running(progress={"done": "a", "of": 5, "rate": 1}),
@@ -139,7 +137,7 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "configuration is large": file("config.yaml", f"a: {'x' * (1 << 20)}\n"),
     "configuration is a device": device,
 }
-SHOWN: dict[str, Callable[[Path], None]] = {
+SHOWN: dict[str, Callable[[Path], object]] = {
     "a time without a zone": running(updated="2026-01-01T00:00:00"),
     "a rate of next to nothing": running(progress={"done": 1, "of": 1e100, "rate": 1e-300}),
     "a time that is none": running(updated=["x"], stage={"a": 1}, number="x", of=None),
@@ -151,8 +149,8 @@ SHOWN: dict[str, Callable[[Path], None]] = {
     "views that are paths": file(
         "config.yaml", 'benchmark: {view: {"../../../etc/passwd": {goal: forget}, 5: 6}}\n'
     ),
-    "selection of another shape": lambda folder: (
-        (folder.parent / "selection.json").write_text('{"criterion": 5, "selected": []}') and None
+    "selection of another shape": lambda folder: (folder.parent / "selection.json").write_text(
+        '{"criterion": 5, "selected": []}'
     ),
 }
 

@@ -1,8 +1,8 @@
-"""Grid of a sweep: from a command line to the configuration of each of its jobs.
+"""From a command line to the points of a grid.
 
 The overrides are split as Hydra's basic sweeper splits them; a grid of the configuration adds its
 axes. A group that is swept is composed anew; a value only replaces a value, so that a grid of
-eighty-four jobs is composed once.
+eighty-four points is composed once.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ Pair = tuple[DictConfig, DictConfig]
 
 @dataclass
 class Grid:
-    """The axes of a sweep, and how to compose its jobs.
+    """The axes of a sweep, and how to compose its points.
 
     Args:
         overrides: The command line without its flags.
@@ -56,7 +56,7 @@ class Grid:
 
     @contextmanager
     def opened(self) -> Iterator[Grid]:
-        """Sets Hydra up while jobs are composed."""
+        """Sets Hydra up while points are composed."""
         GlobalHydra.instance().clear()
         with initialize_config_dir(str(CONF), version_base="1.3"):
             yield self
@@ -87,7 +87,7 @@ class Grid:
 
     @property
     def fixed(self) -> list[str]:
-        """The overrides that all jobs share."""
+        """The overrides that all points share."""
         found = (o for o in self._parsed if not o.is_sweep_override())
         return [o.input_line or "" for o in found]
 
@@ -108,21 +108,21 @@ class Grid:
         }
         return own | self.typed
 
-    def combinations(self) -> list[list[str]]:
-        """Returns the overrides of every job, one of each axis."""
-        return [list(axes) for axes in product(*self.axes.values())]
+    def points(self) -> list[list[str]]:
+        """Returns the overrides of every point, one of each axis."""
+        return [list(point) for point in product(*self.axes.values())]
 
-    def compose(self, axes: Sequence[str]) -> Composed:
-        """Returns the configuration of a job.
+    def compose(self, point: Sequence[str]) -> Composed:
+        """Returns the configuration of a point.
 
         Raises:
             HydraException: If it cannot be composed; OmegaConf's errors likewise.
         """
-        overrides = [*self.fixed, *axes]
-        config, around = self._quick(axes) or self._whole(overrides)
+        overrides = [*self.fixed, *point]
+        config, around = self._quick(point) or self._whole(overrides)
         choices = dict(around.hydra.runtime.choices)
         if around is not self._seen:
-            HydraConfig.instance().set_config(around)  # what ${hydra:...} reads
+            HydraConfig.instance().set_config(around)  # what ${hydra:...} looks at
             self._seen = around
         plain = OmegaConf.to_container(config, resolve=True, throw_on_missing=True)
         return Composed(cast(dict[str, Any], plain), overrides, choices)
@@ -133,13 +133,13 @@ class Grid:
         OmegaConf.set_readonly(whole, False)
         around = whole.copy()
         with open_dict(whole):
-            del whole["hydra"]  # larger than all the rest, and copied for every job
+            del whole["hydra"]  # larger than all the rest, and copied for every point
         return whole, around
 
-    def _quick(self, axes: Sequence[str]) -> Pair | None:
-        """Returns a job as another one with other values, where that is the same."""
-        values = [override for override in axes if self._is_value(override)]
-        rest = tuple(override for override in axes if override not in values)
+    def _quick(self, point: Sequence[str]) -> Pair | None:
+        """Returns a point as another one with other values, where that is the same."""
+        values = [override for override in point if self._is_value(override)]
+        rest = tuple(override for override in point if override not in values)
         if rest not in self._bases:
             self._bases[rest] = self._whole([*self.fixed, *rest])
         base, around = self._bases[rest]
