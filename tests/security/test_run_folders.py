@@ -209,6 +209,47 @@ def test_a_strange_run_is_shown(
     assert "Report of 3 unlearning runs" in (tmp_path / "out" / "report.html").read_text()
 
 
+EVIDENCE: dict[str, Callable[[Path], object]] = {
+    "no file": lambda path: None,
+    "no table": lambda path: path.write_bytes(b"PAR1" * 9),
+    "other columns": lambda path: write_table(path, row=[0], question=["q"]),
+    "texts that are numbers": lambda path: write_table(
+        path, row=[0], question=[1], generation=[2.5], answer=[None]
+    ),
+    "lengths that differ": lambda path: write_table(
+        path, row=[[0]], question=["q"], generation=["g"], answer=["a"]
+    ),
+    "a folder": lambda path: path.mkdir(),
+    "steered terminals": lambda path: write_table(
+        path, row=[0], question=["\x1b[2J"], generation=["\x00</script>"], answer=["<b>"]
+    ),
+}
+
+
+def write_table(path: Path, **columns: list[Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.mark.parametrize("case", EVIDENCE)
+def test_evidence_of_anybody_is_shown_or_left_out(
+    case: str, sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "store" / "evaluate" / "4567"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"seconds": "long"}')
+    EVIDENCE[case](folder / "forget.generations.parquet")
+    for path in sweep.glob("*/config.yaml"):
+        path.write_text(path.read_text() + "benchmark: {view: {forget: {goal: forget}}}\n")
+    stage(name="evaluate unlearned", kind="evaluate", key="4567", cached=True)(path.parent)
+    assert report([str(sweep), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not set(text) & {"\x00", "\x1b"}
+    assert text.count("</script>") == 2
+
+
 # --- nothing that a run says becomes part of the page
 
 

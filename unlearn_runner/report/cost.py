@@ -1,13 +1,13 @@
-"""What runs cost: the seconds of every stage, each artifact counted once."""
+"""Cost of runs: the seconds of every stage, each artifact counted once."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_runner.report.run_folder import Ran, RunFolder
 from unlearn_runner.store.store import MANIFEST
+from unlearn_runner.utils.untrusted import UntrustedError, is_number, read_json
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
 """The stages that are a run's own; the rest is shared by all runs of one target."""
@@ -38,9 +38,10 @@ def seconds(run: RunFolder, ran: Ran) -> float | None:
     if folder is None:
         return None
     try:
-        return float(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["seconds"])
-    except (OSError, ValueError, LookupError, TypeError):
+        known = read_json(folder / MANIFEST).get("seconds")
+    except (FileNotFoundError, UntrustedError):
         return None
+    return float(known) if is_number(known) else None
 
 
 def own_seconds(run: RunFolder) -> float | None:

@@ -65,11 +65,12 @@ def troubles(compared: Comparison) -> list[dict[str, Any]]:
     for run in compared.runs:
         if run.status == "completed" and run.scores:
             continue
-        found.append({"run": run, "why": _why(run)})
+        found.append({"run": run, "why": why(run)})
     return found
 
 
-def _why(run: RunFolder) -> str:
+def why(run: RunFolder) -> str:
+    """Returns why a run has no scores, as its files have it."""
     if run.status == "diverged":
         found = run.divergence
         parts = [f"{found.get('stage', '')}: {found.get('cause', 'no cause recorded')}"]

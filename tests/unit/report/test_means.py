@@ -85,6 +85,23 @@ def test_a_point_of_several_seeds_has_bars_and_says_n(folder: Path, tmp_path: Pa
     assert "mean of n = 2" in picture
 
 
+def test_a_setting_is_compared_with_a_baseline_seed_by_seed(folder: Path, tmp_path: Path) -> None:
+    run(tmp_path / "c0", 0, "k3", lr=0.3, **scores(0.52, 0.1, 1e-1))
+    run(tmp_path / "c1", 1, "k4", lr=0.3, **scores(0.63, 0.2, 1e-2))
+    run(tmp_path / "c2", 2, "k5", lr=0.3, **scores(0.90, 0.2, 1e-2))  # without its like
+    assert main([str(folder), "--baseline", "1", "--out", str(tmp_path / "out")]) == 0
+    with (tmp_path / "out" / "differences.csv").open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["train.lr"] for row in rows] == ["0.2", "0.3"]  # not the baseline itself
+    assert [row["n"] for row in rows] == ["1", "2"]
+    assert [float(row["model_utility"]) for row in rows] == pytest.approx([-0.1, 0.025])
+    low, high = stats.t.interval(0.95, 1, 0.025, stats.sem([0.02, 0.03]))
+    half = float(rows[1]["model_utility (95 % ±)"])
+    assert half == pytest.approx((high - low) / 2, rel=1e-3)
+    assert float(rows[1]["log10 forget_quality"]) == pytest.approx(1.5)
+    assert main([str(folder), "--baseline", "99", "--out", str(tmp_path / "no")]) == 2
+
+
 def test_which_way_is_better_is_read_from_results(folder: Path) -> None:
     path = folder / "a0" / "results.json"
     content = json.loads(path.read_text()) | {"directions": {"forget_quality": "lower"}}
