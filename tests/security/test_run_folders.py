@@ -241,9 +241,10 @@ def test_evidence_of_anybody_is_shown_or_left_out(
     folder.mkdir(parents=True)
     (folder / "manifest.json").write_text('{"seconds": "long"}')
     EVIDENCE[case](folder / "forget.generations.parquet")
-    for path in sweep.glob("*/config.yaml"):
-        path.write_text(path.read_text() + "benchmark: {view: {forget: {goal: forget}}}\n")
-    stage(name="evaluate unlearned", kind="evaluate", key="4567", cached=True)(path.parent)
+    run = sweep / "pocket-ga-gru,seed=0"
+    with (run / "config.yaml").open("a") as config:
+        config.write("benchmark: {view: {forget: {goal: forget}}}\n")
+    stage(name="evaluate unlearned", kind="evaluate", key="4567", cached=True)(run)
     assert report([str(sweep), "--out", str(tmp_path / "out")]) == 0
     text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
     assert not set(text) & {"\x00", "\x1b"}
@@ -349,3 +350,16 @@ def test_no_script_of_a_run_s_runs_in_a_browser(tmp_path: Path) -> None:
         assert "<img" not in done.stdout
         if path == page:  # our own script did run
             assert "runs shown</output>" in done.stdout
+
+
+@pytest.mark.parametrize("case", [case for case in REFUSED if "results" in case or "stage" in case])
+def test_a_sweep_takes_no_broken_results_for_finished(case: str, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from unlearn_runner.sweeps.jobs import SweepJob
+
+    folder = write_run(tmp_path / "r")
+    REFUSED[case](folder)
+    plan = SimpleNamespace(stages=[SimpleNamespace(key="0123")], wanted=[])
+    planned: Any = SimpleNamespace(folder=folder, plan=plan, store=None)
+    assert SweepJob([], [], planned).refresh_status() == "waiting"

@@ -22,9 +22,11 @@ from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.job import PlannedJob, plan_config, refuse_other_configuration
 from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.report import schema
 from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.tracking.folder import RESULTS, STATUS
+from unlearn_runner.utils.untrusted import UntrustedError, read_json
 
 SWEEPS = "sweeps"
 DONE = ("completed", "diverged")
@@ -115,12 +117,13 @@ class SweepJob:
         refuse_other_configuration(self._planned)
 
     def written(self, name: str) -> dict[str, Any]:
-        """Returns a JSON file of the run folder; empty where there is none."""
+        """Returns a JSON file of the run folder; empty where there is none that a run wrote."""
         try:
-            found = json.loads((self.folder / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            found = read_json(self.folder / name)
+            schema.check(found, schema.RESULTS if name == RESULTS else schema.STATUS)
+        except (FileNotFoundError, UntrustedError):
             return {}
-        return found if isinstance(found, dict) else {}
+        return found
 
     @cached_property
     def _keys(self) -> list[str]:

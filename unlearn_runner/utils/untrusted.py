@@ -7,7 +7,7 @@ import re
 import stat
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 MAX_CONFIG, MAX_FILE = 1 << 20, 1 << 26
 """Bytes of a configuration, and of any other file."""
@@ -26,7 +26,7 @@ def clean(text: str) -> str:
     return CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode())
 
 
-def is_number(value: object) -> bool:
+def is_number(value: object) -> TypeGuard[int | float]:
     """Returns whether a value is a number that can be drawn: finite, and no boolean."""
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e200
 
