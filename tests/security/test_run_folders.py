@@ -143,6 +143,10 @@ SHOWN: dict[str, Callable[[Path], object]] = {
     "a time that is none": running(updated=["x"], stage={"a": 1}, number="x", of=None),
     "an unknown status": file("status.json", '{"status": "PWNED"}'),
     "numbers at the ends": line(**{"loss/forget": 1e199, "cosine": 1e-320}),
+    "one step twice": results(
+        scores={**SCORES, "target.model_utility": 0.9},
+        along=[{"step": 0, "scores": SCORES}, {"step": 0, "scores": SCORES}],
+    ),
     "half a character": results(name="\ud800", scores={"\ud800\x1b[2J": 0.5}),
     "keys that are no names": file("config.yaml", "1: a\ntrue: b\n2020-01-01: .nan\nnull: .inf\n"),
     "a home of nobody": file("config.yaml", "store: ~nobody-of-that-name/x\noutput_dir: ~x\n"),
@@ -272,7 +276,16 @@ def hostile(folder: Path) -> Path:
     choices = {"method": EVIL, "rectifier": EVIL, "benchmark": EVIL}
     stages = [{**s, "outcome": EVIL} for s in STAGES]
     results(scores=scores, provenance={"choices": choices, EVIL: EVIL}, stages=stages)(run)
-    keys = (EVIL, f"loss/{EVIL}", "../../../../tmp/pwned", "loss/../x", "LOSS/../X", "a\x00b")
+    same = ("x" * 78 + "-2", "x" * 90, "X" * 90, "x" * 90 + "!", "x" * 90 + "?")
+    keys = (
+        *same,
+        EVIL,
+        f"loss/{EVIL}",
+        "../../../../tmp/pwned",
+        "loss/../x",
+        "LOSS/../X",
+        "a\x00b",
+    )
     lines = [{"stage": "unlearn", "step": i, **dict.fromkeys(keys, 1.0 + i)} for i in range(4)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(ln) + "\n" for ln in lines))
     (run / "config.yaml").write_text(json.dumps({EVIL: EVIL, "seed": EVIL, "name": EVIL}))
@@ -312,7 +325,7 @@ def test_no_element_attribute_or_file_of_a_report_is_a_run_s(tmp_path: Path) -> 
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", path.name) for path in out.iterdir())
     assert not list(tmp_path.parent.glob("**/pwned*"))
     pictures = list(out.glob("curve-*.svg"))
-    assert len(pictures) == 6
+    assert len(pictures) == 11
     for path in out.glob("*.svg"):
         root = ElementTree.parse(path).getroot()
         tags = {element.tag.rpartition("}")[2] for element in root.iter()}
