@@ -52,7 +52,7 @@ def write_run(folder: Path, seed: int = 0, key: str = "0123", **scores: float) -
     return folder
 
 
-def results(**changes: Any) -> Callable[[Path], None]:
+def results(**changes: Any) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         path = folder / "results.json"
         path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
@@ -60,11 +60,11 @@ def results(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
-def stage(**changes: Any) -> Callable[[Path], None]:
+def stage(**changes: Any) -> Callable[[Path], object]:
     return results(stages=[{**STAGES[0], **changes}])
 
 
-def running(**changes: Any) -> Callable[[Path], None]:
+def running(**changes: Any) -> Callable[[Path], object]:
     def change(folder: Path) -> None:
         (folder / "results.json").unlink()
         facts = {"status": "running", "host": socket.gethostname(), "pid": os.getpid(), **changes}
@@ -73,11 +73,11 @@ def running(**changes: Any) -> Callable[[Path], None]:
     return change
 
 
-def file(name: str, content: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / name).write_text(content) and None
+def file(name: str, content: str) -> Callable[[Path], object]:
+    return lambda folder: (folder / name).write_text(content)
 
 
-def line(**facts: Any) -> Callable[[Path], None]:
+def line(**facts: Any) -> Callable[[Path], object]:
     return file("metrics.jsonl", json.dumps({"stage": "unlearn", "step": 0, **facts}) + "\n")
 
 
@@ -89,7 +89,7 @@ def device(folder: Path) -> None:
 BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
     f"{chr(i + 1)}: &{chr(i + 1)} [{','.join(['*' + chr(i)] * 9)}]\n" for i in range(97, 112)
 )
-REFUSED: dict[str, Callable[[Path], None]] = {
+REFUSED: dict[str, Callable[[Path], object]] = {
     "scores are a text": results(scores="high"),
     "scores are a list": results(scores=[1, 2]),
     "a score is NaN": results(scores={"model_utility": float("nan")}),
@@ -110,9 +110,7 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "results are a list": file("results.json", "[]"),
     "results nest deep": file("results.json", '{"a":' * 100_000),
     "a number of 5,000 digits": file("results.json", '{"a": ' + "9" * 5000 + "}"),
-    "results are bytes": lambda folder: (
-        (folder / "results.json").write_bytes(b"\xff\xfe\x00") and None
-    ),
+    "results are bytes": lambda folder: (folder / "results.json").write_bytes(b"\xff\xfe\x00"),
     "status is a number": file("status.json", '{"status": 5}'),
     "progress is a text": running(progress="a"),
     "progress counts in texts": running(progress={"done": "a", "of": 5, "rate": 1}),
@@ -139,20 +137,24 @@ REFUSED: dict[str, Callable[[Path], None]] = {
     "configuration is large": file("config.yaml", f"a: {'x' * (1 << 20)}\n"),
     "configuration is a device": device,
 }
-SHOWN: dict[str, Callable[[Path], None]] = {
+SHOWN: dict[str, Callable[[Path], object]] = {
     "a time without a zone": running(updated="2026-01-01T00:00:00"),
     "a rate of next to nothing": running(progress={"done": 1, "of": 1e100, "rate": 1e-300}),
     "a time that is none": running(updated=["x"], stage={"a": 1}, number="x", of=None),
     "an unknown status": file("status.json", '{"status": "PWNED"}'),
     "numbers at the ends": line(**{"loss/forget": 1e199, "cosine": 1e-320}),
+    "one step twice": results(
+        scores={**SCORES, "target.model_utility": 0.9},
+        along=[{"step": 0, "scores": SCORES}, {"step": 0, "scores": SCORES}],
+    ),
     "half a character": results(name="\ud800", scores={"\ud800\x1b[2J": 0.5}),
     "keys that are no names": file("config.yaml", "1: a\ntrue: b\n2020-01-01: .nan\nnull: .inf\n"),
     "a home of nobody": file("config.yaml", "store: ~nobody-of-that-name/x\noutput_dir: ~x\n"),
     "views that are paths": file(
         "config.yaml", 'benchmark: {view: {"../../../etc/passwd": {goal: forget}, 5: 6}}\n'
     ),
-    "selection of another shape": lambda folder: (
-        (folder.parent / "selection.json").write_text('{"criterion": 5, "selected": []}') and None
+    "selection of another shape": lambda folder: (folder.parent / "selection.json").write_text(
+        '{"criterion": 5, "selected": []}'
     ),
 }
 
@@ -211,6 +213,48 @@ def test_a_strange_run_is_shown(
     assert "Report of 3 unlearning runs" in (tmp_path / "out" / "report.html").read_text()
 
 
+EVIDENCE: dict[str, Callable[[Path], object]] = {
+    "no file": lambda path: None,
+    "no table": lambda path: path.write_bytes(b"PAR1" * 9),
+    "other columns": lambda path: write_table(path, row=[0], question=["q"]),
+    "texts that are numbers": lambda path: write_table(
+        path, row=[0], question=[1], generation=[2.5], answer=[None]
+    ),
+    "lengths that differ": lambda path: write_table(
+        path, row=[[0]], question=["q"], generation=["g"], answer=["a"]
+    ),
+    "a folder": lambda path: path.mkdir(),
+    "steered terminals": lambda path: write_table(
+        path, row=[0], question=["\x1b[2J"], generation=["\x00</script>"], answer=["<b>"]
+    ),
+}
+
+
+def write_table(path: Path, **columns: list[Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), path)
+
+
+@pytest.mark.parametrize("case", EVIDENCE)
+def test_evidence_of_anybody_is_shown_or_left_out(
+    case: str, sweep: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "store" / "evaluate" / "4567"
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text('{"seconds": "long"}')
+    EVIDENCE[case](folder / "forget.generations.parquet")
+    run = sweep / "pocket-ga-gru,seed=0"
+    with (run / "config.yaml").open("a") as config:
+        config.write("benchmark: {view: {forget: {goal: forget}}}\n")
+    stage(name="evaluate unlearned", kind="evaluate", key="4567", cached=True)(run)
+    assert report([str(sweep), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert not set(text) & {"\x00", "\x1b"}
+    assert text.count("</script>") == 2
+
+
 # --- nothing that a run says becomes part of the page
 
 
@@ -232,7 +276,16 @@ def hostile(folder: Path) -> Path:
     choices = {"method": EVIL, "rectifier": EVIL, "benchmark": EVIL}
     stages = [{**s, "outcome": EVIL} for s in STAGES]
     results(scores=scores, provenance={"choices": choices, EVIL: EVIL}, stages=stages)(run)
-    keys = (EVIL, f"loss/{EVIL}", "../../../../tmp/pwned", "loss/../x", "LOSS/../X", "a\x00b")
+    same = ("x" * 78 + "-2", "x" * 90, "X" * 90, "x" * 90 + "!", "x" * 90 + "?")
+    keys = (
+        *same,
+        EVIL,
+        f"loss/{EVIL}",
+        "../../../../tmp/pwned",
+        "loss/../x",
+        "LOSS/../X",
+        "a\x00b",
+    )
     lines = [{"stage": "unlearn", "step": i, **dict.fromkeys(keys, 1.0 + i)} for i in range(4)]
     (run / "metrics.jsonl").write_text("".join(json.dumps(ln) + "\n" for ln in lines))
     (run / "config.yaml").write_text(json.dumps({EVIL: EVIL, "seed": EVIL, "name": EVIL}))
@@ -272,7 +325,7 @@ def test_no_element_attribute_or_file_of_a_report_is_a_run_s(tmp_path: Path) -> 
     assert all(re.fullmatch(r"[A-Za-z0-9._-]+", path.name) for path in out.iterdir())
     assert not list(tmp_path.parent.glob("**/pwned*"))
     pictures = list(out.glob("curve-*.svg"))
-    assert len(pictures) == 6
+    assert len(pictures) == 11
     for path in out.glob("*.svg"):
         root = ElementTree.parse(path).getroot()
         tags = {element.tag.rpartition("}")[2] for element in root.iter()}
@@ -310,3 +363,16 @@ def test_no_script_of_a_run_s_runs_in_a_browser(tmp_path: Path) -> None:
         assert "<img" not in done.stdout
         if path == page:  # our own script did run
             assert "runs shown</output>" in done.stdout
+
+
+@pytest.mark.parametrize("case", [case for case in REFUSED if "results" in case or "stage" in case])
+def test_a_sweep_takes_no_broken_results_for_finished(case: str, tmp_path: Path) -> None:
+    from types import SimpleNamespace
+
+    from unlearn_runner.sweeps.jobs import SweepJob
+
+    folder = write_run(tmp_path / "r")
+    REFUSED[case](folder)
+    plan = SimpleNamespace(stages=[SimpleNamespace(key="0123")], wanted=[])
+    planned: Any = SimpleNamespace(folder=folder, plan=plan, store=None)
+    assert SweepJob([], [], planned).refresh_status() == "waiting"

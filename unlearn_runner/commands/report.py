@@ -43,12 +43,17 @@ def _report(args: argparse.Namespace) -> None:
     compared = Comparison(found.runs, axes, found.left_out)
     for note in compared.notes:
         print(note, file=sys.stderr)
+    if args.baseline is not None and args.baseline > len(found.runs):
+        raise ConfigError(
+            f"--baseline {args.baseline}: there are {len(found.runs)} runs", "--baseline 1"
+        )
     # Imported here: a mistake is answered without it.
     from unlearn_runner.report.build import ReportOptions, report, title, write
 
     only = args.folders[0] if len(args.folders) == 1 else Path()
     out = args.out or only / "report"
-    files = report(compared, title(args.folders), ReportOptions(args.answers, args.store))
+    options = ReportOptions(args.answers, args.store, args.baseline)
+    files = report(compared, title(args.folders), options)
     try:
         write(files, out)
     except OSError as error:
@@ -83,6 +88,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--forget", metavar="METRIC", help="what is forgotten")
     parser.add_argument(
         "--answers", metavar="N", type=_count, default=5, help="answers shown per view (5)"
+    )
+    parser.add_argument(
+        "--baseline", metavar="RUN", type=_count, help="number of a run to compare settings with"
     )
     parser.add_argument("--store", metavar="FOLDER", type=Path, help="where the evidence is")
     return parser

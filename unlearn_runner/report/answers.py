@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from unlearn_runner.evaluation.metrics.evidence import Parquet, Texts
 from unlearn_runner.report.run_folder import RunFolder
-from unlearn_runner.utils.files import inside
+from unlearn_runner.report.schema import SAFE_NAME
+from unlearn_runner.utils.untrusted import clean
 
 MODELS = {
     "before": "evaluate target",
@@ -94,11 +96,10 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
 def _read(folder: Path, wanted: Sequence[str]) -> dict[str, Texts]:
     found = {}
     for view in wanted:
-        try:
-            inside(folder, f"{view}.generations.parquet")  # a run folder names the view
-            found[view] = Parquet(folder, view).texts
-        except (OSError, ValueError, KeyError):  # damaged, or of another probe
+        if not SAFE_NAME.fullmatch(view):  # it becomes part of a file's name
             continue
+        with suppress(Exception):  # damaged, of another probe, or no file of ours
+            found[view] = Parquet(folder, view).texts
     return found
 
 
@@ -166,7 +167,7 @@ def spread(total: int, max_count: int) -> list[int]:
 
 
 def _cut(text: str) -> str:
-    text = " ".join(text.split())
+    text = " ".join(clean(str(text)).split())
     return text if len(text) <= MAX_LENGTH else f"{text[:MAX_LENGTH].rstrip()} …"
 
 

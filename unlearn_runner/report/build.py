@@ -29,7 +29,7 @@ from unlearn_runner.report import (
 from unlearn_runner.report.compare import GROUPS, Axes, Comparison, number
 from unlearn_runner.report.overview import overview, troubles, warnings
 from unlearn_runner.report.run_folder import read
-from unlearn_runner.report.telemetry import NAMES, UNLEARN, Chart, charts, summary
+from unlearn_runner.report.telemetry import UNLEARN, Chart, charts, numbers
 from unlearn_runner.utils.text import format_score
 from unlearn_runner.utils.untrusted import clean
 from unlearn_runner.utils.version import __version__
@@ -47,6 +47,8 @@ class ReportOptions:
     rows: int = 5
     """Answers shown per view."""
     store: Path | None = None
+    baseline: int | None = None
+    """A run whose setting the others are compared with."""
 
 
 def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str, str]:
@@ -54,6 +56,7 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
     style, script = _text("figure.css"), _text("page.js")
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
     selection = selection_table.table(compared)
+    differences = None if options.baseline is None else tables.of_seeds(compared, options.baseline)
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
@@ -73,6 +76,8 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
             runs=runs,
             seeds=seeds,
             selection=selection,
+            differences=differences,
+            baseline=options.baseline,
             selected=selection_table.sentences(compared),
             pictures=pictures,
             series=_series(compared),
@@ -84,7 +89,7 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
             marked=marked,
             blocks=heatmap.blocks(compared),
             lines=lines,
-            numbers=_numbers(compared),
+            numbers=numbers(compared.runs),
             troubles=troubles(compared),
             answers=shown_answers,
             shown_run=next(
@@ -100,7 +105,7 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
         )
     )
     files = {"report.html": page}
-    for table in (runs, seeds, selection):
+    for table in (runs, seeds, differences, selection):
         if table is not None:
             files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
     return files | {f"{figure.name}.svg": figure.alone(style) for _, figure in (*pictures, *lines)}
@@ -127,13 +132,13 @@ def _lines(compared: Comparison, marked: Sequence[int]) -> list[tuple[Chart, svg
 
 def marks(compared: Comparison) -> list[int]:
     """Returns the runs that stand out: all of a few, else some along the front, then others."""
-    numbers = [run.number for run in compared.runs if run.steps(UNLEARN)]
-    if len(numbers) <= MAX_MARKS:
-        return numbers
+    eligible = [run.number for run in compared.runs if run.steps(UNLEARN)]
+    if len(eligible) <= MAX_MARKS:
+        return eligible
     best = [n for setting in compared.front_of(compared.axes.forget) for n in setting.numbers]
-    front = [n for n in best if n in numbers]
+    front = [n for n in best if n in eligible]
     chosen = [front[i] for i in answers.spread(len(front), MAX_MARKS)]
-    rest = [number for number in numbers if number not in chosen]
+    rest = [number for number in eligible if number not in chosen]
     return chosen + [rest[i] for i in answers.spread(len(rest), MAX_MARKS - len(chosen))]
 
 
@@ -173,33 +178,6 @@ def _choices(compared: Comparison) -> dict[str, list[str]]:
     found = {group: [run.choice(group) for run in runs] for group in GROUPS}
     found["status"] = [run.status for run in runs]
     return {key: list(dict.fromkeys(values)) for key, values in found.items()}
-
-
-def _numbers(compared: Comparison) -> tables.Table | None:
-    """Returns the curves in numbers."""
-    summaries = {run.number: summary(run) for run in compared.runs}
-    keys = list(dict.fromkeys(key for found in summaries.values() for key in found.last))
-    if not keys:
-        return None
-    order = list(NAMES)
-    keys.sort(key=lambda key: order.index(key) if key in order else len(order))
-    columns = [tables.Column(name, name, "number") for name in ("run", "steps")]
-    loss = [key for key in keys if key.startswith("loss/")]
-    rest = [key for key in keys if key not in loss]
-    columns += [tables.Column(k, f"{k[5:]} loss, first → last") for k in loss]
-    columns += [tables.Column(k, f"mean {k.replace('_', ' ')}", "number") for k in rest]
-    rows = []
-    for n, found in summaries.items():
-        steps = f"{found.steps}" + (" (diverged)" if found.diverged_at else "")
-        row = [tables.integer(n), tables.Cell(float(found.steps), steps)]
-        for key in loss:
-            ends = (found.first.get(key), found.last.get(key))
-            row.append(
-                tables.text(" → ".join(map(format_score, ends)) if ends[0] is not None else "–")
-            )
-        row += [tables.score(found.mean.get(key)) for key in rest]
-        rows.append(row)
-    return tables.Table("Curves in numbers", columns, rows)
 
 
 @cache

@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
-from unlearn_runner.evaluation.metrics.scores import SEEDS, Directions, collapsed, lower
+from unlearn_runner.evaluation.metrics.scores import (
+    SEEDS,
+    Directions,
+    collapsed,
+    interval,
+    lower,
+    sort_metrics,
+)
 from unlearn_runner.report.means import Mean, mean_of, on_scale
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.selection_file import Chosen, selections
@@ -66,6 +73,17 @@ class Setting:
         """Returns a score's mean over the independent runs that have it."""
         return mean_of(metric, (run.scores.get(metric) for run in self.independent))
 
+    def delta(self, metric: str, baseline: Setting) -> Mean | None:
+        """Returns the mean difference to a baseline, runs of equal seeds paired."""
+        theirs = {_seeds(run): run.scores.get(metric) for run in baseline.independent}
+        pairs = [(run.scores.get(metric), theirs.get(_seeds(run))) for run in self.independent]
+        found = [
+            on_scale(metric, a) - on_scale(metric, b)
+            for a, b in pairs
+            if a is not None and b is not None
+        ]
+        return Mean(*interval(found), len(found)) if found else None
+
 
 @dataclass(frozen=True)
 class Comparison:
@@ -93,10 +111,7 @@ class Comparison:
     @cached_property
     def metrics(self) -> list[str]:
         """Names of all scores: of the whole first, then view by view."""
-        names = list(dict.fromkeys(name for run in self.runs for name in run.scores))
-        views = list(dict.fromkeys(n.partition(".")[0] for n in names if "." in n))
-        whole = [n for n in names if "." not in n]
-        return whole + [n for view in views for n in names if n.startswith(f"{view}.")]
+        return sort_metrics(dict.fromkeys(name for run in self.runs for name in run.scores))
 
     @cached_property
     def main_metrics(self) -> list[str]:
@@ -256,6 +271,10 @@ class Comparison:
             for run in setting.runs:
                 found.setdefault((place, run.unlearned or run.number), []).append(run.number)
         return [numbers for numbers in found.values() if len(numbers) > 1]
+
+
+def _seeds(run: RunFolder) -> tuple[Value, ...]:
+    return tuple(map(str, (run.settings.get(key) for key in SEEDS)))
 
 
 def choices(run: RunFolder) -> str:

@@ -1,4 +1,4 @@
-"""What runs cost: the seconds of every stage, each artifact counted once."""
+"""Cost of runs: the seconds of every stage, each artifact counted once."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unlearn_runner.report.run_folder import Ran, RunFolder
 from unlearn_runner.store.store import MANIFEST
-from unlearn_runner.utils.files import read_object
+from unlearn_runner.utils.untrusted import UntrustedError, is_number, read_json
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
 """The stages that are a run's own; the rest is shared by all runs of one target."""
@@ -37,8 +37,11 @@ def seconds(run: RunFolder, ran: Ran) -> float | None:
     folder = run.artifact(ran)
     if folder is None:
         return None
-    known = (read_object(folder / MANIFEST) or {}).get("seconds")
-    return known if isinstance(known, float) else None
+    try:
+        known = read_json(folder / MANIFEST).get("seconds")
+    except (FileNotFoundError, UntrustedError):
+        return None
+    return float(known) if is_number(known) else None
 
 
 def own_seconds(run: RunFolder) -> float | None:

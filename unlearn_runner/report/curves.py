@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from html import escape
+from itertools import count
 
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison
@@ -34,9 +35,10 @@ def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -
     names: set[str] = set()
     found = []
     for chart in charts:
-        name = svg.file_name("curve", chart.key)
+        name = first = svg.file_name("curve", chart.key)
+        copies = count(2)
         while name.lower() in names:  # some disks know no case
-            name = svg.file_name(name[:80], str(len(names)))
+            name = svg.file_name(first[:80], str(next(copies)))
         names.add(name.lower())
         found.append(_draw(chart, name, titles, marked, max_points))
     return found
@@ -49,7 +51,7 @@ def _draw(
     steps = [s for curve in chart.curves.values() for s, _ in curve]
     share = chart.key in ("rectified", "surviving_norm")
     y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
-    x = svg.Scale(min(steps), max(steps), LEFT + 4, RIGHT, whole=True)
+    x = svg.Scale(min(steps), max(max(steps), min(steps) + 1), LEFT + 4, RIGHT, whole=True)
     frame = Small(x, y, "optimizer step", "log scale" if y.log else "")
     parts = frame.draw()
     order = sorted(chart.curves, key=lambda n: (n in marked, n))

@@ -53,23 +53,18 @@ def warnings(compared: Comparison) -> list[str]:
         found.append(f"Runs {listed(numbers)} share one unlearned model, and count as one seed.")
     versions = {run.provenance.get("benchmark_version") for run in compared.runs if run.provenance}
     if len(versions) > 1:
-        found.append(
-            f"Benchmark versions differ: {', '.join(map(str, sorted(map(str, versions))))}."
-        )
+        found.append(f"Benchmark versions differ: {', '.join(sorted(map(str, versions)))}.")
     return found
 
 
 def troubles(compared: Comparison) -> list[dict[str, Any]]:
     """Returns the runs without scores, each with what its files say about why."""
-    found = []
-    for run in compared.runs:
-        if run.status == "completed" and run.scores:
-            continue
-        found.append({"run": run, "why": _why(run)})
-    return found
+    without = (r for r in compared.runs if r.status != "completed" or not r.scores)
+    return [{"run": run, "why": why(run)} for run in without]
 
 
-def _why(run: RunFolder) -> str:
+def why(run: RunFolder) -> str:
+    """Returns why a run has no scores, as its files have it."""
     if run.status == "diverged":
         found = run.divergence
         parts = [f"{found.get('stage', '')}: {found.get('cause', 'no cause recorded')}"]

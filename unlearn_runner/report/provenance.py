@@ -1,4 +1,4 @@
-"""Where numbers come from: what is the same for all runs, and in what they differ."""
+"""Provenance: what is the same for all runs, and in what they differ."""
 
 from __future__ import annotations
 

@@ -19,12 +19,7 @@ from typing import Any, Literal, cast
 
 from unlearn_runner.config.names import identity
 from unlearn_runner.errors import DataError
-from unlearn_runner.report.schema import (
-    check_config,
-    check_line,
-    check_results,
-    check_status,
-)
+from unlearn_runner.report import schema
 from unlearn_runner.tracking.divergence import cause
 from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS
 from unlearn_runner.utils.files import OutsideError, inside
@@ -189,7 +184,7 @@ class RunFolder:
                 line = parse_json(text)
             except UntrustedError:
                 continue  # the line a kill cut off
-            check_line(line)
+            schema.check_line(line)
             by_step[line["stage"], line["step"]] = line
         return list(by_step.values())
 
@@ -197,6 +192,12 @@ class RunFolder:
         """Returns the telemetry of one stage, in order of its steps."""
         found = [line for line in self.lines if line["stage"] == stage]
         return sorted(found, key=lambda line: line["step"])
+
+    @property
+    def rectified_share(self) -> float | None:
+        """Share of unlearning steps that were rectified; none where nothing could be."""
+        hits = [bool(line["rectified"]) for line in self.steps("unlearn") if "rectified" in line]
+        return sum(hits) / len(hits) if hits else None
 
     @property
     def stores(self) -> list[Path]:
@@ -246,23 +247,23 @@ def read(path: Path, number: int = 1, telemetry: bool = False) -> RunFolder:
     Raises:
         DataError: If one of its files is not as a run writes it.
     """
-    facts = _checked(path / STATUS, read_json, check_status)
-    results = _checked(path / RESULTS, lambda p: _in_todays_words(read_json(p)), check_results)
-    config = _checked(path / CONFIG, _cached_yaml, check_config)
+    facts = _checked(path / STATUS, read_json, schema.STATUS)
+    results = _checked(path / RESULTS, lambda p: _in_todays_words(read_json(p)), schema.RESULTS)
+    config = _checked(path / CONFIG, _cached_yaml, schema.CONFIG)
     run = RunFolder(number, path, facts, results, config)
     if telemetry or run.status == "diverged":
-        _checked(path / METRICS, lambda _: {"lines": run.lines}, lambda _: None)
+        _checked(path / METRICS, lambda _: {"lines": run.lines}, {})
     return run
 
 
 def _checked(
     path: Path,
     reader: Callable[[Path], dict[str, Any]],
-    check: Callable[[dict[str, Any]], None],
+    checks: schema.Checks,
 ) -> dict[str, Any]:
     try:
         content = reader(path)
-        check(content)
+        schema.check(content, checks)
     except FileNotFoundError:
         return {}
     except UntrustedError as error:

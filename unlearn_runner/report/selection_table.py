@@ -26,7 +26,7 @@ def _sentence(chosen: Chosen, compared: Comparison) -> str:
         sentence = f"{chosen.folder.name}: {_setting(winner['axes'])}{at}. "
         sentence += f"Criterion: {chosen.stated}."
         if chosen.content["criterion"]["peek"]:
-            sentence += " It was allowed to look at the retain-only model."
+            sentence += " It was allowed to read the retain-only model."
     if count := chosen.missing(compared.runs):
         sentence += f" {count} runs here were no part of it; a command with them selects anew."
     return sentence
@@ -37,9 +37,8 @@ def _setting(axes: dict[str, str]) -> str:
 
 
 def table(compared: Comparison) -> Table | None:
-    """Returns a row per score of each selected setting: of part A, of part B, of all rows."""
-    columns = [Column("sweep", "sweep"), Column("setting", "setting"), Column("metric", "metric")]
-    columns += [Column("better", "better")]
+    """Returns a row per score of each selected setting: of both parts and of all rows."""
+    columns = [Column(name, name) for name in ("sweep", "setting", "metric", "better")]
     columns += [Column(key, label, "number") for key, label in LABELS.items()]
     rows: list[Sequence[Cell]] = []
     for chosen in compared.selections:
@@ -48,11 +47,8 @@ def table(compared: Comparison) -> Table | None:
             continue
         scores = winner["scores"]
         for name in sort_metrics(scores):
-            row = [text(chosen.folder.name), text(_setting(winner["axes"])), text(name)]
-            row.append(text(compared.better(name)))
-            rows.append([*row, *(_cell(*scores[name][column]) for column in LABELS)])
+            words = (chosen.folder.name, _setting(winner["axes"]), name, compared.better(name))
+            means = (scores[name][column] for column in LABELS)
+            cells = (Cell(mean, format_interval(mean, half, "–")) for mean, half in means)
+            rows.append([*map(text, words), *cells])
     return Table("Selection", columns, rows) if rows else None
-
-
-def _cell(mean: float | None, half: float | None) -> Cell:
-    return Cell(mean, format_interval(mean, half, "–"))

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.discovery import find_runs
+from unlearn_runner.report.overview import why
 from unlearn_runner.report.run_folder import RunFolder
 
 ORDER = ("running", "waiting", "failed", "interrupted", "diverged", "unknown", "completed")
@@ -54,15 +55,8 @@ def line(run: RunFolder, now: datetime) -> Line:
     if status == "waiting":
         parts = [str(facts[key]) for key in ("waits_for", "stage", "owner") if key in facts]
         return Line(status, run, note=", ".join(parts))
-    if status == "failed":
-        return Line(status, run, note=_one_line(str(facts.get("error", "no cause recorded"))))
-    if status == "interrupted":
-        pid = facts.get("pid")
-        return Line(status, run, note=f"process {pid} is gone" if run.gone else "can be continued")
-    if status == "diverged":
-        parts = [str(run.divergence[key]) for key in ("stage", "cause") if key in run.divergence]
-        return Line(status, run, note=_one_line(": ".join(parts)))
-    return Line(status, run)
+    ended = status in ("failed", "interrupted", "diverged")
+    return Line(status, run, note=_one_line(why(run)) if ended else "")
 
 
 def _running(run: RunFolder, now: datetime) -> Line:

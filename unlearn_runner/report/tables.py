@@ -15,7 +15,6 @@ from unlearn_runner.report.compare import GROUPS, Comparison, number
 from unlearn_runner.report.cost import own_seconds
 from unlearn_runner.report.means import Mean, mean_name
 from unlearn_runner.report.run_folder import RunFolder
-from unlearn_runner.report.telemetry import rectified_share
 from unlearn_runner.utils.text import format_score
 
 Kind = Literal["text", "number"]
@@ -122,15 +121,22 @@ def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
     row += [setting(run.settings.get(key)) for key in compared.differing]
     row += [text(run.status), text(compared.label(run))]
     row += [score(run.scores.get(metric)) for metric in compared.metrics]
-    share, seconds = rectified_share(run), own_seconds(run)
+    share, seconds = run.rectified_share, own_seconds(run)
     row.append(Cell(share, "–" if share is None else f"{share:.0%}"))
     row.append(Cell(seconds, "–" if seconds is None else f"{seconds:.1f}"))
     return [*row, text(run.name)]
 
 
-def of_seeds(compared: Comparison) -> Table | None:
-    """Returns one row per setting with its seeds' mean and 95 % interval, or none."""
-    if not compared.seeds:
+def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
+    """Returns one row per setting with its seeds' mean and 95 % interval, or none.
+
+    Args:
+        compared: The runs.
+        baseline: A run whose setting the others are compared with: differences of runs of equal
+            seeds in place of their scores.
+    """
+    base = next((s for s in compared.settings if baseline in s.numbers), None)
+    if not (compared.seeds or base):
         return None
     keys = [key for key in compared.differing if key not in SEEDS]
     columns = [Column(group, group) for group in GROUPS]
@@ -139,16 +145,18 @@ def of_seeds(compared: Comparison) -> Table | None:
     columns += [Column("ended", "how they ended")]
     columns += _metrics(compared, mean_name)
     rows = []
-    for group in compared.seeds:
+    for group in compared.settings:
+        if group is base:
+            continue
         first = group.first
         row = [text(first.choice(name)) for name in GROUPS]
         row += [setting(first.settings.get(key)) for key in keys]
         row += [text(", ".join("/".join(_seed(run)) for run in group.runs))]
-        row += [integer(sum(run.status == "completed" for run in group.independent))]
+        found = [group.delta(m, base) if base else group.mean(m) for m in compared.metrics]
+        row += [integer(max((one.n for one in found if one), default=0))]
         row += [text(_ended(compared, group.runs))]
-        row += [mean(group.mean(metric)) for metric in compared.metrics]
-        rows.append(row)
-    return Table("Seeds", columns, rows)
+        rows.append([*row, *map(mean, found)])
+    return Table("Differences" if base else "Seeds", columns, rows)
 
 
 def _seed(run: RunFolder) -> Iterable[str]:

@@ -1,4 +1,4 @@
-"""What happened step by step while a run unlearned."""
+"""Telemetry of unlearning: charts over the steps, and the same in numbers."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_runner.report.run_folder import Line, RunFolder
+from unlearn_runner.report.tables import Cell, Column, Table, integer, score, text
+from unlearn_runner.utils.text import format_score
 
 UNLEARN, ALONG = "unlearn", "score along"
 """What runs call the stages whose telemetry is drawn."""
 WINDOW = 0.1
 """Share of the steps over which the share of rectified ones is steps_taken, at least five steps."""
+
+MAX_CHARTS = 60
 
 Curve = list[tuple[float, float]]
 """Step and value, steps rising; a value that was not finite is left out."""
@@ -25,8 +29,8 @@ NAMES = {
     "surviving_norm": "Share of gradient norm left by rectifying",
     "grad_norm": "Norm of the gradient stepped with",
 }
-APART = ("stage", "step", "lr", "tokens_per_s", "objective_norm", "retain_norm")
-APART += ("diverged", "found", "not_finite", "weights")
+NOT_DRAWN = ("stage", "step", "lr", "tokens_per_s", "objective_norm", "retain_norm")
+NOT_DRAWN += ("diverged", "found", "not_finite", "weights")
 """Facts of a line that are not drawn."""
 
 
@@ -51,18 +55,23 @@ def charts(runs: Sequence[RunFolder], along: Sequence[str]) -> list[Chart]:
     """
     lines = {run.number: run.steps(UNLEARN) for run in runs}
     over = {run.number for run in runs if run.divergence.get("stage") == UNLEARN}
-    seen = [key for found in lines.values() for line in found for key in line]
-    keys = [key for key in dict.fromkeys(seen) if key not in APART]
-    known = list(NAMES)
-    keys.sort(key=lambda k: (not k.startswith("loss/"), known.index(k) if k in known else 99))
     found = []
-    for key in keys:
+    for key in quantities(runs):
         curves = {n: _curve(steps, key) for n, steps in lines.items()}
         found.append(_chart(key, NAMES.get(key, _words(key)), curves, over))
     for metric in along:
         curves = {run.number: _scored(run, metric) for run in runs}
         found.append(_chart(f"along/{metric}", f"{metric}, along the way", curves, over))
     return [chart for chart in found if chart.curves]
+
+
+def quantities(runs: Sequence[RunFolder]) -> list[str]:
+    """Returns the names of what any run recorded, losses first."""
+    recorded = (key for run in runs for line in run.steps(UNLEARN) for key in line)
+    keys = [key for key in dict.fromkeys(recorded) if key not in NOT_DRAWN]
+    known = list(NAMES)
+    keys.sort(key=lambda k: (not k.startswith("loss/"), known.index(k) if k in known else 99))
+    return keys[:MAX_CHARTS]
 
 
 def _words(key: str) -> str:
@@ -110,39 +119,34 @@ def _scored(run: RunFolder, metric: str) -> Curve:
     return [(float(step), value) for step, value in points if value is not None]
 
 
-def rectified_share(run: RunFolder) -> float | None:
-    """Returns the share of steps that were rectified; none where nothing could be."""
-    hits = [line["rectified"] for line in run.steps(UNLEARN) if "rectified" in line]
-    return sum(map(bool, hits)) / len(hits) if hits else None
+def numbers(runs: Sequence[RunFolder]) -> Table | None:
+    """Returns what each run recorded while it unlearned: ends of losses, means of the rest."""
+    recorded = {run.number: _recorded(run) for run in runs}
+    keys = [key for key in quantities(runs) if any(key in found for found in recorded.values())]
+    losses = [key for key in keys if key.startswith("loss/")]
+    rest = [key for key in keys if key not in losses]
+    columns = [Column(name, name, "number") for name in ("run", "steps")]
+    columns += [Column(key, f"{key[5:]} loss, first → last") for key in losses]
+    columns += [Column(key, f"mean {key.replace('_', ' ')}", "number") for key in rest]
+    rows = []
+    for run in runs:
+        found, steps = recorded[run.number], run.steps(UNLEARN)
+        diverged = [line for line in steps if line.get("diverged")]
+        count = len(steps) - sum(line.get("found") != "after the step" for line in diverged)
+        row = [integer(run.number)]
+        row.append(Cell(float(count), f"{count}" + " (diverged)" * bool(diverged)))
+        for key in losses:
+            ends = [format_score(found[key][i]) for i in (0, -1)] if key in found else ["–"]
+            row.append(text(" → ".join(ends)))
+        means = (math.fsum(found[k]) / len(found[k]) if k in found else None for k in rest)
+        rows.append([*row, *map(score, means)])
+    return Table("Curves in numbers", columns, rows) if keys else None
 
 
-@dataclass(frozen=True)
-class Summary:
-    """A run's telemetry in numbers: what its curves show, for those who read rather than look."""
-
-    steps: int
-    diverged_at: int | None
-    first: dict[str, float]
-    last: dict[str, float]
-    mean: dict[str, float]
-
-
-def summary(run: RunFolder) -> Summary:
-    """Returns first, last and mean of everything recorded while the run unlearned."""
-    lines = run.steps(UNLEARN)
-    keys = [k for k in dict.fromkeys(k for line in lines for k in line) if k not in APART]
-    values = {key: [v for _, v in _curve(lines, key)] for key in keys if key != "rectified"}
-    if (share := rectified_share(run)) is not None:
-        values["rectified"] = [share]
-    values = {key: found for key, found in values.items() if found}
-    diverged = next((line for line in lines if line.get("diverged")), {})
-    steps_taken = [
-        line for line in lines if line is not diverged or line.get("found") == "after the step"
-    ]
-    return Summary(
-        len(steps_taken),
-        diverged.get("step"),
-        {key: found[0] for key, found in values.items()},
-        {key: found[-1] for key, found in values.items()},
-        {key: math.fsum(found) / len(found) for key, found in values.items()},
-    )
+def _recorded(run: RunFolder) -> dict[str, list[float]]:
+    steps = run.steps(UNLEARN)
+    keys = dict.fromkeys(key for line in steps for key in line if key not in NOT_DRAWN)
+    found = {key: [v for _, v in _curve(steps, key)] for key in keys if key != "rectified"}
+    share = run.rectified_share
+    found |= {} if share is None else {"rectified": [share]}
+    return {key: values for key, values in found.items() if values}

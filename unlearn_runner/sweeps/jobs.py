@@ -21,10 +21,11 @@ from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.job import PlannedJob, plan_config, refuse_other_configuration
 from unlearn_runner.pipeline.plan import Plan
+from unlearn_runner.report import schema
 from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.tracking.folder import RESULTS, STATUS
-from unlearn_runner.utils.files import read_object
+from unlearn_runner.utils.untrusted import UntrustedError, read_json
 
 SWEEPS = "sweeps"
 DONE = ("completed", "diverged")
@@ -115,8 +116,13 @@ class SweepJob:
         refuse_other_configuration(self._planned)
 
     def written(self, name: str) -> dict[str, Any]:
-        """Returns a JSON file of the run folder; empty where there is none."""
-        return read_object(self.folder / name) or {}
+        """Returns a JSON file of the run folder; empty where there is none that a run wrote."""
+        try:
+            found = read_json(self.folder / name)
+            schema.check(found, schema.RESULTS if name == RESULTS else schema.STATUS)
+        except (FileNotFoundError, UntrustedError):
+            return {}
+        return found
 
     @cached_property
     def _keys(self) -> list[str]:
@@ -148,7 +154,7 @@ def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[
         read: Rows that have been read; those that are read now are added.
     """
     found: dict[str, SweepJob] = {}
-    for axes in grid.combinations():
+    for axes in grid.points():
         job = _plan_job(grid, [*more, *axes], read)
         # A setting that cannot change a result makes no other job.
         found.setdefault(str(job.folder) if job.valid else job.name, job)

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
-from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed, interval
+from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed
+from unlearn_runner.report.means import mean_name, mean_of
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.signals import SIGNALS
-from unlearn_runner.utils.text import format_interval, format_score
+from unlearn_runner.utils.text import format_score
 
 MAX_SCORES = 8
 """Scores in the table; results.json has them all."""
@@ -128,12 +129,10 @@ def table(title: str, rows: Sequence[Row]) -> Table:
     """Returns one line per job: its place on the axes, how it ended, its scores."""
     found = Table(title=title, title_justify="left", title_style="bold")
     axes = _axes(rows)
-    for axis in axes:
-        found.add_column(axis.replace(".", "\n", 1), justify="right")
+    _add_columns(found, axes)
     found.add_column("status")
     names = _names(rows)
-    for name in names:
-        found.add_column(name.replace(".", "\n", 1), justify="right")
+    _add_columns(found, names)
     for job, results in rows:
         scores = results.get("scores", {})
         values = job.values
@@ -143,6 +142,11 @@ def table(title: str, rows: Sequence[Row]) -> Table:
             *(format_score(scores.get(name)) for name in names),
         )
     return found
+
+
+def _add_columns(table: Table, names: Iterable[str]) -> None:
+    for name in names:
+        table.add_column(name.replace(".", "\n", 1), justify="right")
 
 
 def _axes(rows: Sequence[Row]) -> list[str]:
@@ -169,30 +173,24 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
     if len(others) == len(axes):
         return None
     names = _names(rows)
-    groups: dict[tuple[str, ...], list[Mapping[str, Any]]] = {}
+    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
     ends: dict[tuple[str, ...], list[str]] = {}
     for job, results in rows:
         values, scores = job.values, results.get("scores", {})
         place = tuple(values.get(axis, "") for axis in others)
         ends.setdefault(place, []).append(label(scores, job.status))
-        kept = groups.setdefault(place, [])
+        kept = groups.setdefault(place, {})
         if job.status == "completed":
-            kept.append(scores)
-    found = Table(
-        title="over seeds: mean ± 95 % interval", title_justify="left", title_style="bold"
-    )
-    for axis in others:
-        found.add_column(axis.replace(".", "\n", 1), justify="right")
+            kept[job.plan.unlearn.key] = scores  # jobs that share a model are one sample
+    title = "over seeds: mean ± 95 % interval"
+    found = Table(title=title, title_justify="left", title_style="bold")
+    _add_columns(found, others)
     found.add_column("seeds", justify="right")
     found.add_column("how they ended")
-    for name in names:
-        found.add_column(name.replace(".", "\n", 1), justify="right")
+    _add_columns(found, map(mean_name, names))
     for place, kept in groups.items():
-        cells = []
-        for name in names:
-            values = [v for scores in kept if (v := scores.get(name)) is not None]
-            mean, half = interval(values) if values else (None, None)
-            cells.append(format_interval(mean, half))
+        means = (mean_of(name, (scores.get(name) for scores in kept.values())) for name in names)
+        cells = ("-" if mean is None else str(mean) for mean in means)
         endings = (f"{ends[place].count(end)} {end}" for end in dict.fromkeys(ends[place]))
         found.add_row(*place, str(len(kept)), ", ".join(endings), *cells)
     return found

@@ -16,7 +16,8 @@ from typing import Any
 from rich.table import Table
 
 from unlearn_runner.config.select import CriterionValue, Scores, Select
-from unlearn_runner.evaluation.metrics.scores import SEEDS, interval, lower, sort_metrics
+from unlearn_runner.evaluation.metrics.scores import SEEDS, lower, sort_metrics
+from unlearn_runner.report.means import mean_name, mean_of
 from unlearn_runner.report.selection_file import ALL, FILE, LABELS, TEST, VALIDATION
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.sweeps.split_scores import SplitScores, code
@@ -121,17 +122,19 @@ class Selection:
 
     def _spread(self, setting: Setting) -> dict[str, dict[str, list[float | None]]]:
         """Returns mean and half of the 95 % interval over seeds, by score and column."""
+        # Jobs that share an unlearned model are one sample.
+        jobs = {job.plan.unlearn.key: job for job in setting.jobs}.values()
         columns: dict[str, list[Scores]] = {
-            name: [(self.split_scores.of(job) or {})[name] for job in setting.jobs]
+            name: [(self.split_scores.of(job) or {})[name] for job in jobs]
             for name in (VALIDATION, TEST)
         }
-        columns[ALL] = [_all_rows(job) for job in setting.jobs]
+        columns[ALL] = [_all_rows(job) for job in jobs]
         found: dict[str, dict[str, list[float | None]]] = {}
         for score in columns[VALIDATION][0]:
-            found[score] = {}
+            found[mean_name(score)] = {}
             for name, by_seed in columns.items():
-                values = [v for scores in by_seed if (v := scores.get(score)) is not None]
-                found[score][name] = list(interval(values)) if values else [None, None]
+                mean = mean_of(score, (scores.get(score) for scores in by_seed))
+                found[mean_name(score)][name] = [mean.value, mean.half] if mean else [None, None]
         return found
 
     def _content(self, settings: Sequence[Setting], found: Setting | None) -> dict[str, Any]:
