@@ -245,7 +245,7 @@ def test_a_field_that_no_file_lists_is_set_like_any_other(bare: tuple[Path, ...]
         ("method.retain.los=kl", r"method\.retain\.los is not a setting of Retain"),
         ("method.retain.loss=kll", r"method\.retain\.loss=kll is not allowed; allowed: none or"),
         ("rectifier.gamma=true", r"rectifier\.gamma=true is not allowed"),
-        ("nothing.at.all=1", r"nothing is not a setting; known here: model"),
+        ("nothing.at.all=1", r"nothing\.at\.all is not a setting; known here: model"),
     ],
 )
 def test_a_field_that_no_file_lists_is_checked_like_any_other(

@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
+from unlearn_runner.config import hydra_node
 from unlearn_runner.config.groups import CONF, OPTIONAL, groups
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
 from unlearn_runner.utils.console import console
@@ -79,6 +80,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     options, jobs, found = groups(CONF, *folders), 1, []
     for override in overrides:
         _check_form(override)
+        if override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra=", "hydra@")):
+            hydra_node.check_override(override)
         _check_option(override, options, sweeping)
         override, values = _readable(override, options, sweeping)
         jobs *= values

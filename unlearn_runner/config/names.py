@@ -6,12 +6,9 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from unlearn_runner.errors import ConfigError, shortened
-
-if TYPE_CHECKING:
-    from unlearn_runner.config.compose import Composed
 
 # What a run may change without becoming another experiment: where and how, not what.
 INERT = (
@@ -59,19 +56,6 @@ def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         name = f"{name.encode()[: LONGEST - 9].decode(errors='ignore')}-{digest}"
     return name
-
-
-def run_folder(name: str | None, composed: Composed) -> str:
-    """Returns a run folder's name, below the outputs folder.
-
-    Args:
-        name: The one that was given.
-        composed: What was composed.
-    """
-    derived = derive(composed.overrides, composed.choices)
-    if composed.in_sweep:  # a swept value names the job; what all jobs share names the sweep
-        return f"sweeps/{name or 'sweep'}/{derived}"
-    return f"runs/{name or derived}"
 
 
 def validate_name(name: str, key: str = "name") -> str:
