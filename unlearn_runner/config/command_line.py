@@ -193,6 +193,12 @@ def _check_option(override: str, options: Mapping[str, list[str]], sweeping: boo
     if group not in options:
         return
     allowed = options[group]
+    if group == "model" and value not in allowed and (value[:1] in "/.~" or "/" in value):
+        raise ConfigError(
+            f"{shortened(override)} names a model where an option is chosen; one with a chat "
+            "template is model=chat, any other",
+            f"model=hf {assignment('model.path', value)}",
+        )
     if override.startswith("~"):
         raise ConfigError(
             f"{override} removes a group that every run needs; {group} options: "
@@ -259,6 +265,11 @@ def _readable(override: str, options: Mapping[str, object], sweeping: bool) -> t
             f"{shortened(override)} gives several values, which only a sweep can take; "
             + (f"a sweep is {sweep}" if path else f"one text is {text}"),
             text if path else sweep,
+        )
+    if parsed.value() == {} and value:
+        raise ConfigError(
+            f"{override} changes nothing: settings are put beside those that are there; allowed: "
+            f"{key}.NAME=VALUE, and ~{key}.NAME takes one out"
         )
     return override, _count(parsed)
 

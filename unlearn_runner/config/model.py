@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.data.prompts import Prompting, Template
 from unlearn_runner.models.shape import Shape
@@ -73,7 +73,7 @@ class Scratch(Model):
     """A from-scratch model: random weights, byte-level BPE, a short pre-training."""
 
     shape: Shape = field(default_factory=Shape)
-    vocab_size: Annotated[int, Ge(300)] = 2048
+    vocab_size: Annotated[int, Ge(300), Le(1_048_576)] = 2048
     """Byte-level BPE needs 256 bytes and two special tokens before its first merge."""
     pretrain: Recipe = field(default_factory=Recipe)
     rehearse: bool = True

@@ -5,24 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.errors import ConfigError
+
+MAX_WEIGHTS = 10**11
+"""Of a model made here."""
 
 
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a Llama-architecture decoder."""
 
-    hidden_size: Annotated[int, Ge(8)] = 128
-    intermediate_size: Annotated[int, Ge(8)] = 384
-    num_layers: Annotated[int, Ge(1)] = 4
-    num_heads: Annotated[int, Ge(1)] = 4
+    hidden_size: Annotated[int, Ge(8), Le(65_536)] = 128
+    intermediate_size: Annotated[int, Ge(8), Le(1_048_576)] = 384
+    num_layers: Annotated[int, Ge(1), Le(1_000)] = 4
+    num_heads: Annotated[int, Ge(1), Le(1_024)] = 4
     tie_embeddings: bool = True
-    context: Annotated[int, Ge(16)] = 512
+    context: Annotated[int, Ge(16), Le(1_048_576)] = 512
     """Longest sequence in tokens."""
 
     def __post_init__(self) -> None:
+        each = self.hidden_size * (4 * self.hidden_size + 3 * self.intermediate_size)
+        if self.num_layers * each > MAX_WEIGHTS:
+            raise ConfigError(
+                f"model.shape: {self.num_layers} layers of {each:.1e} weights; allowed: "
+                f"{MAX_WEIGHTS:.0e} weights in all"
+            )
         pairs = 2 * self.num_heads
         if self.hidden_size % pairs:
             raise ConfigError(

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from annotated_types import Ge, Gt, Lt
+from annotated_types import Ge, Gt, Le, Lt
 
 INERT: dict[str, Any] = {"inert": True}
 
@@ -26,28 +26,28 @@ class Recipe:
 
     lr: Annotated[float, Gt(0), Lt(1e30)] = 1e-5
     """Peak learning rate of AdamW."""
-    batch_size: Annotated[int, Ge(1)] = 32
+    batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 32
     """Rows per optimizer step, over all ranks and micro-batches."""
-    micro_batch: Annotated[int, Ge(1)] | None = field(default=None, metadata=INERT)
+    micro_batch: Annotated[int, Ge(1), Le(1_000_000)] | None = field(default=None, metadata=INERT)
     """Rows per forward pass; null takes the whole batch at once. Changes memory, not numbers."""
-    epochs: Annotated[float, Gt(0)] = 5.0
+    epochs: Annotated[float, Gt(0), Le(100_000)] = 5.0
     """Passes over the stage's rows (the forget rows when unlearning)."""
-    steps: Annotated[int, Ge(1)] | None = None
+    steps: Annotated[int, Ge(1), Le(100_000_000)] | None = None
     """Optimizer steps; when given, `epochs` is not used."""
     clip: Annotated[float, Gt(0)] | None = 1.0
     """Largest L2 norm of the gradient; null is off. A rectifier with its own bound replaces it."""
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     """What the learning rate does after warm-up; linear and cosine end at zero."""
-    warmup_epochs: Annotated[float, Ge(0)] = 0.0
+    warmup_epochs: Annotated[float, Ge(0), Le(100_000)] = 0.0
     """Linear warm-up from zero over floor(warmup_epochs * rows / batch_size) steps."""
-    warmup_steps: Annotated[int, Ge(0)] | None = None
+    warmup_steps: Annotated[int, Ge(0), Le(100_000_000)] | None = None
     """Linear warm-up in steps; when given, `warmup_epochs` is not used."""
     weight_decay: Annotated[float, Ge(0)] = 0.01
     betas: tuple[Annotated[float, Ge(0), Lt(1)], Annotated[float, Ge(0), Lt(1)]] = (0.9, 0.999)
     eps: Annotated[float, Gt(0)] = 1e-8
     precision: Literal["float32", "bf16", "float64"] = "float32"
     """Arithmetic of the forward pass; the trained weights are float32 under bf16 (autocast)."""
-    max_length: Annotated[int, Ge(8)] = 512
+    max_length: Annotated[int, Ge(8), Le(1_048_576)] = 512
     """Longest row in tokens; a longer answer is cut and then has no end-of-sequence label."""
     gradient_checkpointing: bool = field(default=False, metadata=INERT)
     """Compute activations again in the backward pass instead of keeping them: less memory, about a
