@@ -176,9 +176,10 @@ def _check_form(override: str) -> None:
     if not key:
         raise ConfigError(f"{override!r} names no key; settings are written KEY=VALUE")
     if not equals and not override.startswith("~"):
+        options = groups().get(key)
+        more = f"; {key} options: {listed(options, 24)}" if options else ""
         raise ConfigError(
-            f"{shortened(override)} is not an override; settings are written KEY=VALUE",
-            f"{key}=..." if key in groups() else "",
+            f"{shortened(override)} is not an override; settings are written KEY=VALUE{more}"
         )
 
 
