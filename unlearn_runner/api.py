@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from unlearn_runner.config.command_line import CommandLine, parse
-from unlearn_runner.config.compose import Composed, run_folder
+from unlearn_runner.config.compose import Composed
 from unlearn_runner.config.compose import compose as compose_config
 from unlearn_runner.config.root import Run, refuse_selection, validate
 from unlearn_runner.errors import ConfigError, DataError, UserError, listed
@@ -49,7 +49,7 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> PlannedJob:
         UserError: For a mistake in one of them, or in the data; nothing is written.
     """
     composed = _composed(_parsed(overrides, config_dir))
-    job = plan_config(composed.config, lambda run: run_folder(run.name, composed), composed.choices)
+    job = plan_config(composed.config, composed.name_run, composed.choices)
     refuse_selection(job.run)
     return job
 

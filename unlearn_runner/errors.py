@@ -14,7 +14,7 @@ FAILURE, USAGE_ERROR = 1, 2
 """Exit codes: of a bug or the machine, and of what a user is to put right."""
 SIGNALLED = 128
 """And the signal's number, as shells have it."""
-HELP = "unlearn --help lists groups and keys"
+HELP = "unlearn --help"
 """The fix where nothing that is known is near."""
 
 
@@ -34,7 +34,7 @@ class UserError(Exception):
     def __str__(self) -> str:
         lines = [f"error: {self.problem}"]
         if self.fix:
-            lines.append(f"fix: {self.fix}")
+            lines.append(f"fix: {pasteable(self.fix)}")
         return "\n".join(lines)
 
 
@@ -122,6 +122,39 @@ def assignment(
     """
     text = f"{key}={value if verbatim else as_value(value)}"
     return before + (shlex.quote(text) if shell else text)
+
+
+_WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
+_SETTING = re.compile(
+    r"[+~]{0,2}[A-Za-z_][\w./@-]*=(?!\S*\.\.\.)(?![A-Z]{3,}\b)\S+|~[\w.]+", re.DOTALL
+)
+_COMMAND = re.compile(r"unlearn(-\w+)?|pip|python3?|wandb")
+_NEXT = re.compile(r",? or (?=[\w.]+=)|, (?:or|and|if) |;? +\(|; ")
+
+
+def pasteable(fix: str) -> str:
+    """Returns a fix that a shell can be given as it stands: what is no command is a comment.
+
+    "seed=1 or seed=2" becomes "seed=1  # or seed=2".
+    """
+    words = list(_WORD.finditer(fix))
+    if words and _COMMAND.fullmatch(words[0][0]):
+        cut = _NEXT.search(re.sub(r"'[^']*'", lambda quote: "q" * len(quote[0]), fix))
+        end = cut.start() if cut else len(fix)
+    else:
+        end = 0
+        for word in words:
+            text = word[0].rstrip(",;")
+            bare = re.sub(r"'[^']*'", "", text)
+            if not _SETTING.fullmatch(re.sub(r"'([^']*)'", r"\1", text).replace(" ", "_")):
+                break
+            if re.search(r"[(){}<>;&|*?$#]", bare) or bare.count("[") != bare.count("]"):
+                break
+            end = word.start() + len(text)
+            if text != word[0]:
+                break
+    lead, rest = fix[:end], fix[end:].lstrip(",; ")
+    return f"{lead}  # {rest}" if lead and rest else lead or f"# {rest}"
 
 
 def shortened(text: object, limit: int = 80) -> str:

@@ -103,12 +103,11 @@ def run_composed(composed: Composed) -> int:
     Raises:
         UserError: For anything wrong with the configuration or the data; nothing is written then.
     """
-    from unlearn_runner.config.compose import run_folder
     from unlearn_runner.config.root import refuse_selection
     from unlearn_runner.distributed.external import world
     from unlearn_runner.pipeline.job import plan_config
 
-    job = plan_config(composed.config, lambda run: run_folder(run.name, composed), composed.choices)
+    job = plan_config(composed.config, composed.name_run, composed.choices)
     refuse_selection(job.run)
     if job.run.plan_only:
         from unlearn_runner.config.origins import print_settings

@@ -181,7 +181,9 @@ MISTAKES = {
     "environment variable": mistake("seed=${oc.env:NO_SUCH}", "seed", "NO_SUCH"),
     # the form of the command
     "no equals sign": mistake("npo", "npo", "KEY=VALUE"),
-    "group without a value": mistake("method", "method", "fix: method="),
+    "group without a value": mistake(
+        "method", "method is not an override", "method options: altpo"
+    ),
     "no key": mistake("=5", "=5"),
     "bracket left open": mistake("train.betas=[0.9", "[0.9"),
     "unknown flag": mistake("--metod=npo", "--metod=npo"),

@@ -13,12 +13,9 @@ from typing import Any
 
 import pytest
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from unlearn_runner.api import compose
 from unlearn_runner.commands.store import main as store_command
-from unlearn_runner.config.groups import CONF
-from unlearn_runner.config.root import validate
 from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.results import flat, scores
 from unlearn_runner.store.inventory import inspect_entry
@@ -36,9 +33,7 @@ class Place:
         self.folder, self.store = folder, Store(folder / "store")
 
     def run(self, *overrides: str, record: type[Record] = Record) -> dict[str, StageResult]:
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=[*TINY, "adapter=lora", *overrides])
-        run = validate(OmegaConf.to_container(config, resolve=True))  # type: ignore
+        run = compose(*TINY, "adapter=lora", *overrides)
         stages = plan_run(run)
         with signals.catch_signals():
             done = Executor(self.store, record(self.folder / "run"), run.parallel).run(stages)

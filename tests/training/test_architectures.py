@@ -16,11 +16,9 @@ import pytest
 import torch
 from families import FAMILIES, Family
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from unlearn_runner.config.groups import CONF
-from unlearn_runner.config.root import Run, validate
+from unlearn_runner.api import compose
+from unlearn_runner.config.root import Run
 from unlearn_runner.data.encode import collate, encode, stops
 from unlearn_runner.data.people import People
 from unlearn_runner.evaluation.benchmarks.base import Generation
@@ -64,9 +62,7 @@ class Made:
 
 
 def composed(*overrides: str) -> Run:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*SMALL, *HERE, *EXACT, *overrides])
-    return validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+    return compose(*SMALL, *HERE, *EXACT, *overrides)
 
 
 def of_folder(family: Family, folder: Path) -> tuple[str, ...]:

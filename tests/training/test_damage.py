@@ -22,11 +22,9 @@ from typing import Any
 import pytest
 from helpers.pausing import HANGS
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from unlearn_runner.config.groups import CONF
-from unlearn_runner.config.root import Run, validate
+from unlearn_runner.api import compose
+from unlearn_runner.config.root import Run
 from unlearn_runner.errors import DataError
 from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.store import store as store_module
@@ -55,9 +53,7 @@ def start(outputs: Path, *overrides: str, **env: str) -> subprocess.Popen[str]:
 
 
 def composed(*overrides: str) -> Run:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*TINY, *overrides])
-    return validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+    return compose(*TINY, *overrides)
 
 
 @dataclass(frozen=True)

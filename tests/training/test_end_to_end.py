@@ -18,11 +18,11 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
+from unlearn_runner.api import compose
 from unlearn_runner.config import names
-from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.groups import groups
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.benchmarks.base import View
@@ -123,9 +123,7 @@ class Workplace:
 
 
 def composed(*overrides: str) -> Run:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*TINY, *overrides])
-    return validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+    return compose(*TINY, *overrides)
 
 
 @pytest.fixture(scope="module")

@@ -14,11 +14,9 @@ from typing import Any
 import pytest
 from helpers.oracles import read_oracles
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
-from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.config.root import validate
+from unlearn_runner.api import compose
+from unlearn_runner.config.groups import groups
 from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.record import Record
@@ -51,9 +49,7 @@ class Place:
         self, name: str, *overrides: str
     ) -> tuple[list[StageResult], list[dict[str, Any]], Path]:
         """Brings about the unlearned model alone; returns stages, telemetry, its folder."""
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            config = compose("config", overrides=[*TINY, *overrides])
-        run = validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+        run = compose(*TINY, *overrides)
         whole = plan_run(run)
         (unlearn,) = (stage for stage in whole.stages if stage.kind == "unlearn")
         needed = whole.stages[: whole.stages.index(unlearn) + 1]

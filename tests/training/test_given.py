@@ -11,12 +11,10 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
+from unlearn_runner.api import compose
 from unlearn_runner.commands.score import main as score_command
-from unlearn_runner.config.groups import CONF
-from unlearn_runner.config.root import Run, validate
+from unlearn_runner.config.root import Run
 from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.results import flat, given, scores
@@ -31,9 +29,7 @@ VIEWS = ("forget", "retain", "real_authors", "world_facts")
 
 
 def composed(*overrides: str) -> Run:
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*TINY, *SMALL, *overrides])
-    return validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+    return compose(*TINY, *SMALL, *overrides)
 
 
 @dataclass(frozen=True)

@@ -15,11 +15,9 @@ from typing import Any
 
 import pytest
 from helpers.pausing import HANGS
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 
 from unlearn_runner.commands.store import main as store_command
-from unlearn_runner.config.groups import CONF
+from unlearn_runner.config.compose import compose
 from unlearn_runner.config.root import Evaluation
 from unlearn_runner.pipeline import job as planned_job
 from unlearn_runner.pipeline.job import plan_config
@@ -42,9 +40,7 @@ class Place:
 
     def run(self, *overrides: str) -> dict[str, Any]:
         """Performs a command to its end; returns its stages by name, as `results.json` has them."""
-        with initialize_config_dir(str(CONF), version_base="1.3"):
-            how = [*TINY, f"output_dir={self.folder}", *overrides]
-            config: Any = OmegaConf.to_container(compose("config", overrides=how), resolve=True)
+        config = compose((*TINY, f"output_dir={self.folder}", *overrides)).config
         found = plan_config(config, lambda run: f"runs/{run.name or 'run'}", {})
         run_job(found, brief=True)
         self.stages = {stage.label: stage for stage in found.plan.stages}

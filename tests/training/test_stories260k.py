@@ -9,12 +9,9 @@ import pytest
 import torch
 from helpers.cases import each
 from helpers.planning import plan_run
-from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
 from stories import convert, encode, pieces
 
-from unlearn_runner.config.groups import CONF
-from unlearn_runner.config.root import validate
+from unlearn_runner.api import compose
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.evaluation.probes.generations import Generation, generate
 from unlearn_runner.models.load import load_model, load_tokenizer
@@ -84,9 +81,7 @@ def test_its_tokenizer_finds_the_tokens_that_llama2_c_finds(
 
 def ran(tmp_path: Path, *overrides: str) -> tuple[dict[str, float | None], list[str]]:
     """The scores of a command, and the stages it computed."""
-    with initialize_config_dir(str(CONF), version_base="1.3"):
-        config = compose("config", overrides=[*SMALL, *overrides])
-    run = validate(OmegaConf.to_container(config, resolve=True, throw_on_missing=True))  # type: ignore
+    run = compose(*SMALL, *overrides)
     stages, store = plan_run(run), Store(tmp_path / "store")
     done = Executor(store, Record(tmp_path / "run"), run.parallel).run(stages)
     assert {item.outcome for item in done} == {"completed"}

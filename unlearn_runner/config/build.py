@@ -29,6 +29,8 @@ T = TypeVar("T")
 
 TARGET = "_target_"
 TRUSTED = ("unlearn_runner",)
+MAX_INT = 2**53
+"""Beyond it whole numbers are no floats, and nothing that is counted here comes near."""
 
 
 def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...] = TRUSTED) -> T:
@@ -56,7 +58,7 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
         if name not in _fields(cls):
             _refuse_unknown(str(name), value, cls, node, key)
     for name, value in node.items():
-        _refuse_boolean(value, hints[name], _join(key, name))
+        _check_number(value, hints[name], _join(key, name))
     values = {
         name: _nested(value, hints[name], _join(key, name), trusted) for name, value in node.items()
     }
@@ -152,11 +154,13 @@ def _adapter(cls: type[T]) -> TypeAdapter[T]:
     return TypeAdapter(cls)
 
 
-def _refuse_boolean(value: object, hint: Any, key: str) -> None:
-    """Refuses what pydantic would quietly take for a number: true, and infinity."""
+def _check_number(value: object, hint: Any, key: str) -> None:
+    """Refuses what pydantic would quietly take for a number: true, infinity, 10 to the 30."""
     truth = isinstance(value, bool) and bool not in _options(hint)
-    if truth or (isinstance(value, float) and not math.isfinite(value)):
-        raise ConfigError(f"{key}={str(value).lower()} is not allowed; allowed: {describe(hint)}")
+    endless = isinstance(value, float) and not math.isfinite(value)
+    if truth or endless or (isinstance(value, int) and abs(value) > MAX_INT):
+        shown = shortened(str(value).lower())
+        raise ConfigError(f"{key}={shown} is not allowed; allowed: {describe(hint)}")
 
 
 def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> object:

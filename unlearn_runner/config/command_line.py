@@ -17,6 +17,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
+from unlearn_runner.config import hydra_node
 from unlearn_runner.config.groups import CONF, OPTIONAL, groups
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
 from unlearn_runner.utils.console import console
@@ -79,6 +80,8 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     options, jobs, found = groups(CONF, *folders), 1, []
     for override in overrides:
         _check_form(override)
+        if override.lstrip("+~").startswith(("hydra.", "hydra/", "hydra=", "hydra@")):
+            hydra_node.check_override(override)
         _check_option(override, options, sweeping)
         override, values = _readable(override, options, sweeping)
         jobs *= values
@@ -173,9 +176,10 @@ def _check_form(override: str) -> None:
     if not key:
         raise ConfigError(f"{override!r} names no key; settings are written KEY=VALUE")
     if not equals and not override.startswith("~"):
+        options = groups().get(key)
+        more = f"; {key} options: {listed(options, 24)}" if options else ""
         raise ConfigError(
-            f"{shortened(override)} is not an override; settings are written KEY=VALUE",
-            f"{key}=..." if key in groups() else "",
+            f"{shortened(override)} is not an override; settings are written KEY=VALUE{more}"
         )
 
 
@@ -190,6 +194,12 @@ def _check_option(override: str, options: Mapping[str, list[str]], sweeping: boo
     if group not in options:
         return
     allowed = options[group]
+    if group == "model" and value not in allowed and (value[:1] in "/.~" or "/" in value):
+        raise ConfigError(
+            f"{shortened(override)} names a model where an option is chosen; one with a chat "
+            "template is model=chat, any other",
+            f"model=hf {assignment('model.path', value)}",
+        )
     if override.startswith("~"):
         raise ConfigError(
             f"{override} removes a group that every run needs; {group} options: "
@@ -256,6 +266,11 @@ def _readable(override: str, options: Mapping[str, object], sweeping: bool) -> t
             f"{shortened(override)} gives several values, which only a sweep can take; "
             + (f"a sweep is {sweep}" if path else f"one text is {text}"),
             text if path else sweep,
+        )
+    if parsed.value() == {} and value:
+        raise ConfigError(
+            f"{override} changes nothing: settings are put beside those that are there; allowed: "
+            f"{key}.NAME=VALUE, and ~{key}.NAME takes one out"
         )
     return override, _count(parsed)
 

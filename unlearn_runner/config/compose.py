@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
-from unlearn_runner.config import names
+from unlearn_runner.config import hydra_node, names
 from unlearn_runner.config.build import is_entry
 from unlearn_runner.config.command_line import SEARCHPATH, is_value
 from unlearn_runner.config.groups import CONF, groups
@@ -44,6 +44,13 @@ class Composed:
     """Of a user's own options."""
     in_sweep: bool = False
     """Whether it is a job of a sweep of Hydra's own."""
+
+    def name_run(self, run: Run) -> str:
+        """Returns the run folder's name, below the outputs folder."""
+        derived = names.derive(self.overrides, self.choices)
+        if self.in_sweep:  # a swept value names the job; what all jobs share names the sweep
+            return f"sweeps/{run.name or 'sweep'}/{derived}"
+        return f"runs/{run.name or derived}"
 
 
 @contextmanager
@@ -71,6 +78,8 @@ def compose_nodes(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Pai
     rest = [override for override in overrides if override not in removals]
     whole = hydra_compose("config", overrides=forced(rest, folders), return_hydra_config=True)
     OmegaConf.set_readonly(whole, False)
+    if folders:
+        hydra_node.check(whole.hydra)
     for removal in removals:
         _remove(whole, removal)
     around = whole.copy()
@@ -134,19 +143,8 @@ def explain(error: Exception) -> ConfigError:
     """Returns what Hydra or OmegaConf raised as a mistake in a command, on one line."""
     if isinstance(error, MissingMandatoryValue):
         return ConfigError(f"{getattr(error, 'full_key', None) or error} must be set")
-    first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # "In 'experiment/mine': ... raised while composing config:" is followed by what it was.
+    words = " ".join(lines[: 3 if lines and lines[0].endswith(":") else 1]) or type(error).__name__
     key = getattr(error, "full_key", None)
-    return ConfigError(f"{key}: {first}" if key else first.replace("++", ""))
-
-
-def run_folder(name: str | None, composed: Composed) -> str:
-    """Returns a run folder's name, below the outputs folder.
-
-    Args:
-        name: The one that was given.
-        composed: What was composed.
-    """
-    derived = names.derive(composed.overrides, composed.choices)
-    if composed.in_sweep:  # a swept value names the job; what all jobs share names the sweep
-        return f"sweeps/{name or 'sweep'}/{derived}"
-    return f"runs/{name or derived}"
+    return ConfigError(f"{key}: {words}" if key else words.replace("++", ""))

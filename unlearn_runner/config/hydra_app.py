@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from itertools import pairwise
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from hydra.types import RunMode
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from unlearn_runner.config.command_line import SWEEP, CommandLine
-from unlearn_runner.config.compose import Composed, explain, forced
-from unlearn_runner.config.groups import CONF
+from unlearn_runner.config import hydra_node
+from unlearn_runner.config.command_line import CONFIG_DIR, SWEEP, CommandLine, is_value
+from unlearn_runner.config.compose import Composed, compose_nodes, explain, forced, hydra_open
+from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.errors import USAGE_ERROR, UserError
 
 
@@ -51,9 +54,16 @@ def run(
         except (HydraException, OmegaConfBaseException) as error:
             mistakes.append(explain(error))
 
+    check_nodes(command)
     typed = sys.argv[1:]
     with TemporaryDirectory() as aside:
-        sys.argv[1:] = [*command.flags, *forced(command.overrides, command.folders)]
+        # The folders of --config-dir go into the search path, with those that are there.
+        own = [
+            flag
+            for before, flag in pairwise(["", *command.flags])
+            if flag not in CONFIG_DIR and before not in CONFIG_DIR
+        ]
+        sys.argv[1:] = [*own, *forced(command.overrides, command.folders)]
         if {*SWEEP} & {*command.flags}:
             # Hydra writes a multirun.yaml there; the jobs' own folders are the record.
             sys.argv.append(f"hydra.sweep.dir={aside}")
@@ -66,6 +76,37 @@ def run(
     for mistake in mistakes:
         say(mistake)
     return USAGE_ERROR if mistakes else max(codes)
+
+
+def check_nodes(command: CommandLine) -> None:
+    """Looks at Hydra's own node, with every option that a sweep would choose, before it is used.
+
+    Raises:
+        ConfigError: If it names code that is not Hydra's, or cannot be composed.
+    """
+    options = groups(CONF, *command.folders)
+    parser = OverridesParser.create()
+    axes = []
+    for text in command.overrides:
+        override = parser.parse_override(text) if text[0] != "~" else None
+        swept = override is not None and override.is_sweep_override()
+        if not swept or override is None:
+            axes.append([text])
+        elif is_value(text, options):  # a value brings nothing with it
+            axes.append([f"{override.key_or_group}={next(override.sweep_string_iterator(), '')}"])
+        else:
+            axes.append([f"{override.key_or_group}={v}" for v in override.sweep_string_iterator()])
+    first = [axis[0] for axis in axes]
+    others = [
+        [*first[:i], option, *first[i + 1 :]] for i, axis in enumerate(axes) for option in axis[1:]
+    ]
+    try:
+        with hydra_open():
+            for overrides in (first, *others):
+                _, around = compose_nodes(overrides, command.folders)
+                hydra_node.check(around.hydra)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise explain(error) from None
 
 
 def _composed(config: Any, command: CommandLine) -> Composed:

@@ -16,6 +16,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from unlearn_runner.config.command_line import SEARCHPATH
 from unlearn_runner.config.compose import forced
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.utils.console import results_console
@@ -48,7 +49,8 @@ def config_sources(
     for folder in folders:
         places.append("folder", str(folder))
     loader = ConfigLoaderImpl(places)
-    listed = loader.compute_defaults_list("config", forced(overrides, folders), RunMode.RUN)
+    given = [o for o in forced(overrides, folders) if not o.startswith(SEARCHPATH)]
+    listed = loader.compute_defaults_list("config", given, RunMode.RUN)
     found: dict[str, list[Setting]] = {}
     for default in listed.defaults:
         path = default.config_path or ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
@@ -19,7 +20,7 @@ from unlearn_runner.config.sweep import Sweep
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster
 from unlearn_runner.distributed.clusters.in_process import InProcess
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, assignment
 from unlearn_runner.evaluation.benchmarks.base import Benchmark
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.adapters.base import Adapter
@@ -31,7 +32,9 @@ from unlearn_runner.utils.console import console
 
 resolvers.register()  # every way to a configuration comes by here
 
-MAX_EVALUATIONS = 10_000
+Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
+MAX_SCORED = 10_000
+"""Models that are scored along the way."""
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
 
 
@@ -40,7 +43,7 @@ class Target:
     """The model that knows the forget set, and its retain-only sibling: one recipe for both."""
 
     train: Recipe
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Seed of pre-training and fine-tuning, apart from `seed` so that several unlearning seeds
     share one fine-tune."""
     path: str | None = None
@@ -97,12 +100,12 @@ class Evaluation:
         each = float(self.every) if isinstance(self.every, int) else 0.0
         if isinstance(self.every, str) and (match := EPOCHS.fullmatch(self.every)):
             each = float(match[1]) * rows / recipe.batch_size
-        total, each = recipe.num_steps(rows), max(each, 1.0)
-        if total / each > MAX_EVALUATIONS:
+        total = recipe.num_steps(rows)
+        if each * MAX_SCORED < total:
             raise ConfigError(
-                f"evaluate.every={self.every} would evaluate {total / each:,.0f} times; allowed: "
-                f"up to {MAX_EVALUATIONS:,}",
-                f"evaluate.every={math.ceil(total / MAX_EVALUATIONS)}",
+                f"evaluate.every={self.every} scores the model more than {MAX_SCORED} times in "
+                f"{total} steps",
+                f"evaluate.every={math.ceil(total / MAX_SCORED)}",
             )
         marks = (math.floor(i * each + 1e-9) for i in range(1, math.ceil(total / each) + 1))
         return tuple(dict.fromkeys(step for step in marks if 0 < step < total))
@@ -127,7 +130,7 @@ class Run:
     retain_model: RetainModel = field(default_factory=RetainModel)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Seed = 0
     """Seed of unlearning: order of the forget rows, retain partners, any draws of a method."""
     keep: Literal["scores", "model", "checkpoints"] = "model"
     """What an unlearned model leaves behind: evidence and scores alone; its weights, too; or also
@@ -202,6 +205,7 @@ def validate(config: dict[str, Any]) -> Run:
     Raises:
         ConfigError: For whatever no run can have.
     """
+    _refuse_nobody(config, "")
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list):
         raise ConfigError(
@@ -216,6 +220,26 @@ def validate(config: dict[str, Any]) -> Run:
     run = build(config, Run, trusted=(*TRUSTED, *map(str, trusted)))
     config |= complete(config, run)
     return run
+
+
+def _refuse_nobody(value: object, key: str) -> None:
+    """Refuses a path in the home of a user that there is not, wherever it stands.
+
+    Raises:
+        ConfigError: Naming the key.
+    """
+    if isinstance(value, dict):
+        for name, item in value.items():
+            _refuse_nobody(item, f"{key}.{name}" if key else str(name))
+    elif isinstance(value, str) and value.startswith("~"):
+        try:
+            Path(value).expanduser()
+        except RuntimeError:
+            user = value.partition("/")[0][1:]
+            raise ConfigError(
+                f"{key}={value}: there is no user {user}; a folder of that name is",
+                assignment(key, f"./{value}"),
+            ) from None
 
 
 def refuse_selection(run: Run) -> None:

@@ -52,7 +52,7 @@ class Select:
     """Of the units of every view that go into the validation part; the rest is the test part."""
     by: Literal["person", "row"] = "person"
     """What is never divided: all rows of a person (an author), or a row."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Of the division."""
     peek: bool = False
     """Allows a criterion that looks at the retain-only model, which is not there in earnest."""

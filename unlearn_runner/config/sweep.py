@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from annotated_types import Ge
+from annotated_types import Ge, Le
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.errors import ConfigError
@@ -70,13 +70,13 @@ class Search(Sweep):
 
     space: dict[str, Range | None] = field(default_factory=dict)
     """By dotted key or group; one that the command line sets, or that is null, is not searched."""
-    trials: Annotated[int, Ge(1)] = 30
+    trials: Annotated[int, Ge(1), Le(10_000)] = 30
     """Settings to try; each is as many jobs as the command line has seeds."""
-    batch: Annotated[int, Ge(1)] = 1
+    batch: Annotated[int, Ge(1), Le(10_000)] = 1
     """Settings proposed at a time: what may run at once. The next batch waits for all of it."""
-    startup: Annotated[int, Ge(1)] = 10
+    startup: Annotated[int, Ge(1), Le(10_000)] = 10
     """Settings drawn at random before the sampler learns from them."""
-    seed: Annotated[int, Ge(0)] = 0
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
     """Of the proposals, which depend on it, the space and the earlier scores alone."""
 
     @property

@@ -9,6 +9,9 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.errors import ConfigError
 
+MAX_WEIGHTS = 10**11
+"""Of a model made here."""
+
 
 @dataclass(frozen=True)
 class Shape:
@@ -23,6 +26,12 @@ class Shape:
     """Longest sequence in tokens."""
 
     def __post_init__(self) -> None:
+        each = self.hidden_size * (4 * self.hidden_size + 3 * self.intermediate_size)
+        if self.num_layers * each > MAX_WEIGHTS:
+            raise ConfigError(
+                f"model.shape: {self.num_layers} layers of {each:.1e} weights; allowed: "
+                f"{MAX_WEIGHTS:.0e} weights in all"
+            )
         pairs = 2 * self.num_heads
         if self.hidden_size % pairs:
             raise ConfigError(

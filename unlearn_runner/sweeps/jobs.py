@@ -154,7 +154,7 @@ def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[
         read: Rows that have been read; those that are read now are added.
     """
     found: dict[str, SweepJob] = {}
-    for axes in grid.points():
+    for axes in grid.combinations():
         job = _plan_job(grid, [*more, *axes], read)
         # A setting that cannot change a result makes no other job.
         found.setdefault(str(job.folder) if job.valid else job.name, job)

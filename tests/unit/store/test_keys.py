@@ -44,6 +44,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 from unlearn_runner.store import fingerprint
 from unlearn_runner.data import people
+from unlearn_runner.config.compose import forced
 from unlearn_runner.config.root import validate
 from unlearn_runner.pipeline.inputs import read_inputs
 from unlearn_runner.pipeline.plan import plan
@@ -58,7 +59,7 @@ def keys(chosen, overrides):
     for combo in chosen:
         arguments = (*small, *combos[combo], *overrides)
         if arguments not in composed:
-            config = compose("config", list(arguments))
+            config = compose("config", forced(arguments))
             composed[arguments] = OmegaConf.to_container(config, resolve=True)
         run = validate(composed[arguments])
         stages = plan(run, read_inputs(run)).stages
