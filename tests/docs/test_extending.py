@@ -25,8 +25,8 @@ SECTIONS = {
 TINY = ("debug=tiny", "parallel.device=cpu", "parallel.threads=1", "output_dir=outputs")
 # debug=tiny names the views of TOFU. LEAD: village runs under TINY alone once it limits all views.
 SMALL = (
-    *("model.shape.hidden_size=32", "model.shape.num_layers=1", "model.vocab_size=280"),
-    *("target.train.steps=4", "train.steps=3", "benchmark.generate.max_new_tokens=8"),
+    *("model.shape.hidden_size=32", "model.shape.num_layers=1", "model.vocab_size=300"),
+    *("target.train.steps=4", "train.steps=3"),
     *TINY[1:],
 )
 
@@ -99,7 +99,7 @@ def test_the_method_is_checked_and_keyed_like_any_other(folder: Path) -> None:
     assert "method.cap=-1 is not allowed; allowed: a number > 0" in refused.stderr
     untrusted = run(folder, "A method", "trusted=[]")
     assert untrusted.returncode == 2
-    assert "fix: trusted=[my_unlearning]" in untrusted.stderr
+    assert re.search(r"fix: (.?)trusted=\[my_unlearning\]\1\s", untrusted.stderr)
 
     def key() -> str:
         planned = run(folder, "A method", "plan_only=true", "output_dir=outputs")
@@ -130,13 +130,13 @@ def test_the_adapter_is_kept_with_its_option(folder: Path) -> None:
 
 def test_the_metric_stands_beside_the_benchmarks_own(folder: Path) -> None:
     results = completed(folder, "A metric", "exact")
-    scores = results["scores"]["unlearned"]
+    scores = results["scores"]
     assert 0 <= scores["forget.exact"] <= 1
     assert "forget.rouge_l" in scores
 
 
 def test_the_benchmark_runs_on_json_lines(folder: Path) -> None:
     results = completed(folder, "A benchmark over one's own JSON lines", "village", SMALL)
-    scores = results["scores"]["unlearned"]
+    scores = results["scores"]
     names = ("probability", "rouge_l")
-    assert set(scores) == {f"{view}.{name}" for view in ("forget", "retain") for name in names}
+    assert set(scores) >= {f"{view}.{name}" for view in ("forget", "retain") for name in names}
