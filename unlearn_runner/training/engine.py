@@ -192,36 +192,28 @@ class Engine:
 
     def state(self, step: int) -> dict[str, Any]:
         """Returns this rank's share of everything that the steps after `step` depend on."""
-        return {
-            "step": step,
-            "model": self.layout.state(self.models.trained),
-            "optimizer": self._optimizer_state(),
-            "schedule": self.schedule.state_dict(),
-            "rectifier_state": self._rectifier_state(),
-            "method_state": self.method_state,
-        }
-
-    def _optimizer_state(self) -> dict[str, Any]:
-        state = self.optimizer.state_dict()
+        layout, optimizer = self.layout, self.optimizer.state_dict()
         moments = {
             i: {n: self._to_checkpoint(x) for n, x in entry.items()}
-            for i, entry in state["state"].items()
+            for i, entry in optimizer["state"].items()
         }
-        return {**state, "state": moments}
+        return {
+            "step": step,
+            "model": layout.state(self.models.trained),
+            "optimizer": {**optimizer, "state": moments},
+            "schedule": self.schedule.state_dict(),
+            "rectifier_state": {
+                name: [None if entry is None else layout.to_checkpoint(entry) for entry in gradient]
+                for name, gradient in self.rectifier_state.items()
+            },
+            "method_state": self.method_state,
+        }
 
     def _to_checkpoint(self, entry: Any) -> Any:
         """Returns an entry of the optimizer's state as a checkpoint stores it; counters as is."""
         if not isinstance(entry, torch.Tensor) or entry.dim() == 0:
             return entry
         return self.layout.to_checkpoint(self.layout.to_local(entry))
-
-    def _rectifier_state(self) -> RectifierState:
-        return {
-            name: [
-                None if entry is None else self.layout.to_checkpoint(entry) for entry in gradient
-            ]
-            for name, gradient in self.rectifier_state.items()
-        }
 
     def restore(self, state: dict[str, Any]) -> int:
         """Continues from `state`, of any number of ranks; returns the number of steps done.
@@ -231,8 +223,10 @@ class Engine:
         """
         try:
             self.layout.restore(self.models.trained, state["model"])
+            # The optimizer numbers parameters through its groups.
+            numbered = [p for group in self.optimizer.param_groups for p in group["params"]]
             moments = {
-                i: {n: self._from_checkpoint(x, int(i)) for n, x in entry.items()}
+                i: {n: self._from_checkpoint(x, numbered[int(i)]) for n, x in entry.items()}
                 for i, entry in state["optimizer"]["state"].items()
             }
             self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
@@ -253,11 +247,9 @@ class Engine:
         self._set_terms(state["method_state"])
         return int(state["step"])
 
-    def _from_checkpoint(self, stored: Any, index: int) -> Any:
+    def _from_checkpoint(self, stored: Any, parameter: torch.nn.Parameter) -> Any:
         if isinstance(stored, torch.Tensor) and stored.dim() == 0:
             return stored
-        groups = self.optimizer.param_groups  # which the optimizer numbers through
-        parameter = [p for group in groups for p in group["params"]][index]
         return self.layout.from_local(self.layout.from_checkpoint(stored, parameter), parameter)
 
 
