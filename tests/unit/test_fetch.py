@@ -71,7 +71,7 @@ def hub() -> Iterator[tuple[Hub, str]]:
     files = {
         "config.json": b'{"model_type": "llama"}',
         "model.safetensors": (2).to_bytes(8, "little") + b"{}",
-        "tokenizer.json": b"{}",
+        "tokenizer.json": b'{"model": {"vocab": {}}}',
     }
     extra = {"README.md": b"# Tiny", "pytorch_model.bin": b"pickle", "code.py": b"import os"}
     data = CONF.parent.parent / "shared" / "data" / "tofu"
