@@ -300,7 +300,8 @@ MISTAKES = {
 
 EMPTY = "\x02" + "\0" * 7 + "{}"  # a safetensors file without tensors
 _CONFIG = '{"model_type": "llama"}'
-_WHOLE = {"config.json": _CONFIG, "model.safetensors": EMPTY, "tokenizer.json": "{}"}
+_TOKENIZER = '{"model": {"vocab": {}}}'
+_WHOLE = {"config.json": _CONFIG, "model.safetensors": EMPTY, "tokenizer.json": _TOKENIZER}
 MODELS: dict[str, dict[str, str]] = {
     "model": _WHOLE,
     "adapter": {"adapter_config.json": "{}", "adapter_model.safetensors": EMPTY},

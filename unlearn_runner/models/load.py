@@ -249,6 +249,8 @@ def _reason(error: Exception) -> str:
     text = " ".join(str(error).split())
     if "trust_remote_code" in text or "custom code" in text:
         return "it needs code of its own (auto_map), which is never run"
+    if "ignore_mismatched_sizes" in text:  # the report that it points to is hidden
+        return "its weights have other sizes than its config.json says"
     return (
         text if isinstance(error, (OSError, ValueError)) else f"{type(error).__name__}: {text}"
     )[:200]

@@ -71,7 +71,7 @@ def hub(tofu_files: Path) -> Iterator[tuple[Hub, str]]:
     files = {
         "config.json": b'{"model_type": "llama"}',
         "model.safetensors": (2).to_bytes(8, "little") + b"{}",
-        "tokenizer.json": b"{}",
+        "tokenizer.json": b'{"model": {"vocab": {}}}',
     }
     extra = {"README.md": b"# Tiny", "pytorch_model.bin": b"pickle", "code.py": b"import os"}
     tofu = {f"{split}.json": tofu_files / f"{split}.json" for split in TOFU["sizes"]}
