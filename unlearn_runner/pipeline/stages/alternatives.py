@@ -22,7 +22,7 @@ from unlearn_runner.store.artifact import Outcome
 
 ALTERNATES = "alternates.jsonl"
 VIEW = "other"
-"""What the evidence file is named after."""
+"""View name of its evidence file."""
 
 
 @dataclass(frozen=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from unlearn_runner.data.encode import Encoded
 
 VIEW = "forget"
-"""What its evidence file is named after."""
+"""View name of its evidence file."""
 
 
 @dataclass(frozen=True)
