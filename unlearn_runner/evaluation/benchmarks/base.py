@@ -57,7 +57,7 @@ class Benchmark(ABC):
 
     @property
     def rows_together(self) -> int:
-        """Number of rows of `full`, one after another, that are about one person; 1: each by itself."""
+        """Number of rows of `full`, one after another, about one person; 1: each by itself."""
         return 1
 
     @abstractmethod
