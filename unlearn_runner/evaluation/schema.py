@@ -14,7 +14,7 @@ from annotated_types import Ge, Le
 Goal = Literal["forget", "keep"]
 Probe = Literal["logprobs", "generations"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
-"""Which answer to a question was scored; `other` is a refusal or an alternate."""
+"""Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
@@ -62,4 +62,4 @@ class View:
     limit: Annotated[int, Ge(1), Le(10**9)] | None = None
     """Score only the first rows; null scores all."""
     probes: tuple[Probe, ...] = PROBES
-    """What is recorded of these rows; a metric has no score where its evidence is not."""
+    """Probes run over these rows; a metric has no score where its evidence is missing."""

@@ -32,7 +32,7 @@ class Splits:
     forget: Rows
     retain: Rows
     pretrain: Rows
-    """What a from-scratch model is trained on first, in place of a large corpus."""
+    """Rows a from-scratch model is trained on first, in place of a large corpus."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Benchmark(ABC):
 
     @property
     def generation(self) -> Generation:
-        """How the generation probe generates."""
+        """Settings of the generation probe."""
         return self.generate
 
     @property
@@ -57,7 +57,7 @@ class Benchmark(ABC):
 
     @property
     def rows_together(self) -> int:
-        """How many rows of `full`, one after another, belong to one person; 1: each by itself."""
+        """Number of rows of `full`, one after another, about one person; 1: each by itself."""
         return 1
 
     @abstractmethod

@@ -82,7 +82,7 @@ class QABenchmark(Benchmark):
 
     @property
     def generation(self) -> Generation:
-        """How answers are generated, after `compat`."""
+        """Settings of the generation probe, after `compat`."""
         if self.compat == "locuslab":
             return replace(self.generate, max_length=LOCUSLAB["max_length"])
         return self.generate

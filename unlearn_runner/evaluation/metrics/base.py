@@ -54,6 +54,18 @@ class Metric(ABC):
         return True
 
 
+class ViewMetric(Metric):
+    """Base class of metrics with one score for each view, `<view>.<name>`."""
+
+    @abstractmethod
+    def of_view(self, view: ViewEvidence) -> float | None:
+        """Returns the score of one view; `None` where its evidence is missing."""
+
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
+        """Returns `<view>.<name>` for every view."""
+        return {f"{v.name}.{name}": self.of_view(v) for v in inputs.model.views.values()}
+
+
 def compute(
     model: Evidence, retain_model: Evidence | None, metrics: Mapping[str, Metric]
 ) -> dict[str, float | None]:

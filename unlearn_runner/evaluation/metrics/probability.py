@@ -9,7 +9,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge
 
-from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
+from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal, Role, View
 
@@ -40,19 +40,16 @@ def option_share(right: Floats, wrong: Sequence[Floats], eps: float) -> Floats:
 
 
 @dataclass(frozen=True)
-class Probability(Metric):
+class Probability(ViewMetric):
     """Mean over rows; among options where the view says so."""
 
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to the denominator among options: 1e-10 in open-unlearning, nothing in TOFU."""
 
-    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
-        """Returns `<view>.<name>` for every view."""
-        scores: dict[str, float | None] = {}
-        for view in inputs.model.views.values():
-            rows = self._rows(view)
-            scores[f"{view.name}.{name}"] = None if rows is None else float(rows.mean())
-        return scores
+    def of_view(self, view: ViewEvidence) -> float | None:
+        """Returns the mean probability."""
+        rows = self._rows(view)
+        return None if rows is None else float(rows.mean())
 
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns the answer, and the wrong options where it is a share of them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
+from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal
 
@@ -50,17 +50,14 @@ def recalls(view: ViewEvidence) -> Floats | None:
 
 
 @dataclass(frozen=True)
-class RougeL(Metric):
+class RougeL(ViewMetric):
     """Mean ROUGE-L recall over rows that have an answer."""
 
-    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
-        """Returns `<view>.<name>` for every view."""
-        scores: dict[str, float | None] = {}
-        for view in inputs.model.views.values():
-            rows = recalls(view)
-            known = [] if rows is None else rows[~np.isnan(rows)]
-            scores[f"{view.name}.{name}"] = float(np.mean(known)) if len(known) else None
-        return scores
+    def of_view(self, view: ViewEvidence) -> float | None:
+        """Returns the mean recall."""
+        rows = recalls(view)
+        known = [] if rows is None else rows[~np.isnan(rows)]
+        return float(np.mean(known)) if len(known) else None
 
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:
         """Returns false on rows to be forgotten."""

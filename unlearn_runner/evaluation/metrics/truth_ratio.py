@@ -13,7 +13,7 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
+from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Role, View
 
@@ -67,24 +67,20 @@ def view_ratio(view: ViewEvidence, mean: Mean, eps: float = 0.0) -> Floats | Non
 
 
 @dataclass(frozen=True)
-class TruthRatio(Metric):
+class TruthRatio(ViewMetric):
     """Truth ratio of every view, aggregated by whether its rows are to be forgotten or kept."""
 
     mean: Mean = "geometric"
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to what R, and 1/R, divide by: 1e-10 in open-unlearning, nothing in TOFU."""
 
-    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
-        """Returns `<view>.<name>` for every view."""
-        scores: dict[str, float | None] = {}
-        for view in inputs.model.views.values():
-            ratio = view_ratio(view, self.mean, self.eps)
-            scores[f"{view.name}.{name}"] = None if ratio is None else self._aggregate(view, ratio)
-        return scores
+    def of_view(self, view: ViewEvidence) -> float | None:
+        """Returns the aggregate that fits the view's goal."""
+        ratio = view_ratio(view, self.mean, self.eps)
+        if ratio is None:
+            return None
+        return forgetting(ratio, self.eps) if view.goal == "forget" else knowing(ratio)
 
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns right and wrong answers; the answer stands in for a paraphrase."""
         return ("answer", "perturbed")
-
-    def _aggregate(self, view: ViewEvidence, ratio: Floats) -> float:
-        return forgetting(ratio, self.eps) if view.goal == "forget" else knowing(ratio)

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.evaluation.schema import ScoredAnswer
 from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.start_logprobs import StartLogprobs
 from unlearn_runner.store.artifact import Outcome
-from unlearn_runner.store.keys import INERT
 
 ALTERNATES = "alternates.jsonl"
 VIEW = "other"
-"""What the evidence file is named after."""
+"""View name of its evidence file."""
 
 
 @dataclass(frozen=True)
@@ -65,26 +66,16 @@ def read_alternates(folder: Path) -> list[list[str]]:
     return [json.loads(line) for line in text.split("\n") if line]
 
 
-@dataclass(frozen=True)
-class AlternativeLogprobs(Stage):
+@dataclass(frozen=True, kw_only=True)
+class AlternativeLogprobs(StartLogprobs):
     """Log-probabilities, under the start model, of the other answers that a run will draw."""
 
-    model: Stage
     alternates: Stage | None
     refusals: tuple[str, ...]
     """What is drawn from when there are no alternates."""
-    template: Prompting
-    rows: Rows
     seed: int
     drawn_by: tuple[int, int]
     """Steps of the run, and rows per step."""
-    max_length: int
-    precision: str
-    batch_size: int = field(metadata=INERT)
-    storage: str = "float32"
-
-    kind: ClassVar[str] = "start"
-    order: ClassVar[int] = 1
 
     def reads(self) -> str:
         """Names the model, and how many visits draw."""
@@ -94,19 +85,9 @@ class AlternativeLogprobs(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the distinct pairs."""
-        from unlearn_runner.data.encode import encode_whole, length_limit
-        from unlearn_runner.evaluation.probes.evidence import write_logprobs
-        from unlearn_runner.evaluation.probes.logprobs import probe
-        from unlearn_runner.evaluation.schema import ScoredAnswer
-        from unlearn_runner.models.load import load_model, load_tokenizer
+        from unlearn_runner.data.encode import Encoded, encode_whole
         from unlearn_runner.training.batches import Sampler
 
-        session = context.open_session()
-        folder = context.path(self.model)
-        tokenizer = load_tokenizer(folder)
-        model = load_model(
-            folder, self.precision, session.device, session.attention, self.storage
-        ).eval()
         texts = self.texts(context)
         steps, batch = self.drawn_by
         sampler = Sampler(self.seed, len(self.rows), batch)
@@ -118,24 +99,21 @@ class AlternativeLogprobs(Stage):
             }
         )
         answers = [ScoredAnswer(row, "other", choice, texts[row][choice]) for row, choice in pairs]
-        max_tokens = length_limit(model, self.max_length)
-        encoded = [
-            encode_whole(
-                tokenizer,
-                self.template,
-                self.rows[row].question,
-                text,
-                max_tokens,
-                f"refusal {text!r}",
-            )
-            for row, _, _, text in answers
-        ]
-        with session.autocast(self.precision):
-            stats = probe(
-                model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
-            )
-        if session.ranks.main:
-            write_logprobs(context.folder, VIEW, answers, stats)
+
+        def encode(tokenizer: Any, limit: int) -> list[Encoded]:
+            return [
+                encode_whole(
+                    tokenizer,
+                    self.template,
+                    self.rows[row].question,
+                    text,
+                    limit,
+                    f"refusal {text!r}",
+                )
+                for row, _, _, text in answers
+            ]
+
+        self.record(context, VIEW, answers, encode)
         return "completed"
 
     def texts(self, context: StageContext) -> list[tuple[str, ...]] | list[list[str]]:

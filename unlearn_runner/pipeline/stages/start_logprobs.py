@@ -1,28 +1,33 @@
 """Start log-probabilities: the start model's, of the forget answers, computed once.
 
 NPO and its kin need one number of the start model per token of a few hundred rows. Storing those
-replaces a second model held through training, with identical arithmetic.
+replaces a second model kept through training, with identical arithmetic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.evaluation.schema import ScoredAnswer
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
 
+if TYPE_CHECKING:
+    from unlearn_runner.data.encode import Encoded
+
 VIEW = "forget"
-"""What its evidence file is named after."""
+"""View name of its evidence file."""
 
 
 @dataclass(frozen=True)
 class StartLogprobs(Stage):
-    """Scores the forget answers under the model that unlearning starts from."""
+    """Log-probabilities of the forget answers under the model that unlearning starts from."""
 
     model: Stage
     template: Prompting
@@ -31,7 +36,7 @@ class StartLogprobs(Stage):
     precision: str
     batch_size: int = field(metadata=INERT)
     storage: str = "float32"
-    """Number format of the weights: as the trained model holds those it does not train."""
+    """Number format of the weights: as the trained model keeps those it does not train."""
 
     kind: ClassVar[str] = "start"
     order: ClassVar[int] = 1
@@ -42,29 +47,47 @@ class StartLogprobs(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the answers."""
-        from unlearn_runner.data.encode import encode_rows, length_limit
-        from unlearn_runner.evaluation.probes.evidence import write_logprobs
-        from unlearn_runner.evaluation.probes.logprobs import probe
-        from unlearn_runner.evaluation.schema import ScoredAnswer
-        from unlearn_runner.models.load import load_model, load_tokenizer
+        from unlearn_runner.data.encode import encode_rows
 
-        session = context.open_session()
-        folder = context.path(self.model)
-        tokenizer = load_tokenizer(folder)
-        device, attention = session.device, session.attention
-        model = load_model(folder, self.precision, device, attention, self.storage).eval()
-        encoded = encode_rows(
-            tokenizer, self.template, self.rows, length_limit(model, self.max_length)
-        )
-        with session.autocast(self.precision):
-            stats = probe(
-                model, encoded, tokenizer.pad_token_id, self.batch_size, self.label, session.ranks
-            )
         rows = enumerate(self.rows)
         answers = [ScoredAnswer(i, "answer", 0, row.answer) for i, row in rows]
-        if session.ranks.main:
-            write_logprobs(context.folder, VIEW, answers, stats)
+        self.record(
+            context,
+            VIEW,
+            answers,
+            lambda tokenizer, limit: encode_rows(tokenizer, self.template, self.rows, limit),
+        )
         return "completed"
+
+    def record(
+        self,
+        context: StageContext,
+        view: str,
+        answers: Sequence[ScoredAnswer],
+        encode: Callable[[Any, int], list[Encoded]],
+    ) -> None:
+        """Writes the log-probabilities of answers.
+
+        Args:
+            context: Where to.
+            view: Name of the evidence.
+            answers: What is scored.
+            encode: From the tokenizer and a bound on tokens to the answers in tokens.
+        """
+        from unlearn_runner.data.encode import length_limit
+        from unlearn_runner.evaluation.probes.evidence import write_logprobs
+        from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.models.load import load_model, load_tokenizer
+
+        session, folder = context.open_session(), context.path(self.model)
+        tokenizer, attention = load_tokenizer(folder), session.attention
+        model = load_model(folder, self.precision, session.device, attention, self.storage).eval()
+        encoded = encode(tokenizer, length_limit(model, self.max_length))
+        pad, size = tokenizer.pad_token_id, self.batch_size
+        with session.autocast(self.precision):
+            stats = probe(model, encoded, pad, size, self.label, session.ranks)
+        if session.ranks.main:
+            write_logprobs(context.folder, view, answers, stats)
 
 
 def read(folder: Path) -> list[Any]:
