@@ -22,7 +22,7 @@ from unlearn_runner.utils.redact import redacted
 
 
 def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-    """Starts a child that is to be fed; it gets signals as soon as it catches them.
+    """Starts a child that waits for its task; it gets signals as soon as it catches them.
 
     Args:
         command: What to run: a module that calls `run_child`.
@@ -70,7 +70,7 @@ def _code(work: Callable[[str], int], text: str) -> int:
         except KeyboardInterrupt as error:
             return SIGNALLED + getattr(error, "number", signal.SIGINT)
         except Exception:
-            # Where ranks leave one by one, the last ones lose their connections.
+            # Where ranks end one by one, the last ones lose their connections.
             if number := signals.requested():
                 return SIGNALLED + number
             print(redacted(traceback.format_exc()), file=sys.stderr)
