@@ -15,6 +15,7 @@ from unlearn_runner.pipeline.job import CONFIG, PlannedJob, plan_config, refuse_
 from unlearn_runner.pipeline.runner import _open_record
 from unlearn_runner.run import main
 from unlearn_runner.sweeps.grid import Grid
+from unlearn_runner.utils.disk import disk_errors
 
 
 def planned(outputs: Path, *overrides: str) -> PlannedJob:
@@ -41,7 +42,7 @@ def test_a_full_disk_leaves_the_configuration_as_it_was(tmp_path: Path) -> None:
     path = job.folder / CONFIG
     before = path.read_text()
     assert "forget" in before
-    with full_disk(), pytest.raises(UserError, match="cannot be written"):
+    with pytest.raises(UserError, match="cannot be written"), disk_errors(job.folder), full_disk():
         _open_record(job)
     assert path.read_text() == before
     refuse_other_configuration(job)
