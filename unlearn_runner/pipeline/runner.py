@@ -117,14 +117,8 @@ def _open_record(job: PlannedJob) -> tuple[Record, str]:
     from unlearn_runner.report.build import run_figures
     from unlearn_runner.tracking.record import Record
 
-    try:
-        record = Record(job.folder)
-        write_text(job.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(job.config)))
-    except OSError as error:
-        raise UserError(
-            f"the run folder {job.folder} cannot be written: {error.strerror}",
-            "output_dir=FOLDER on a disk you can write to",
-        ) from None
+    record = Record(job.folder)
+    write_text(job.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(job.config)))
     job.store.note_user(job.composed.outputs)
     text = json.dumps(job.identity, sort_keys=True)
     config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -79,7 +79,7 @@ class Session:
         return self.placed(model, precision)
 
     def frozen(self, folder: Path, precision: str, base: Path | None = None) -> Any:
-        """Loads a model that is only asked, whole, in this process; an adapter with its base."""
+        """Loads a model for inference, whole, in this process; an adapter with its base."""
         return load.load_frozen(folder, precision, self.device, self.attention, base)
 
     def placed(self, model: Any, precision: str) -> Any:

@@ -118,7 +118,7 @@ class Store:
         """Removes the files of an ephemeral artifact that match, and says so in its manifest.
 
         An artifact is marked as ephemeral when it is made for a run that keeps no weights
-        (`keep=scores`), and no longer once a run that keeps them has asked for it. So nobody's
+        (`keep=scores`), and no longer once a run that keeps them has needed it. So nobody's
         kept weights are removed, and a run that died before it removed its own leaves the mark to
         the next. What remains still answers what it was and how it ended; whoever needs the files
         computes it again.

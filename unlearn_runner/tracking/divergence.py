@@ -1,4 +1,4 @@
-"""Evidence of a divergence, read from telemetry and put into words."""
+"""Divergence: its evidence in telemetry, and its cause as a sentence."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from unlearn_runner.utils.text import format_score
+
 SHOWN = ("loss/", "grad_norm")
-"""What is told of the last step that was finite."""
+"""Prefixes of the numbers of the last finite step that are kept."""
 
 
 def evidence(lines: Iterable[str]) -> dict[str, Any]:
@@ -16,12 +18,12 @@ def evidence(lines: Iterable[str]) -> dict[str, Any]:
     Args:
         lines: Of `metrics.jsonl`, one step's last line each.
     """
-    found = [json.loads(line) for line in lines]
-    at = next((line for line in found if line.get("diverged")), None)
+    parsed = [json.loads(line) for line in lines]
+    at = next((line for line in parsed if line.get("diverged")), None)
     if at is None:
         return {}
     kept = {k: at[k] for k in ("step", "found", "not_finite", "weights") if k in at}
-    taken = [line for line in found if line is not at or at.get("found") == "after the step"]
+    taken = [line for line in parsed if line is not at or at.get("found") == "after the step"]
     last = taken[-1] if taken else {}
     numbers = {k: v for k, v in last.items() if k.startswith(SHOWN) and v is not None}
     kept |= {"last_finite": {"step": last["step"], **numbers}} if numbers else {}
@@ -34,23 +36,21 @@ def cause(line: Mapping[str, Any]) -> str:
     values = line.get("not_finite", {})
     # A gradient's norms follow from a loss.
     losses = {name: value for name, value in values.items() if name.startswith("loss/")}
-    said = ", ".join(f"{name} is {value}" for name, value in (losses or values).items())
-    told = []
+    nonfinite = ", ".join(f"{name} is {value}" for name, value in (losses or values).items())
+    parts = []
     if weights := line.get("weights"):
         numbers, tensors = weights["numbers"], weights["tensors"]
         where = weights["first"] + (f" and {tensors - 1} more" if tensors > 1 else "")
-        odd_ones = "1 weight is" if numbers == 1 else f"{numbers} weights are"
-        told.append(f"{odd_ones} not finite after step {step - (not after)} ({where})")
-    if said:
-        told.append(f"{said} {'after' if after else 'at'} step {step}")
-    return "; ".join(told) or f"a loss or the gradient is not finite at step {step}"
+        count = "1 weight is" if numbers == 1 else f"{numbers} weights are"
+        parts.append(f"{count} not finite after step {step - (not after)} ({where})")
+    if nonfinite:
+        parts.append(f"{nonfinite} {'after' if after else 'at'} step {step}")
+    return "; ".join(parts) or f"a loss or the gradient is not finite at step {step}"
 
 
-def last_finite(found: Mapping[str, Any]) -> str:
+def last_finite(divergence: Mapping[str, Any]) -> str:
     """Returns what `evidence` has of the last finite step, in words; empty where it has none."""
-    from unlearn_runner.utils.text import format_score
-
-    last = found.get("last_finite")
+    last = divergence.get("last_finite")
     if not last:
         return ""
     values = ", ".join(

@@ -1,4 +1,4 @@
-"""Names of the files in a run folder, and how its telemetry is read."""
+"""Files of a run folder: their names, and a reader of telemetry."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 
 METRICS, RESULTS, STATUS = "metrics.jsonl", "results.json", "status.json"
-
-
 ENDED = ("completed", "diverged", "interrupted", "failed")
 
 

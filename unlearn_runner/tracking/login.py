@@ -1,4 +1,4 @@
-"""Whether W&B would let us in, found out without a question and without a long wait."""
+"""Login to W&B: whether it would work, found without a question and without a long wait."""
 
 from __future__ import annotations
 

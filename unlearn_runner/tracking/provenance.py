@@ -3,32 +3,23 @@
 from __future__ import annotations
 
 import subprocess
+from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
-VERSIONS = ("torch", "transformers", "tokenizers", "accelerate", "peft")
-
-
-VERSIONS += (
-    "hydra-core",
-    "omegaconf",
-    "numpy",
-    "scipy",
-    "pyarrow",
-    "rouge-score",
-    "unlearn-runner",
+VERSIONS = (
+    *("torch", "transformers", "tokenizers", "accelerate", "peft", "hydra-core"),
+    *("omegaconf", "numpy", "scipy", "pyarrow", "rouge-score", "unlearn-runner"),
 )
 
 
 def versions() -> dict[str, str]:
     """Returns the installed versions of what a result depends on."""
-    found = {}
+    installed = {}
     for name in VERSIONS:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+        with suppress(metadata.PackageNotFoundError):
+            installed[name] = metadata.version(name)
+    return installed
 
 
 def commit() -> str | None:

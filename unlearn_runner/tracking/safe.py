@@ -1,4 +1,4 @@
-"""Keeps a tracker's failures and delays away from training.
+"""Isolation of a tracker: its failures and delays stay away from training.
 
 A thread of its own opens the mirror and feeds it; a run hands over what it has and goes on. It
 waits only when the mirror opens and closes, and no longer than the tracker's patience.
@@ -22,7 +22,7 @@ LONGEST = 300
 
 
 class Safe:
-    """A mirror that never raises and never blocks. Its first failure is said, once, and kept."""
+    """A mirror that never raises and never blocks. Its first failure is printed and kept."""
 
     def __init__(
         self,
@@ -35,10 +35,10 @@ class Safe:
         self.name, self.identity = type(tracker).__name__.lower(), identity
         self.error: str | None = None
         self._tracker = tracker
-        self._run = Mirrored(folder, identity, redacted(config), self._say, figures)
+        self._run = Mirrored(folder, identity, redacted(config), self._warn, figures)
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._opened, self._closed = threading.Event(), threading.Event()
-        self._over, self._saying = False, threading.Lock()
+        self._over, self._warning = False, threading.Lock()
         threading.Thread(target=self._work, name=self.name, daemon=True).start()
         if not self._opened.wait(tracker.patience):
             self._give_up(f"it did not open within {tracker.patience:g} s")
@@ -80,11 +80,11 @@ class Safe:
             self._closed.set()
 
     def _give_up(self, why: str) -> None:
-        self._say(f"{why}; the run goes on without it, and its folder's files hold everything")
+        self._warn(f"{why}; the run goes on without it, and its folder's files hold everything")
         self._over = True
 
-    def _say(self, problem: str) -> None:
-        with self._saying:
+    def _warn(self, problem: str) -> None:
+        with self._warning:
             if self.error is not None or self._over:
                 return
             text = " ".join(problem.split())

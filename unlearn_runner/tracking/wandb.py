@@ -1,4 +1,4 @@
-"""Weights & Biases: one run per run folder, offline unless the user is logged in or asks otherwise.
+"""Weights & Biases: one run per run folder, offline unless the user is logged in or sets a mode.
 
 Everything W&B writes lies in `<run folder>/wandb/`; an offline run is sent with `wandb sync`.
 Neither code, command line, console, git state, environment nor machine statistics are recorded.
@@ -52,8 +52,8 @@ class Wandb(Tracker):
     @property
     def mirrors(self) -> bool:
         """Whether W&B is wanted at all."""
-        asked = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode
-        return asked != "disabled"
+        mode = os.environ.get("WANDB_MODE") if self.mode == "auto" else self.mode
+        return mode != "disabled"
 
     def open(self, run: Mirrored) -> Sink:
         """Starts the run; offline, with a warning, when W&B cannot be reached."""
@@ -65,7 +65,7 @@ class Wandb(Tracker):
     def _open(self, run: Mirrored) -> Sink:
         import wandb
 
-        # Beforehand: what is printed while it sets itself up heeds no setting of a run.
+        # Beforehand: what is printed while it sets itself up obeys no setting of a run.
         wandb.setup(settings=wandb.Settings(silent=True))
         if self._online() and (opened := self._try_online(run)):
             return opened
@@ -90,8 +90,8 @@ class Wandb(Tracker):
         return None
 
     def _online(self) -> bool:
-        asked = MODES.get(os.environ.get("WANDB_MODE", "")) if self.mode == "auto" else self.mode
-        return logged_in() if asked is None else asked == "online"
+        mode = MODES.get(os.environ.get("WANDB_MODE", "")) if self.mode == "auto" else self.mode
+        return logged_in() if mode is None else mode == "online"
 
     def _init(self, run: Mirrored, mode: Literal["online", "offline"]) -> Any:
         import wandb

@@ -91,7 +91,7 @@ def train(
                 raise_stop(ranks)
             after_step(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
-            tick(note=note, heed=False)  # a rank must not leave before the others know
+            tick(note=note, check_signals=False)  # a rank must not leave before the others know
     return True
 
 

@@ -60,6 +60,8 @@ def refusal(error: BaseException, where: Path) -> DiskError | None:
     path = Path(os.fsdecode(named)) if isinstance(named, str | bytes) else where
     reason = os.strerror(code) if code else "it took only a part of a file"
     fix = "name a place you can write to with store=FOLDER or output_dir=FOLDER"
+    if code == errno.ENAMETOOLONG:
+        fix = "name=SHORT: a folder's name has at most 255 bytes"
     if not code or code in FULL:
         reason += _free(path)
         fix = "unlearn-store gc shows what can be freed; store=FOLDER is another disk"

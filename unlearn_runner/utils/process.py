@@ -25,7 +25,7 @@ TRACEBACK = "traceback: "
 
 
 def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-    """Starts a child that is to be fed; it gets signals as soon as it catches them.
+    """Starts a child that waits for its task; it gets signals as soon as it catches them.
 
     Args:
         command: What to run: a module that calls `run_child`.
@@ -73,7 +73,7 @@ def _code(work: Callable[[str], int], text: str) -> int:
         except KeyboardInterrupt as error:
             return SIGNALLED + getattr(error, "number", signal.SIGINT)
         except Exception as error:
-            # Where ranks leave one by one, the last ones lose their connections.
+            # Where ranks end one by one, the last ones lose their connections.
             if number := signals.requested():
                 return SIGNALLED + number
             saved = [n for n in getattr(error, "__notes__", ()) if n.startswith(TRACEBACK)]

@@ -27,17 +27,17 @@ _watchers: list[Watcher] = []
 
 
 def watch(watcher: Watcher | None) -> None:
-    """Tells `watcher` of every tick, and nobody before it any more.
+    """Sets the only function that is called at every tick.
 
     Args:
         watcher: Takes the work's title, units done, units in all, and units per second of this
-            process's own; none: nobody watches.
+            process's own; none: no function is called.
     """
     _watchers[:] = [] if watcher is None else [watcher]
 
 
 class Tick:
-    """Advances one piece of work and says what is worth seeing."""
+    """Progress of one piece of work, shown on the terminal or in a log."""
 
     def __init__(self, title: str, total: int, bar: Progress | None) -> None:
         self.title, self.total, self.done, self.before = title, total, 0, 0
@@ -45,31 +45,29 @@ class Tick:
         self.task = bar.add_task(title, total=total, note="") if bar else None
         self.started = self.printed = time.monotonic()
 
-    def __call__(self, count: int = 1, note: str = "", heed: bool = True) -> None:
-        """Counts `count` more units done, and ends here when a signal asked for it.
+    def __call__(self, count: int = 1, note: str = "", check_signals: bool = True) -> None:
+        """Counts `count` more units done.
 
         Args:
             count: Units done.
-            note: What is worth seeing beside the rate.
-            heed: Whether to look for signals; false where somebody else does.
+            note: What is shown beside the rate.
+            check_signals: Whether to end here when a signal requested it.
+
+        Raises:
+            Interrupted: If one did.
         """
-        if heed:
+        if check_signals:
             signals.check()
         self.done += count
+        now, done = time.monotonic(), self.before + self.done
+        spent = now - self.started
+        rate = self.done / max(spent, 1e-9)
         for watcher in _watchers:
-            rate = self.done / max(time.monotonic() - self.started, 1e-9)
-            watcher(self.title, self.before + self.done, self.total, rate)
+            watcher(self.title, done, self.total, rate)
         if self.bar is not None and self.task is not None:
-            rate = self.done / max(time.monotonic() - self.started, 1e-9)
-            done = self.before + self.done
             self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
-            return
-        now = time.monotonic()
-        done = self.before + self.done
-        if now - self.printed >= LINE_EVERY_S or done == self.total:
+        elif now - self.printed >= LINE_EVERY_S or done == self.total:
             self.printed = now
-            spent = now - self.started
-            rate = self.done / max(spent, 1e-9)
             left = (self.total - done) / max(rate, 1e-9)
             console.print(
                 f"{self.title}: {done}/{self.total}  {rate:.1f}/s  "
@@ -88,7 +86,7 @@ _silent: list[bool] = []
 
 
 def be_silent() -> None:
-    """Shows no progress of this process: one of many that do the same work."""
+    """Turns progress off for this process: one of many that do the same work."""
     _silent.append(True)
     console.quiet = True
 

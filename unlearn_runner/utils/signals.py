@@ -1,7 +1,7 @@
-"""Signals that ask a run to end: noted at once, obeyed where nothing is lost.
+"""Signals that request the end of a run: noted at once, acted on where nothing is lost.
 
-Ctrl-C, SIGTERM and SIGUSR2 (what clusters send before they preempt) only set a flag. Training looks
-at it after every step and leaves a checkpoint; other work looks at it where its progress ticks. A
+Ctrl-C, SIGTERM and SIGUSR2 (what clusters send before they preempt) only set a flag. Training
+checks it after every step and leaves a checkpoint; other work checks it where its progress ticks. A
 second Ctrl-C does not wait.
 """
 
@@ -12,10 +12,6 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    pass
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
@@ -24,7 +20,7 @@ _catching: list[bool] = []
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal asked the run to end, and it did at a place it can continue from."""
+    """The end of a run that a signal requested, at a place it can continue from."""
 
     def __init__(self, number: int) -> None:
         super().__init__(name(number))
@@ -37,16 +33,12 @@ def name(number: int) -> str:
 
 
 def requested() -> int | None:
-    """Returns the signal that asked the run to end, or none."""
+    """Returns the signal that requested the run's end, or none."""
     return _received[0] if _received else None
 
 
 def check() -> None:
-    """Ends here when a signal asked for it.
-
-    Raises:
-        Interrupted: If so.
-    """
+    """Raises `Interrupted` when a signal has requested the run's end."""
     number = requested()
     if number is not None:
         raise Interrupted(number)
@@ -75,10 +67,10 @@ def catch_signals() -> Iterator[None]:
 
 @contextmanager
 def block_signals() -> Iterator[None]:
-    """Holds signals back while it lasts, here and in the children that are started meanwhile.
+    """Blocks signals while it lasts, here and in the children that are started meanwhile.
 
-    A cluster warns every process of a job at once. A child that does not heed yet would die of it;
-    so it is born with the signals held back, and gets them as soon as it is `catch_signals`.
+    A cluster warns every process of a job at once. A child without handlers yet would die of it; so
+    it is started with the signals blocked, and gets them as soon as it enters `catch_signals`.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
