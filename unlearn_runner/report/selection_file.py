@@ -57,6 +57,11 @@ class Chosen:
         return sum(name not in self.content["jobs"] for name in mine)
 
 
+def setting_name(axes: dict[str, str]) -> str:
+    """Returns what a setting is called: its place on the axes of its sweep."""
+    return ", ".join(f"{key}={value}" for key, value in axes.items()) or "the only setting"
+
+
 def in_todays_words(content: dict[str, Any]) -> dict[str, Any]:
     """Returns a selection of an earlier release with the keys of today."""
     if "points" not in content:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from unlearn_runner.evaluation.metrics.scores import sort_metrics
 from unlearn_runner.report.compare import Comparison
-from unlearn_runner.report.selection_file import LABELS, Chosen
+from unlearn_runner.report.selection_file import LABELS, Chosen, setting_name
 from unlearn_runner.report.tables import Cell, Column, Table, text
 from unlearn_runner.utils.text import format_interval
 
@@ -23,17 +23,13 @@ def _sentence(chosen: Chosen, compared: Comparison) -> str:
     else:
         runs = [run.number for run in compared.runs if chosen.holds(run)]
         at = f" (run {', '.join(map(str, runs))})" if runs else ""
-        sentence = f"{chosen.folder.name}: {_setting(winner['axes'])}{at}. "
+        sentence = f"{chosen.folder.name}: {setting_name(winner['axes'])}{at}. "
         sentence += f"Criterion: {chosen.stated}."
         if chosen.content["criterion"]["peek"]:
             sentence += " It was allowed to read the retain-only model."
     if count := chosen.missing(compared.runs):
         sentence += f" {count} runs here were no part of it; a command with them selects anew."
     return sentence
-
-
-def _setting(axes: dict[str, str]) -> str:
-    return ", ".join(f"{key}={value}" for key, value in axes.items()) or "the only setting"
 
 
 def table(compared: Comparison) -> Table | None:
@@ -47,7 +43,7 @@ def table(compared: Comparison) -> Table | None:
             continue
         scores = winner["scores"]
         for name in sort_metrics(scores):
-            words = (chosen.folder.name, _setting(winner["axes"]), name, compared.better(name))
+            words = (chosen.folder.name, setting_name(winner["axes"]), name, compared.better(name))
             means = (scores[name][column] for column in LABELS)
             cells = (Cell(mean, format_interval(mean, half, "–")) for mean, half in means)
             rows.append([*map(text, words), *cells])

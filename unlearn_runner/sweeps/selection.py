@@ -18,7 +18,7 @@ from rich.table import Table
 from unlearn_runner.config.select import CriterionValue, Scores, Select
 from unlearn_runner.evaluation.metrics.scores import SEEDS, lower, sort_metrics
 from unlearn_runner.report.means import mean_name, mean_of
-from unlearn_runner.report.selection_file import ALL, FILE, LABELS, TEST, VALIDATION
+from unlearn_runner.report.selection_file import ALL, FILE, LABELS, TEST, VALIDATION, setting_name
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.sweeps.split_scores import SplitScores, code
 from unlearn_runner.tracking.folder import RESULTS
@@ -41,7 +41,7 @@ class Setting:
     @property
     def name(self) -> str:
         """Its place on the axes."""
-        return ", ".join(f"{key}={value}" for key, value in self.axes.items()) or "the only setting"
+        return setting_name(self.axes)
 
 
 @dataclass
@@ -75,36 +75,32 @@ class Selection:
         results_console().print(_table(self._spread(found)))
 
     def _evaluate_all(self) -> list[Setting]:
-        found: dict[tuple[tuple[str, str], ...], Setting] = {}
+        groups: dict[str, list[SweepJob]] = {}
         for job in self.jobs:
-            axes = {k: v for k, v in job.values.items() if k not in SEEDS}
-            found.setdefault(tuple(axes.items()), Setting(axes, [])).jobs.append(job)
+            groups.setdefault(str(_axes(job)), []).append(job)
         self.split_scores.score(self.jobs)
-        for setting in found.values():
-            self._rate(setting)
-        return list(found.values())
+        return [self.evaluate(jobs) for jobs in groups.values()]
 
     def evaluate(self, jobs: Sequence[SweepJob]) -> Setting:
         """Returns the setting of jobs that have ended, with its criterion."""
         self.split_scores.score(jobs)
-        found = Setting({k: v for k, v in jobs[0].values.items() if k not in SEEDS}, [*jobs])
-        self._rate(found)
-        return found
-
-    def _rate(self, setting: Setting) -> None:
-        by_seed: list[CriterionValue] = []
-        for job in setting.jobs:
+        setting = Setting(_axes(jobs[0]), [*jobs])
+        by_model: dict[str, CriterionValue] = {}  # jobs that share one are one sample
+        for job in jobs:
             found = self._criterion(job)
             if isinstance(found, str):
                 setting.why = found
-                return
-            by_seed.append(found)
-        value = math.fsum(one.value for one in by_seed) / len(by_seed)
-        kept = math.fsum(one.kept for one in by_seed) / len(by_seed)
+                return setting
+            by_model[job.plan.unlearn.key] = found
+        value, kept = (
+            math.fsum(getattr(one, name) for one in by_model.values()) / len(by_model)
+            for name in ("value", "kept")
+        )
         setting.criterion = CriterionValue(value, kept)
         if kept < self.settings.keep:
             share = f"{self.settings.keep:g} of the target's utility"
             setting.why = f"keeps less than {share} on the validation part"
+        return setting
 
     def _criterion(self, job: SweepJob) -> CriterionValue | str:
         if job.status != "completed":
@@ -180,6 +176,10 @@ class Selection:
         scores = job.plan.scores
         keys = {model: scores[model].key for model in ("unlearned", "target")}
         return {"axes": job.values, "status": job.status, **keys, ALL: _all_rows(job)}
+
+
+def _axes(job: SweepJob) -> dict[str, str]:
+    return {key: value for key, value in job.values.items() if key not in SEEDS}
 
 
 def _reasons(settings: Sequence[Setting]) -> list[str]:
