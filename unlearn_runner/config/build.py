@@ -167,6 +167,10 @@ def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> obj
     """Builds dataclasses below a field, in dictionaries too; leaves other values to pydantic."""
     if isinstance(value, Mapping):
         for option in _options(hint):
+            if option in (str, int, float, bool):
+                raise ConfigError(
+                    f"{key} must be one value, not a group; allowed: {describe(hint)}"
+                )
             if dataclasses.is_dataclass(option) or TARGET in value:
                 return build(value, option, key, trusted)  # pyright: ignore[reportArgumentType]
             if typing.get_origin(option) in (dict, Mapping, types.MappingProxyType):
