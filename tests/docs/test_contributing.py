@@ -78,7 +78,7 @@ def test_the_example_is_checked_and_keyed_like_any_method(
     assert "method.cap=-1 is not allowed; allowed: a number > 0" in refused.stderr
     untrusted = run(tmp_path, [word for word in example if not word.startswith("trusted")])
     assert untrusted.returncode == 2
-    assert "fix: trusted=[my_methods]" in untrusted.stderr
+    assert "fix: 'trusted=[my_methods]'" in untrusted.stderr
 
     def key() -> str:
         planned = run(tmp_path, example, "plan_only=true", f"output_dir={tmp_path / 'outputs'}")
