@@ -175,6 +175,53 @@ MISTAKES = {
         "method.retain.loss=nnl", "method.retain.loss=nnl", "none or nll or kl", "loss=nll"
     ),
     "device mistyped": mistake("parallel.device=gpu", "parallel.device=gpu", "auto or cpu or cuda"),
+    # no bounds, no end
+    "a seed of 5,000 digits": mistake(f"seed={'7' * 5000}", "seed=777", "5005 characters"),
+    "a seed beyond bounds": mistake("seed=99999999999", "seed=99999999999", "<= 4294967295"),
+    "a target's seed beyond": mistake("target.seed=1e30", "target.seed=1e+30", "a whole number"),
+    "a batch beyond": mistake(f"train.batch_size=9{'9' * 22}", "train.batch_size=9", "<= 1000000"),
+    "epochs without end": mistake("train.epochs=1e29 evaluate.every=1", "train.epochs=1e+29"),
+    "scores without end": mistake(
+        "train.steps=90000000 evaluate.every=1", "evaluate.every=1", "evaluate.every=9000"
+    ),
+    "layers without end": mistake(
+        "model.shape.num_layers=99999999", "model.shape.num_layers=99999999", "<= 1000"
+    ),
+    "weights without end": mistake(
+        "model.shape.num_layers=1000 model.shape.hidden_size=65536", "model.shape", "1e+11"
+    ),
+    "a vocabulary without end": mistake("model.vocab_size=999999999999", "model.vocab_size=9999"),
+    "an empty range of seeds": mistake("-m seed=range(0)", "no values", "fix: unlearn -m seed=1"),
+    "a range without steps": mistake("-m 'seed=range(1,5,0)'", "seed", "no values"),
+    "ten million jobs": mistake("-m 'seed=range(10000000)'", "10000000 jobs", "at most 10000"),
+    "a million jobs in two axes": mistake(
+        "-m 'seed=range(1000)' 'target.seed=range(1000)'", "1000000 jobs"
+    ),
+    "a grid of nothing there": mistake("-m sweep.grid.nope=1,2", "sweep.grid.nope=1", "a list"),
+    "a grid over nothing": mistake("-m 'sweep.grid.nope=[1,2]'", "nope is not a setting"),
+    "a name of 300 letters": mistake(f"name={'a' * 300}", "name=", "at most 200 bytes"),
+    "an empty name": mistake("name=", "name=''", "fix: name=my-run"),
+    "a name that is a group": mistake("'name=${method}'", "name must be one value", "text or null"),
+    "a home of nobody": mistake("store=~nouser/x", "store=~nouser/x", "no user nouser"),
+    "a removed setting": mistake("~train.lr", "~train.lr removes a setting", "train.lr=VALUE"),
+    "settings made empty": mistake("benchmark.view={}", "benchmark.view={} changes nothing"),
+    "several experiments": mistake(
+        "+experiment=gru/tofu_phi,tofu_scratch",
+        *("names several options", "unlearn -m experiment=gru/tofu_phi,tofu_scratch"),
+    ),
+    "several experiments that are not there": mistake("+experiment=a,b", "experiment=a", "options"),
+    "no folder after a flag": mistake(
+        "--config-dir=", "--config-dir needs", "allowed: --config-dir"
+    ),
+    "a sweeper by its key": mistake("-m seed=1,2 hydra.sweeper=foo", "hydra.sweeper=foo"),
+    "logging of hydra's": mistake("hydra/job_logging=default", "hydra/job_logging=default"),
+    "hydra's folder": mistake("hydra.run.dir=out2", "hydra.run.dir", "fix: output_dir=out2"),
+    "hydra's launcher": mistake(
+        "-m seed=1,2 hydra/launcher=submitit_slurm", "hydra/launcher", "fix: cluster=slurm"
+    ),
+    "another configuration's name": mistake("--config-name=x", "--config-name=x is not a flag"),
+    "a model of the hub": mistake("model=owner/name", "fix: model=hf model.path=owner/name"),
+    "a folder of a model": mistake("model=@model", "model.path=", "model=chat"),
     # values that are not there
     "missing value": mistake("train.lr=???", "train.lr"),
     "interpolation to nowhere": mistake("seed=${nope.x}", "seed", "nope.x"),

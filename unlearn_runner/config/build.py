@@ -167,6 +167,8 @@ def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> obj
     """Builds dataclasses below a field, in dictionaries too; leaves other values to pydantic."""
     if isinstance(value, Mapping):
         for option in _options(hint):
+            if option in (str, int, float, bool):
+                continue
             if dataclasses.is_dataclass(option) or TARGET in value:
                 return build(value, option, key, trusted)  # pyright: ignore[reportArgumentType]
             if typing.get_origin(option) in (dict, Mapping, types.MappingProxyType):
@@ -174,6 +176,8 @@ def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> obj
                 return {
                     str(k): _nested(v, inner, _join(key, str(k)), trusted) for k, v in value.items()
                 }
+        if {*_options(hint)} <= {str, int, float, bool}:
+            raise ConfigError(f"{key} must be one value, not a group; allowed: {describe(hint)}")
     return value
 
 

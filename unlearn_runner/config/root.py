@@ -251,6 +251,6 @@ def refuse_selection(run: Run) -> None:
     if run.sweep.select.criterion is not None:
         raise ConfigError(
             f"sweep.select.criterion={run.sweep.select.criterion}: this is one run, or a sweep of "
-            "Hydra's own; a selection is made among the points of the runner's sweeps",
-            "unlearn -m with values between commas, or sweep.select.criterion=null",
+            "Hydra's own; a selection is made among the jobs of unlearn -m KEY=VALUE,VALUE",
+            "sweep.select.criterion=null",
         )

@@ -25,7 +25,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.config.command_line import MAX_JOBS, is_value
 from unlearn_runner.config.compose import Composed, Pair, compose_nodes, hydra_open, resolve
 from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.errors import ConfigError, as_value, assignment
+from unlearn_runner.errors import ConfigError, as_value
 
 
 @dataclass
@@ -90,8 +90,7 @@ class Grid:
         for key, values in _flat(sweep.get("grid") or {}):
             if not isinstance(values, list) or not values:
                 raise ConfigError(
-                    f"sweep.grid.{key}={values} must be a list of values; allowed: [1,2]",
-                    assignment(f"sweep.grid.{key}", [values]) if values else "",
+                    f"sweep.grid.{key}={values} must be a list of values; allowed: [1,2]"
                 )
             if key not in given:
                 own[key] = [f"{key}={as_value(value)}" for value in values]
