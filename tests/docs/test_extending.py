@@ -23,12 +23,6 @@ SECTIONS = {
     for title, _, text in (part.partition("\n") for part in TEXT.split("\n## ")[1:])
 }
 TINY = ("debug=tiny", "parallel.device=cpu", "parallel.threads=1", "output_dir=outputs")
-# debug=tiny names the views of TOFU. LEAD: village runs under TINY alone once it limits all views.
-SMALL = (
-    *("model.shape.hidden_size=32", "model.shape.num_layers=1", "model.vocab_size=300"),
-    *("target.train.steps=4", "train.steps=3"),
-    *TINY[1:],
-)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
             path = found / named[1]
             path.parent.mkdir(parents=True, exist_ok=True)
             # JSON knows no comments: the line that names the file is no part of it.
-            path.write_text(block if path.suffix != ".json" else block[named.end() :], "utf-8")
+            path.write_text(block if path.suffix != ".jsonl" else block[named.end() :], "utf-8")
     return found
 
 
@@ -61,11 +55,9 @@ def run(folder: Path, title: str, *more: str) -> subprocess.CompletedProcess[str
     )
 
 
-def completed(
-    folder: Path, title: str, name: str, settings: tuple[str, ...] = TINY
-) -> dict[str, Any]:
+def completed(folder: Path, title: str, name: str) -> dict[str, Any]:
     """Runs a section's command to its end; returns the run's results."""
-    done = run(folder, title, *settings, f"name={name}")
+    done = run(folder, title, *TINY, f"name={name}")
     assert done.returncode == 0, done.stderr
     results = json.loads((folder / f"outputs/runs/{name}/results.json").read_text("utf-8"))
     assert results["status"] == "completed"
@@ -136,7 +128,7 @@ def test_the_metric_stands_beside_the_benchmarks_own(folder: Path) -> None:
 
 
 def test_the_benchmark_runs_on_json_lines(folder: Path) -> None:
-    results = completed(folder, "A benchmark over one's own JSON lines", "village", SMALL)
+    results = completed(folder, "A benchmark over one's own JSON lines", "village")
     scores = results["scores"]
     names = ("probability", "rouge_l")
     assert set(scores) >= {f"{view}.{name}" for view in ("forget", "retain") for name in names}

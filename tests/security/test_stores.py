@@ -12,10 +12,10 @@ from typing import Any
 
 import pytest
 from helpers.text_stages import Text, execute, text_of
-from unlearn_runner.report.read import read
 
 from unlearn_runner.commands.store import main
 from unlearn_runner.report.answers import collect
+from unlearn_runner.report.run_folder import read
 from unlearn_runner.store.inventory import entries
 from unlearn_runner.store.store import MANIFEST, WEIGHTS, Store
 from unlearn_runner.utils.files import render_json

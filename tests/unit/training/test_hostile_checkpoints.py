@@ -12,7 +12,7 @@ import torch
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.checkpoint import _digest
+from unlearn_runner.utils.files import sha256
 
 CPU = torch.device("cpu")
 GOOD = "step-00000006.pt"
@@ -21,8 +21,8 @@ GOOD = "step-00000006.pt"
 def manifests(folder: Path) -> dict[str, Any]:
     """Forged manifests, each with the right hash of a file outside where it names one."""
     outside = folder.parent / "outside.pt"
-    facts = {"size": 1, "sha256": _digest(outside)}
-    own = {"size": 1, "sha256": _digest(folder / GOOD)}
+    facts = {"size": 1, "sha256": sha256(outside)}
+    own = {"size": 1, "sha256": sha256(folder / GOOD)}
     named: dict[str, Any] = {
         "above": {"../outside.pt": facts},
         "absolute": {str(outside): facts},
@@ -107,7 +107,7 @@ def test_a_pickle_with_the_right_hash_does_not_run(tmp_path: Path) -> None:
     folder.mkdir()
     checkpoint.save(folder, "key", 3, {"step": 3})
     (folder / "step-00000003.pt").write_bytes(pickle.dumps(Bomb(tmp_path / "ran"), protocol=2))
-    digest = _digest(folder / "step-00000003.pt")
+    digest = sha256(folder / "step-00000003.pt")
     facts = {"key": "key", "step": 3, "files": {"step-00000003.pt": {"sha256": digest}}}
     (folder / "step-00000003.json").write_text(json.dumps(facts))
     with pytest.raises(DataError, match="no checkpoint"):

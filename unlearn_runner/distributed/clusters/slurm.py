@@ -95,8 +95,7 @@ class Slurm(Cluster):
         if folder.parent.parent.name != SWEEPS:
             folder /= first.name  # single runs share no command
         folder.mkdir(parents=True, exist_ok=True)
-        found = (read_object(folder / JOBS) or {}).items()
-        known = {n: i for n, i in found if isinstance(i, str) and JOB_ID.fullmatch(i)}
+        known = submitted_ids(folder / JOBS)
         active = states(set(known.values()))
         queued = {j.name: known[j.name] for j in jobs if known.get(j.name) in active}
         new = [job for job in jobs if job.name not in queued]
@@ -233,3 +232,9 @@ def last_state(job: str) -> str:
         )
         found = re.search(r"(\w+)", done.stdout) if done.returncode == 0 else None
     return found[1] if found else ""
+
+
+def submitted_ids(path: Path) -> dict[str, str]:
+    """Returns the ids of submitted jobs by name; nothing of what is no such file."""
+    items = (read_object(path) or {}).items()
+    return {n: i for n, i in items if isinstance(i, str) and JOB_ID.fullmatch(i)}
