@@ -2,13 +2,18 @@
 
 import importlib
 
+<<<<<<< HEAD
 from unlearn_runner.utils.version import __version__
 
 __all__ = ["UserError", "__version__", "compose", "evidence", "load_runs", "plan", "run"]
+=======
+__version__ = "0.1.0"
+_API = ("UserError", "compose", "evidence", "load_runs", "plan", "run")
+>>>>>>> h-config
 
 
 def __getattr__(name: str) -> object:
     """Hands on what `api` defines; importing the package alone loads nothing."""
-    if name in __all__:
+    if name in _API:
         return getattr(importlib.import_module("unlearn_runner.api"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

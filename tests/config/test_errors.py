@@ -227,7 +227,8 @@ def mended(command: list[str], fix: list[str], problem: str) -> list[str]:
 
 
 SECOND = ("a key under a nested experiment", "an experiment mistyped", "folder for a generator")
-"""Commands with another mistake after the first: they want TOFU's files, which are not here."""
+SECOND += ("several experiments", "a model of the hub", "a folder of a model")
+"""Commands with another mistake after the first: they want files that are not here."""
 
 
 @pytest.mark.parametrize("name", MISTAKES)

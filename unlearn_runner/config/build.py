@@ -100,7 +100,10 @@ def is_entry(key: str, node: object, schema: type) -> bool:
     first, _, rest = key.partition(".")
     content = node if isinstance(node, Mapping) else {}
     if TARGET in content:
-        schema = _component(content[TARGET], schema, "", TRUSTED)
+        try:
+            schema = _component(content[TARGET], schema, "", TRUSTED)
+        except ConfigError:  # somebody else's class, about which nothing is said yet
+            return True
     if not rest or first not in _fields(schema):
         return False
     option = _options(_hints(schema)[first])[0]

@@ -20,7 +20,7 @@ from unlearn_runner.config.sweep import Sweep
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster
 from unlearn_runner.distributed.clusters.in_process import InProcess
-from unlearn_runner.errors import ConfigError, assignment
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Benchmark
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.adapters.base import Adapter
@@ -237,8 +237,7 @@ def _refuse_nobody(value: object, key: str) -> None:
         except RuntimeError:
             user = value.partition("/")[0][1:]
             raise ConfigError(
-                f"{key}={value}: there is no user {user}; a folder of that name is",
-                assignment(key, f"./{value}"),
+                f"{key}={value}: there is no user {user}; allowed: an absolute folder"
             ) from None
 
 
