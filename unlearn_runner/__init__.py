@@ -2,14 +2,9 @@
 
 import importlib
 
-<<<<<<< HEAD
-from unlearn_runner.utils.version import __version__
+from unlearn_runner.utils.version import __version__ as __version__
 
-__all__ = ["UserError", "__version__", "compose", "evidence", "load_runs", "plan", "run"]
-=======
-__version__ = "0.1.0"
 _API = ("UserError", "compose", "evidence", "load_runs", "plan", "run")
->>>>>>> h-config
 
 
 def __getattr__(name: str) -> object:
