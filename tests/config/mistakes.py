@@ -182,10 +182,10 @@ MISTAKES = {
     "a batch beyond": mistake(f"train.batch_size=9{'9' * 22}", "train.batch_size=9", "<= 1000000"),
     "epochs without end": mistake("train.epochs=1e29 evaluate.every=1", "train.epochs=1e+29"),
     "scores without end": mistake(
-        "train.steps=90000000 evaluate.every=1", "evaluate.every=1", "evaluate.every=9000"
+        "train.steps=900000 evaluate.every=1", "evaluate.every=1", "evaluate.every=90"
     ),
     "layers without end": mistake(
-        "model.shape.num_layers=99999999", "model.shape.num_layers=99999999", "<= 1000"
+        "model.shape.num_layers=99999999", "model.shape.num_layers=99999999", "<= 1024"
     ),
     "weights without end": mistake(
         "model.shape.num_layers=1000 model.shape.hidden_size=65536", "model.shape", "1e+11"
@@ -246,7 +246,7 @@ MISTAKES = {
     "one of two ranks": mistake(
         "parallel=single",
         "one of 2 ranks",
-        "parallel=ddp or parallel=fsdp2",
+        "fix: parallel=ddp  # or parallel=fsdp2",
         env={"RANK": "0", "WORLD_SIZE": "2"},
     ),
     "name taken": mistake(
@@ -544,7 +544,7 @@ MISTAKES |= {
     "kind mistyped": mistake(
         "unlearn-store gc store --kind unlern",
         "--kind unlern",
-        "fix: --kind unlearn",
+        "fix: unlearn-store gc store --kind unlearn",
         written={"store/unlearn/x": ""},
     ),
     "unused by no run": mistake(

@@ -115,6 +115,7 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     if override in ("model=hf", "model=chat"):
         for name, text in MODELS["model"].items():
             (folder / name).write_text(text)
+        (folder / "chat_template.jinja").write_text("{{ messages }}")
         overrides.append(f"model.path={folder}")
     return overrides
 
@@ -258,7 +259,7 @@ def test_a_field_that_no_file_lists_is_checked_like_any_other(
 
 def test_a_sweep_and_its_plan_know_fields_that_no_file_lists(bare: tuple[Path, ...]) -> None:
     with Grid(("-m", *BARE, "method.beta=0.1,0.2")[1:], list(map(str, bare))).opened() as grid:
-        runs: list[Any] = [validate(grid.compose(point).config) for point in grid.points()]
+        runs: list[Any] = [validate(grid.compose(point).config) for point in grid.combinations()]
     assert [run.method.beta for run in runs] == [0.1, 0.2]
     found = config_sources([*BARE, "method.beta=0.2"], bare)
     assert [(given.value, given.by) for given in found["method.beta"]] == [(0.2, "command line")]

@@ -238,8 +238,10 @@ def test_every_fix_that_is_printed_does_what_it_says(
     """Typed as it stands: what a shell makes of it is put into the command, which then plans."""
     answer = answers(name)
     lines = answer.err.strip().splitlines()
+    if len(lines) < 2:
+        return  # the answer says what is allowed; nothing is near
     fix = shlex.split(lines[-1].removeprefix("fix: "), comments=True)
-    if len(lines) < 2 or not fix or fix[0] in ("pip", "python"):
+    if not fix or fix[0] in ("pip", "python"):
         return  # advice, to be followed by hand
     for file, content in MISTAKES[name].written.items():
         (tmp_path / file).parent.mkdir(parents=True)

@@ -88,7 +88,7 @@ COMMANDS = [
     *((f"{group}={name}",) for group, names in groups().items() for name in names),
     ("method=npo", "rectifier=none", "method.beta=0.5", "debug=tiny"),
     ("experiment=tofu_scratch", "method=kl", "train.lr=3", "model=pocket"),
-    ("train={lr: 7, clip: null}", "target.train.betas=[0.5,0.6]", "hydra.verbose=true"),
+    ("train.lr=7", "train.clip=null", "target.train.betas=[0.5,0.6]", "hydra.verbose=true"),
 ]
 
 
@@ -105,5 +105,5 @@ def test_the_command_line_is_named_for_what_it_sets_and_nothing_else() -> None:
     found = config_sources(["method=npo", "train.lr=3", "method.retain={weight: 2.0}"])
     named = {key for key, given in found.items() if given[-1].by == COMMAND_LINE}
     assert named == {"train.lr", "method.retain.weight"}
-    assert found["method.beta"][-1].by == "method/npo"
+    assert found["target.seed"][-1].by == "config.yaml"
     assert found["seed"][-1].by == "config.yaml"

@@ -159,7 +159,8 @@ def gc(root: Path, args: argparse.Namespace) -> int:
     for kind in kinds or ():
         if kind not in known:
             close = nearest(kind, known)
-            fix = f"--kind {close}" if close else "leave out --kind for all of them"
+            fix = shlex.join(["unlearn-store", "gc", str(args.store or root), "--kind", close])
+            fix = fix if close else "leave out --kind for all of them"
             raise ConfigError(f"--kind {kind} is not in {root}; it has {listed(known)}", fix)
     unused = _unused(root, args, stored) if args.unused else set[str]()
     wanted = [

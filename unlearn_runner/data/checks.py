@@ -79,12 +79,14 @@ def checked(record: object, where: str) -> QA:
 def _lacking(name: str, record: Mapping[str, object], where: str) -> DataError:
     close = nearest(name, record)
     # Pasted into a shell, so nothing that a file may hold beyond a plain name.
-    column = close if re.fullmatch(r"[A-Za-z_]\w*", close, re.ASCII) else "COLUMN"
+    known = re.fullmatch(r"[A-Za-z_]\w*", close, re.ASCII)
+    advice = "name its column in benchmark.source.columns"
+    if known:
+        advice = f"'benchmark.source.columns={{{name}:{close}}}' where it has another name"
     there = listed((repr(column[:40]) for column in record), 8) or "nothing"
     return DataError(
         f"{where} has no {name!r}; it has {there}",
-        f"'benchmark.source.columns={{{name}:{column}}}' where it has another name, or remove the "
-        "row",
+        f"{advice}, or remove the row",
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import socket
 import time
 from collections.abc import Iterable
@@ -98,8 +99,10 @@ def entries(root: Path, every: bool = False) -> list[Entry]:
     """
     within = [p for p in (root / "store", root / "outputs" / "store") if p.is_dir()]
     if within or not root.is_dir():
-        fix = str(within[0]) if within else "FOLDER"
-        raise UserError(f"there is no store at {root}", f"unlearn-store ls {fix}")
+        fix = "name the folder that a run calls its store"
+        if within:
+            fix = shlex.join(["unlearn-store", "ls", str(within[0])])
+        raise UserError(f"there is no store at {root}", fix)
     try:
         folders = sorted(p for kind in sorted(root.iterdir()) if kind.is_dir() for p in _in(kind))
     except OSError as error:
