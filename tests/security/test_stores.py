@@ -14,6 +14,7 @@ import pytest
 from helpers.text_stages import Text, execute, text_of
 
 from unlearn_runner.commands.store import main
+from unlearn_runner.errors import DataError
 from unlearn_runner.report.answers import collect
 from unlearn_runner.report.run_folder import read
 from unlearn_runner.store.inventory import entries
@@ -220,7 +221,10 @@ def test_a_run_folder_names_no_artifact_outside_its_store(
     root: Path, kind: object, key: object
 ) -> None:
     (root / "store" / "out").symlink_to(root)
-    run = read(run_folder(root, {"kind": kind, "key": key}))
+    try:
+        run = read(run_folder(root, {"kind": kind, "key": key}))
+    except DataError:
+        return  # such a folder is no run's, and is left out as a whole
     assert run.artifact(run.stages[0]) is None
     assert run.artifact(run.stages[0], root / "store") is None
 
