@@ -128,7 +128,7 @@ _WORD = re.compile(r"""(?:[^\s'"]|'[^']*'|"[^"]*")+""")
 _SETTING = re.compile(
     r"[+~]{0,2}[A-Za-z_][\w./@-]*=(?!\S*\.\.\.)(?![A-Z]{3,}\b)\S+|~[\w.]+", re.DOTALL
 )
-_COMMAND = re.compile(r"unlearn(-\w+)?|pip|python3?|wandb")
+_COMMAND = re.compile(r"unlearn(-\w+)?|pip|python3?|unset|wandb")
 _NEXT = re.compile(r",? or (?=[\w.]+=)|, (?:or|and|if) |;? +\(|; ")
 
 

@@ -241,7 +241,7 @@ def test_every_fix_that_is_printed_does_what_it_says(
     if len(lines) < 2:
         return  # the answer says what is allowed; nothing is near
     fix = shlex.split(lines[-1].removeprefix("fix: "), comments=True)
-    if not fix or fix[0] in ("pip", "python"):
+    if not fix or fix[0] in ("pip", "python", "unset"):
         return  # advice, to be followed by hand
     for file, content in MISTAKES[name].written.items():
         (tmp_path / file).parent.mkdir(parents=True)

@@ -252,7 +252,9 @@ def _readable(override: str, options: Mapping[str, object], sweeping: bool) -> t
     try:
         parsed = OverridesParser.create().parse_override(override)
     except ValueError:
-        raise ConfigError(f"{shortened(override)} is a number too long to read; known here: numbers of up to 4,000 digits") from None
+        raise ConfigError(
+            f"{shortened(override)} is a number too long to read; known here: numbers of up to 4,000 digits"
+        ) from None
     except HydraException as error:
         if value[:1] in "[{'\"" or "${" in value or not is_value(override, options):
             first = str(error).splitlines()[0]

@@ -100,7 +100,7 @@ class Evaluation:
         each = float(self.every) if isinstance(self.every, int) else 0.0
         if isinstance(self.every, str) and (match := EPOCHS.fullmatch(self.every)):
             each = float(match[1]) * rows / recipe.batch_size
-        total = recipe.num_steps(rows)
+        total, each = recipe.num_steps(rows), max(each, 1.0)  # no more often than after each step
         if each * MAX_SCORED < total:
             raise ConfigError(
                 f"evaluate.every={self.every} scores the model more than {MAX_SCORED} times in "

@@ -164,7 +164,7 @@ def test_evaluations_along_the_way_are_bounded() -> None:
     recipe = Recipe(batch_size=1, steps=100_000)
     every = [Evaluation(every=each) for each in (1, "0.0000000001epochs")]
     for evaluation in every:
-        with pytest.raises(ConfigError, match=r"evaluate.every=.* 100,000 times") as caught:
+        with pytest.raises(ConfigError, match=r"evaluate.every=.* 100000 steps") as caught:
             evaluation.steps(recipe, 10)
         assert caught.value.fix == "evaluate.every=10"
         assert len(evaluation.steps(replace(recipe, steps=5), 10)) == 4

@@ -40,5 +40,5 @@ def test_so_is_a_rank() -> None:
 
 
 def test_refusals_are_not_read_from_a_device() -> None:
-    with pytest.raises(DataError, match="is not a file"):
+    with pytest.raises(DataError, match="no regular file"):
         read(Path("/dev/zero"), "benchmark.refusals_file")

@@ -278,7 +278,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         none,
         NOTHING,
     ),
-    "a docstring in GRU": ((GRU, '"""GRU\'s tau takes', '"""The bound tau takes'), none, NOTHING),
+    "a docstring in GRU": ((GRU, '"""Only with a tau:', '"""With a tau:'), none, NOTHING),
     "a module's docstring": ((LOSSES, '"""Likelihood of the', '"""The'), none, NOTHING),
     "a setting's docstring": ((GRU, '"""Weight of the *newest*', '"""Weight of'), none, NOTHING),
     "blank lines": ((GRU, "\n\n\n@dataclass", "\n\n\n\n\n@dataclass"), none, NOTHING),
