@@ -253,7 +253,7 @@ def _readable(override: str, options: Mapping[str, object], sweeping: bool) -> t
         parsed = OverridesParser.create().parse_override(override)
     except ValueError:
         raise ConfigError(
-            f"{shortened(override)} is a number too long to read; known here: numbers of up to 4,000 digits"
+            f"{shortened(override)} is a number too long; known here: 4,000 digits"
         ) from None
     except HydraException as error:
         if value[:1] in "[{'\"" or "${" in value or not is_value(override, options):
