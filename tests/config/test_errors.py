@@ -231,7 +231,14 @@ SECOND += ("several experiments", "a model of the hub", "a folder of a model")
 """Commands with another mistake after the first: they want files that are not here."""
 
 
-@pytest.mark.parametrize("name", MISTAKES)
+# A part of them by default; all 230 processes in `make test-long`.
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if number % 8 == 0 else pytest.param(name, marks=pytest.mark.long)
+        for number, name in enumerate(MISTAKES)
+    ],
+)
 def test_every_fix_that_is_printed_does_what_it_says(
     name: str, answers: Any, data: Path, tmp_path: Path
 ) -> None:

@@ -203,7 +203,8 @@ def assert_close(place: Place, alone: Place) -> None:
         assert a == pytest.approx(b, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("engine", ["fsdp2", pytest.param("ddp", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("engine", ["fsdp2", "ddp"])
 def test_interrupted_and_killed_on_two_ranks_it_ends_at_the_same_bits(
     engine: str, fresh: Callable[[], Place], alone: Place
 ) -> None:

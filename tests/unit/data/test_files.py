@@ -90,7 +90,7 @@ MISTAKES: dict[str, tuple[str, str | bytes, dict[str, str], tuple[str, ...]]] = 
         "full.jsonl",
         '{"question\'$(touch x)": "a", "answer": "b"}',
         {},
-        ("fix: 'benchmark.source.columns={question:COLUMN}'",),
+        ("fix: # name its column in benchmark.source.columns",),
     ),
     "a column not there": (
         "full.csv",
