@@ -11,8 +11,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md"))]
 LINK = re.compile(r"\]\(([^)#\s]+)")
 PATH = re.compile(r"`((?:docs|tests|scripts|benchmarks|conf|unlearn_runner)/[a-z0-9_./]+)`")
-PLANNED = ("tests/security", "tests/unit/models")
-"""LEAD: to be empty once the branches with these folders are merged."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -21,7 +19,7 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     links = (page.parent / link for link in LINK.findall(text) if not link.startswith("http"))
     assert not [link for link in links if not link.exists()]
     # A decision may stand for its file by its number: docs/decisions/0012.
-    named = (name for name in PATH.findall(text) if not name.startswith(PLANNED))
+    named = PATH.findall(text)
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/") + "*"))]
 
 
