@@ -36,22 +36,25 @@ _server.set_forkserver_preload([*LOADED])
 def run(
     module: str, arguments: Sequence[str], cwd: Path, env: Mapping[str, str]
 ) -> CompletedProcess[str]:
-    """Runs `python -m module arguments` as a shell would; a command may take two minutes."""
+    """Runs `python -m module arguments` as a shell would; the code is -1 where a signal ends it."""
     with TemporaryDirectory() as aside:
-        said = Path(aside) / "out", Path(aside) / "err"
-        order = (module, [*arguments], str(cwd), dict(env), *map(str, said))
+        written = [Path(aside) / name for name in ("out", "err", "code")]
+        order = (module, [*arguments], str(cwd), dict(env), *map(str, written))
         process: Any = _server.Process(target=_carry_out, args=order)
         process.start()
-        process.join(120)
+        process.join(300)
         assert process.exitcode is not None, f"{module} {arguments} does not end"
-        texts = [path.read_text() for path in said]
-        return CompletedProcess([module, *arguments], process.exitcode, *texts)
+        out, err, code = (path.read_text() if path.exists() else "" for path in written)
+        # Not `exitcode`: starting a process reads the codes of all others of this one, and of two
+        # threads that read the same code at once, the later is told 255.
+        return CompletedProcess([module, *arguments], int(code or -1), out, err)
 
 
 def _carry_out(
-    module: str, arguments: list[str], cwd: str, env: dict[str, str], out: str, err: str
+    module: str, arguments: list[str], cwd: str, env: dict[str, str], *written: str
 ) -> None:
     assert "torch" not in sys.modules
+    out, err, ended = written
     for number, path in ((1, out), (2, err)):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), number)
     sys.stdout, sys.stderr = (open(number, "w", closefd=False) for number in (1, 2))  # noqa: SIM115
@@ -70,4 +73,5 @@ def _carry_out(
         code = 1
     sys.stdout.flush()
     sys.stderr.flush()
+    Path(ended).write_text(str(code))
     os._exit(code)
