@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -24,7 +24,6 @@ from unlearn_runner.report.selection_file import Chosen, selections
 
 UTILITY, FORGET = "model_utility", "forget.probability"
 GROUPS = ("method", "rectifier")
-Value = Any
 
 
 @dataclass(frozen=True)
@@ -52,12 +51,17 @@ class Setting:
     runs: Sequence[RunFolder]
 
     @cached_property
+    def by_model(self) -> list[list[RunFolder]]:
+        """The runs, those that share an unlearned model together."""
+        found: dict[object, list[RunFolder]] = {}
+        for run in self.runs:
+            found.setdefault(run.unlearned or run.number, []).append(run)
+        return list(found.values())
+
+    @property
     def independent(self) -> list[RunFolder]:
         """The runs, of those that share an unlearned model the first alone."""
-        found: dict[object, RunFolder] = {}
-        for run in self.runs:
-            found.setdefault(run.unlearned or run.number, run)
-        return list(found.values())
+        return [runs[0] for runs in self.by_model]
 
     @property
     def first(self) -> RunFolder:
@@ -168,20 +172,19 @@ class Comparison:
         target = run.scores_of("target").get(self.axes.utility)
         return collapsed(mine, target)
 
-    @cached_property
+    @property
     def selections(self) -> list[Chosen]:
         """What the sweeps of the runs selected; a file that cannot be read is left out."""
-        return [chosen for chosen in self._selections if isinstance(chosen, Chosen)]
+        return self._selections[0]
 
     @cached_property
-    def _selections(self) -> list[Chosen | str]:
+    def _selections(self) -> tuple[list[Chosen], list[str]]:
         return selections(self.runs)
 
-    @cached_property
+    @property
     def notes(self) -> list[str]:
         """What was left out, and why."""
-        unreadable = [problem for problem in self._selections if isinstance(problem, str)]
-        return [f"Left out: {problem}" for problem in (*self.left_out, *unreadable)]
+        return [f"Left out: {problem}" for problem in (*self.left_out, *self._selections[1])]
 
     def label(self, run: RunFolder) -> str:
         """Returns what a run's status does not say of it, in a word or two."""
@@ -211,17 +214,9 @@ class Comparison:
             return True
         if group not in (*GROUPS, "benchmark"):
             return False
-        by_choice: dict[str, set[str]] = {}
-        for run in self.runs:
-            if run.settings:
-                values = by_choice.setdefault(run.choice(group), set())
-                values.add(_plain(run.settings.get(key)))
-        return all(len(values) == 1 for values in by_choice.values())
-
-    def values(self, key: str) -> list[float]:
-        """Returns the numbers that the runs have in a setting, rising."""
-        found = {run.settings.get(key) for run in self.runs if not _nested(run.settings.get(key))}
-        return sorted(v for v in found if isinstance(v, int | float) and not isinstance(v, bool))
+        runs = [run for run in self.runs if run.settings]
+        values = {(run.choice(group), _plain(run.settings.get(key))) for run in runs}
+        return len(values) == len({choice for choice, _ in values})
 
     @cached_property
     def short(self) -> dict[str, str]:
@@ -236,12 +231,13 @@ class Comparison:
         """Returns what sets a run apart, in a line; its folder's name where nothing is known."""
         if not run.settings:
             return run.name
-        parts = [
-            f"{self.short[key]} {number(value)}"
-            for key in self.differing
-            if key not in apart_from and (value := run.settings.get(key)) is not None
-        ]
+        parts = self.named_settings(run, apart_from)
         return ", ".join(parts if parts and self.alike else [choices(run), *parts])
+
+    def named_settings(self, run: RunFolder, apart_from: Iterable[str]) -> list[str]:
+        """Returns the settings in which runs differ, each with its name."""
+        found = {key: run.settings.get(key) for key in self.differing if key not in apart_from}
+        return [f"{self.short[k]} {number(v)}" for k, v in found.items() if v is not None]
 
     @cached_property
     def alike(self) -> bool:
@@ -258,23 +254,15 @@ class Comparison:
             found.setdefault(key, []).append(run)
         return list(found.values())
 
-    @cached_property
-    def seeds(self) -> list[Setting]:
-        """The settings; empty when none has two runs."""
-        return self.settings if any(len(s.runs) > 1 for s in self.settings) else []
 
-    @cached_property
-    def duplicates(self) -> list[list[int]]:
-        """Numbers of the runs of one setting that share an unlearned model, and count once."""
-        found: dict[object, list[int]] = {}
-        for place, setting in enumerate(self.settings):
-            for run in setting.runs:
-                found.setdefault((place, run.unlearned or run.number), []).append(run.number)
-        return [numbers for numbers in found.values() if len(numbers) > 1]
+def _seeds(run: RunFolder) -> tuple[str, ...]:
+    return tuple(str(run.settings.get(key)) for key in SEEDS)
 
 
-def _seeds(run: RunFolder) -> tuple[Value, ...]:
-    return tuple(map(str, (run.settings.get(key) for key in SEEDS)))
+def values(runs: Iterable[RunFolder], key: str) -> list[float]:
+    """Returns the numbers that runs have in a setting, rising."""
+    found = [run.settings.get(key) for run in runs]
+    return sorted({v for v in found if isinstance(v, int | float) and not isinstance(v, bool)})
 
 
 def choices(run: RunFolder) -> str:
@@ -282,31 +270,27 @@ def choices(run: RunFolder) -> str:
     return " + ".join(run.choice(group) for group in GROUPS)
 
 
+def how_they_ended(runs: Iterable[RunFolder]) -> str:
+    """Returns how many of the runs have each status, in the order met."""
+    return ", ".join(f"{n} {status}" for status, n in Counter(r.status for r in runs).items())
+
+
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Returns for each point whether no other is at least as high in both and higher in one."""
-    order = sorted(range(len(points)), key=lambda i: points[i], reverse=True)
-    kept = [False] * len(points)
-    best, same = -math.inf, None
-    for i in order:
-        x, y = points[i]
-        if y > best or (x, y) == same:
-            kept[i] = True
-            best, same = max(best, y), (x, y)
-    return kept
+    return [
+        not any(x >= mine[0] and y >= mine[1] and (x, y) != mine for x, y in points)
+        for mine in points
+    ]
 
 
-def number(value: Value) -> str:
+def number(value: Any) -> str:
     """Returns a setting as people write it: 0.1, 1e-5, 1e6."""
     if isinstance(value, bool) or value is None:
         return {True: "true", False: "false", None: "null"}[value]
     if isinstance(value, float):
         return re.sub(r"e\+?(-?)0*(\d)", r"e\1\2", f"{value:g}")
-    return json.dumps(value) if _nested(value) else str(value)
+    return json.dumps(value) if isinstance(value, Mapping | list) else str(value)
 
 
-def _nested(value: Value) -> bool:
-    return isinstance(value, Mapping | list)
-
-
-def _plain(value: Value) -> str:
+def _plain(value: Any) -> str:
     return json.dumps(value, sort_keys=True, default=str)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
-from unlearn_runner.report.compare import Comparison, Setting, choices, number
+from unlearn_runner.report.compare import Comparison, Setting, choices, number, values
 from unlearn_runner.report.means import mean_name
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.utils.text import format_score
@@ -56,24 +56,20 @@ class Block:
 
 def axes(compared: Comparison) -> tuple[str, str] | None:
     """Returns the two settings to show, or none: those swept together with the most values."""
-    swept = {key: _values(compared.runs, key) for key in compared.differing if key not in SEEDS}
-    numeric = {key: values for key, values in swept.items() if len(values) > 1}
-    if all(key in numeric for key in FIRST):
+    counts = {k: len(values(compared.runs, k)) for k in compared.differing if k not in SEEDS}
+    swept = [key for key, count in counts.items() if count > 1]
+    if all(key in swept for key in FIRST):
         return FIRST
     pairs = [
-        (len(numeric[a]) * len(numeric[b]), (a, b))
-        for a, b in combinations(numeric, 2)
+        (counts[a] * counts[b], (a, b))
+        for a, b in combinations(swept, 2)
         if any(_crossed(group, a, b) for group in compared.groups((a, b, *SEEDS)))
     ]
     return max(pairs)[1] if pairs else None
 
 
-def _values(runs: Iterable[RunFolder], key: str) -> list[float]:
-    return Comparison(list(runs)).values(key)
-
-
 def _crossed(runs: Sequence[RunFolder], one: str, other: str) -> bool:
-    return len(_values(runs, one)) > 1 and len(_values(runs, other)) > 1
+    return len(values(runs, one)) > 1 and len(values(runs, other)) > 1
 
 
 def blocks(compared: Comparison) -> list[Block]:
@@ -90,21 +86,14 @@ def _block(compared: Comparison, group: Sequence[RunFolder], down: str, across: 
     # Of all runs: where nothing but divergence is to be shown, the runs themselves have none.
     metrics = [m for m in dict.fromkeys(wanted) if m in compared.metrics] or [wanted[0]]
     maps = [_map(compared, group, metric, down, across) for metric in metrics]
-    return Block(_title(compared, group[0], (down, across)), maps, len(group))
-
-
-def _title(compared: Comparison, run: RunFolder, pair: tuple[str, str]) -> str:
-    parts = [choices(run)]
-    for key in compared.differing:
-        if key not in (*pair, *SEEDS) and (value := run.settings.get(key)) is not None:
-            parts.append(f"{compared.short[key]} {number(value)}")
-    return ", ".join(parts)
+    fixed = compared.named_settings(group[0], (down, across, *SEEDS))
+    return Block(", ".join([choices(group[0]), *fixed]), maps, len(group))
 
 
 def _map(
     compared: Comparison, group: Sequence[RunFolder], metric: str, down: str, across: str
 ) -> HeatMap:
-    ys, xs = _values(group, down), _values(group, across)
+    ys, xs = values(group, down), values(group, across)
     at: dict[tuple[object, object], list[RunFolder]] = {}
     for run in group:
         at.setdefault((run.settings.get(down), run.settings.get(across)), []).append(run)

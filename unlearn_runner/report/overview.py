@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
-from unlearn_runner.report.compare import Comparison, choices, number
+from unlearn_runner.report.compare import Comparison, choices, how_they_ended, number
 from unlearn_runner.report.provenance import listed
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.tracking.divergence import last_finite
@@ -14,10 +14,9 @@ from unlearn_runner.tracking.divergence import last_finite
 def overview(compared: Comparison) -> list[str]:
     """Returns in a few sentences what was run and how it ended."""
     runs = compared.runs
-    statuses = [run.status for run in runs]
-    ended = ", ".join(f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses))
     of = f" of {choices(runs[0])}" if compared.alike else ""
-    parts = [f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{of}: {ended}."]
+    count = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
+    parts = [f"{count}{of}: {how_they_ended(runs)}."]
     if swept := _swept(compared):
         parts.append(f"They differ in {swept}.")
     if count := sum(map(compared.collapsed, runs)):
@@ -49,8 +48,10 @@ def warnings(compared: Comparison) -> list[str]:
             f"These runs do not share one target: {len(targets)} different ones were evaluated, so "
             "scores are not of the same start."
         )
-    for numbers in compared.duplicates:
-        found.append(f"Runs {listed(numbers)} share one unlearned model, and count as one seed.")
+    for runs in (runs for setting in compared.settings for runs in setting.by_model):
+        if len(runs) > 1:
+            numbers = listed([run.number for run in runs])
+            found.append(f"Runs {numbers} share one unlearned model, and count as one seed.")
     versions = {run.provenance.get("benchmark_version") for run in compared.runs if run.provenance}
     if len(versions) > 1:
         found.append(f"Benchmark versions differ: {', '.join(sorted(map(str, versions)))}.")

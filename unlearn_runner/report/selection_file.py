@@ -94,19 +94,19 @@ def _check(content: dict[str, Any]) -> None:
     criterion["peek"]
 
 
-def selections(runs: Sequence[RunFolder]) -> list[Chosen | str]:
-    """Returns the selections of the sweeps that the runs are of, or what is wrong with one."""
-    found: list[Chosen | str] = []
+def selections(runs: Sequence[RunFolder]) -> tuple[list[Chosen], list[str]]:
+    """Returns the selections of the sweeps that the runs are of, and what is wrong with others."""
+    found: list[Chosen] = []
+    problems: list[str] = []
     for folder in dict.fromkeys(run.path.resolve().parent for run in runs):
         path = folder / FILE
         try:
             content = in_todays_words(read_json(path))
             _check(content)
+            found.append(Chosen(folder, content))
         except FileNotFoundError:
             continue
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             problem = f"{path} cannot be read: {error}; the sweep's command writes it anew"
-            found.append(clean(problem))
-            continue
-        found.append(Chosen(folder, content))
-    return found
+            problems.append(clean(problem))
+    return found, problems

@@ -11,7 +11,7 @@ from html import escape
 from typing import Literal
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
-from unlearn_runner.report.compare import GROUPS, Comparison, number
+from unlearn_runner.report.compare import GROUPS, Comparison, how_they_ended, number
 from unlearn_runner.report.cost import own_seconds
 from unlearn_runner.report.means import Mean, mean_name
 from unlearn_runner.report.run_folder import RunFolder
@@ -136,7 +136,7 @@ def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
             seeds in place of their scores.
     """
     base = next((s for s in compared.settings if baseline in s.numbers), None)
-    if not (compared.seeds or base):
+    if base is None and all(len(s.runs) == 1 for s in compared.settings):
         return None
     keys = [key for key in compared.differing if key not in SEEDS]
     columns = [Column(group, group) for group in GROUPS]
@@ -165,33 +165,22 @@ def _seed(run: RunFolder) -> Iterable[str]:
 
 
 def _ended(compared: Comparison, group: Sequence[RunFolder]) -> str:
-    statuses = [run.status for run in group]
-    parts = [f"{statuses.count(s)} {s}" for s in dict.fromkeys(statuses)]
     useless = sum(map(compared.collapsed, group))
-    return ", ".join(parts) + (f" ({useless} collapsed)" if useless else "")
+    return how_they_ended(group) + (f" ({useless} collapsed)" if useless else "")
 
 
 def as_csv(table: Table) -> str:
     """Returns all columns under their unambiguous names; numbers in full, unknown ones empty."""
+    columns: list[list[str]] = []
+    for i, column in enumerate(table.columns):
+        cells = [row[i] for row in table.rows]
+        columns.append([column.key, *("" if c.value is None else _number(c.value) for c in cells)])
+        halves = [cell.text.partition("±")[2].strip() for cell in cells]
+        if any(halves):
+            columns.append([f"{column.key} (95 % ±)", *halves])
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    head = [c.key for c in table.columns]
-    ranged = [i for i in range(len(head)) if any("±" in row[i].text for row in table.rows)]
-    writer.writerow(_spread(head, [f"{head[i]} (95 % ±)" for i in ranged], ranged))
-    for row in table.rows:
-        values = ["" if c.value is None else _number(c.value) for c in row]
-        halves = [row[i].text.partition("±")[2].strip() for i in ranged]
-        writer.writerow(_spread(values, halves, ranged))
+    csv.writer(out, lineterminator="\n").writerows(zip(*columns, strict=True))
     return out.getvalue()
-
-
-def _spread(values: Sequence[str], halves: Sequence[str], ranged: Sequence[int]) -> list[str]:
-    """Puts the interval's half width in a column of its own behind the mean's."""
-    behind = dict(zip(ranged, halves, strict=True))
-    found: list[str] = []
-    for i, value in enumerate(values):
-        found += [value, behind[i]] if i in behind else [value]
-    return found
 
 
 def _number(value: str | float) -> str:

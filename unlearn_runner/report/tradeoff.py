@@ -8,7 +8,7 @@ from html import escape
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report import svg
-from unlearn_runner.report.compare import Comparison, Setting, choices, number
+from unlearn_runner.report.compare import Comparison, Setting, choices, number, values
 from unlearn_runner.report.labels import Box, around, label
 from unlearn_runner.report.means import Mean, mean_name
 from unlearn_runner.report.provenance import listed
@@ -40,9 +40,8 @@ def series(compared: Comparison) -> dict[int, Series]:
         names = [choices(run) for run in runs]
         order = list(dict.fromkeys(names))
     else:
-        values = [run.settings.get(key) for run in runs]
-        names = [f"{compared.short[key]} {number(value)}" for value in values]
-        order = [f"{compared.short[key]} {number(value)}" for value in compared.values(key)]
+        names = [f"{compared.short[key]} {number(run.settings.get(key))}" for run in runs]
+        order = [f"{compared.short[key]} {number(value)}" for value in values(compared.runs, key)]
     return {
         run.number: Series(name, order.index(name) if name in order else len(order))
         for run, name in zip(runs, names, strict=True)
@@ -53,7 +52,9 @@ def _distinguishing(compared: Comparison) -> str | None:
     """Returns the setting with as many values as markers can tell, where methods are all one."""
     if not compared.alike:
         return None
-    counts = {key: len(compared.values(key)) for key in compared.differing if key not in SEEDS}
+    counts = {
+        key: len(values(compared.runs, key)) for key in compared.differing if key not in SEEDS
+    }
     fitting = [key for key, count in counts.items() if 1 < count <= len(svg.MARKERS)]
     return max(fitting, key=counts.__getitem__, default=None)
 
