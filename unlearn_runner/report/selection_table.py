@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from unlearn_runner.evaluation.metrics.scores import sort_metrics
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.selection_file import LABELS, Chosen, setting_name
-from unlearn_runner.report.tables import Cell, Column, Table, text
+from unlearn_runner.report.tables import Cell, Column, Table, cell
 from unlearn_runner.utils.text import format_interval
 
 
@@ -46,5 +46,5 @@ def table(compared: Comparison) -> Table | None:
             words = (chosen.folder.name, setting_name(winner["axes"]), name, compared.better(name))
             means = (scores[name][column] for column in LABELS)
             cells = (Cell(mean, format_interval(mean, half, "–")) for mean, half in means)
-            rows.append([*map(text, words), *cells])
+            rows.append([*map(cell, words), *cells])
     return Table("Selection", columns, rows) if rows else None

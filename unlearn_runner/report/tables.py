@@ -8,12 +8,12 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Literal
+from typing import Any, Literal
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report.compare import GROUPS, Comparison, how_they_ended, number
 from unlearn_runner.report.cost import own_seconds
-from unlearn_runner.report.means import Mean, mean_name
+from unlearn_runner.report.means import mean_name
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.utils.text import format_score
 
@@ -56,33 +56,20 @@ class Table:
         return Table(self.title, [self.columns[i] for i in keep], rows)
 
 
-def text(value: str) -> Cell:
-    """Returns a cell of words."""
-    return Cell(value, value)
+NOTHING = Cell(None, "–")
+
+
+def cell(value: Any, shown: Callable[[Any], str] = str) -> Cell:
+    """Returns the cell of a value, as `shown` writes it; a dash where there is none."""
+    if value is None:
+        return NOTHING
+    return Cell(float(value) if isinstance(value, int) else value, shown(value))
 
 
 def setting(value: object) -> Cell:
-    """Returns a cell of a setting; nothing where a run has no such setting."""
-    if value is None:
-        return Cell(None, "–")
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return text(number(value))
-    return Cell(float(value), number(value))
-
-
-def score(value: float | None) -> Cell:
-    """Returns a cell of a score."""
-    return Cell(value, "–" if value is None else format_score(value))
-
-
-def mean(found: Mean | None) -> Cell:
-    """Returns a cell of a mean with its interval."""
-    return Cell(None, "–") if found is None else Cell(found.value, str(found))
-
-
-def integer(value: int) -> Cell:
-    """Returns a cell of a whole number."""
-    return Cell(float(value), str(value))
+    """Returns the cell of a setting; only numbers sort as such."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return cell(value if is_number or value is None else number(value), number)
 
 
 def of_runs(compared: Comparison) -> Table:
@@ -116,15 +103,13 @@ def _metrics(compared: Comparison, names: Callable[[str], str] = str) -> list[Co
 
 
 def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
-    row = [integer(run.number)]
-    row += [text(run.choice(group)) for group in GROUPS]
+    row = [cell(run.number)]
+    row += [cell(run.choice(group)) for group in GROUPS]
     row += [setting(run.settings.get(key)) for key in compared.differing]
-    row += [text(run.status), text(compared.label(run))]
-    row += [score(run.scores.get(metric)) for metric in compared.metrics]
-    share, seconds = run.rectified_share, own_seconds(run)
-    row.append(Cell(share, "–" if share is None else f"{share:.0%}"))
-    row.append(Cell(seconds, "–" if seconds is None else f"{seconds:.1f}"))
-    return [*row, text(run.name)]
+    row += [cell(run.status), cell(compared.label(run))]
+    row += [cell(run.scores.get(metric), format_score) for metric in compared.metrics]
+    row += [cell(run.rectified_share, "{:.0%}".format), cell(own_seconds(run), "{:.1f}".format)]
+    return [*row, cell(run.name)]
 
 
 def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
@@ -149,13 +134,13 @@ def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
         if group is base:
             continue
         first = group.first
-        row = [text(first.choice(name)) for name in GROUPS]
+        row = [cell(first.choice(name)) for name in GROUPS]
         row += [setting(first.settings.get(key)) for key in keys]
-        row += [text(", ".join("/".join(_seed(run)) for run in group.runs))]
+        row += [cell(", ".join("/".join(_seed(run)) for run in group.runs))]
         found = [group.delta(m, base) if base else group.mean(m) for m in compared.metrics]
-        row += [integer(max((one.n for one in found if one), default=0))]
-        row += [text(_ended(compared, group.runs))]
-        rows.append([*row, *map(mean, found)])
+        row += [cell(max((mean.n for mean in found if mean), default=0))]
+        row += [cell(_ended(compared, group.runs))]
+        rows.append(row + [Cell(mean.value, str(mean)) if mean else NOTHING for mean in found])
     return Table("Differences" if base else "Seeds", columns, rows)
 
 

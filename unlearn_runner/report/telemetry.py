@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from unlearn_runner.report.run_folder import Line, RunFolder
-from unlearn_runner.report.tables import Cell, Column, Table, integer, score, text
+from unlearn_runner.report.tables import Cell, Column, Table, cell
 from unlearn_runner.utils.text import format_score
 
 UNLEARN, ALONG = "unlearn", "score along"
@@ -133,13 +133,13 @@ def numbers(runs: Sequence[RunFolder]) -> Table | None:
         found, steps = recorded[run.number], run.steps(UNLEARN)
         diverged = [line for line in steps if line.get("diverged")]
         count = len(steps) - sum(line.get("found") != "after the step" for line in diverged)
-        row = [integer(run.number)]
-        row.append(Cell(float(count), f"{count}" + " (diverged)" * bool(diverged)))
+        ended = " (diverged)" if diverged else ""
+        row = [cell(run.number), Cell(float(count), f"{count}{ended}")]
         for key in losses:
             ends = [format_score(found[key][i]) for i in (0, -1)] if key in found else ["–"]
-            row.append(text(" → ".join(ends)))
+            row.append(cell(" → ".join(ends)))
         means = (math.fsum(found[k]) / len(found[k]) if k in found else None for k in rest)
-        rows.append([*row, *map(score, means)])
+        rows.append(row + [cell(mean, format_score) for mean in means])
     return Table("Curves in numbers", columns, rows) if keys else None
 
 
