@@ -48,12 +48,11 @@ def _report(args: argparse.Namespace) -> None:
             f"--baseline {args.baseline}: there are {len(found.runs)} runs", "--baseline 1"
         )
     # Imported here: a mistake is answered without it.
-    from unlearn_runner.report.build import ReportOptions, report, title, write
+    from unlearn_runner.report.build import report, title, write
 
     only = args.folders[0] if len(args.folders) == 1 else Path()
     out = args.out or only / "report"
-    options = ReportOptions(args.answers, args.store, args.baseline)
-    files = report(compared, title(args.folders), options)
+    files = report(compared, title(args.folders), args.answers, args.store, args.baseline)
     try:
         write(files, out)
     except OSError as error:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from unlearn_runner.evaluation.metrics.evidence import Parquet, Texts
 from unlearn_runner.report.run_folder import RunFolder
@@ -28,8 +28,7 @@ MAX_LENGTH = 400
 """Characters of a text; a model that repeats itself says no more in the rest."""
 
 
-@dataclass(frozen=True)
-class Question:
+class Question(NamedTuple):
     """Question of a view, with the expected answer."""
 
     row: int
@@ -64,12 +63,9 @@ def views(config: Mapping[str, Any]) -> list[str]:
 
 
 def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> Answers:
-    """Returns the answers of all runs whose evidence can be reached.
+    """Returns the answers of all runs whose evidence can be reached, `store` searched first.
 
-    Args:
-        runs: Whose.
-        rows: How many of each view, spread evenly over it.
-        store: Where to search first.
+    Of each view they are of so many rows, spread evenly over it.
     """
     found = Answers()
     for run in runs:
@@ -86,7 +82,9 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
             if found.texts[ran.key]:
                 columns[column] = ran.key
         if "after" in columns:
-            columns["questions"] = _same(found, columns["after"])
+            asked = found.questions[columns["after"]]
+            # Of equal questions the first serve for all.
+            columns["questions"] = next(k for k, rows in found.questions.items() if rows == asked)
             found.runs[run.number] = columns
         elif (ran := run.stage(MODELS["after"])) and ran.outcome == "completed":
             found.missing.append(run.number)
@@ -136,28 +134,16 @@ def pieces(text: str, expected: str) -> list[str]:
 
 def _common(mine: Sequence[str], theirs: Sequence[str]) -> set[int]:
     """Returns the places in `mine` of a longest common subsequence."""
-    longest = [[0] * (len(theirs) + 1) for _ in range(len(mine) + 1)]
+    best: list[tuple[int, ...]] = [()] * (len(theirs) + 1)
+    """Of what follows a place in `mine`, by where `theirs` begins."""
     for i in reversed(range(len(mine))):
+        after, best = best, [()] * (len(theirs) + 1)
         for j in reversed(range(len(theirs))):
-            equal = mine[i] == theirs[j]
-            skip = max(longest[i + 1][j], longest[i][j + 1])
-            longest[i][j] = longest[i + 1][j + 1] + 1 if equal else skip
-    hits, i, j = set(), 0, 0
-    while i < len(mine) and j < len(theirs):
-        if mine[i] == theirs[j]:
-            hits.add(i)
-            i, j = i + 1, j + 1
-        elif longest[i + 1][j] >= longest[i][j + 1]:
-            i += 1
-        else:
-            j += 1
-    return hits
-
-
-def _same(found: Answers, key: str) -> str:
-    """Returns the first evaluation of the same questions, so that its questions serve for all."""
-    mine = found.questions[key]
-    return next(other for other, rows in found.questions.items() if rows == mine)
+            if mine[i] == theirs[j]:
+                best[j] = (i, *after[j + 1])
+            else:
+                best[j] = after[j] if len(after[j]) >= len(best[j + 1]) else best[j + 1]
+    return set(best[0])
 
 
 def spread(total: int, max_count: int) -> list[int]:
@@ -176,11 +162,7 @@ def as_json(found: Answers) -> dict[str, Any]:
     used = {key for columns in found.runs.values() for key in columns.values()}
     shown = {columns["questions"] for columns in found.runs.values()}
     return {
-        "questions": {
-            key: {view: [[a.row, a.question, a.answer] for a in rows] for view, rows in by.items()}
-            for key, by in found.questions.items()
-            if key in shown
-        },
+        "questions": {key: by for key, by in found.questions.items() if key in shown},
         "texts": {key: by for key, by in found.texts.items() if key in used},
         "runs": found.runs,
     }

@@ -6,7 +6,6 @@ import json
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cache
 from hashlib import sha256
@@ -26,7 +25,7 @@ from unlearn_runner.report import (
     tables,
     tradeoff,
 )
-from unlearn_runner.report.compare import GROUPS, Axes, Comparison, number
+from unlearn_runner.report.compare import GROUPS, Axes, Comparison, Setting
 from unlearn_runner.report.overview import overview, troubles, warnings
 from unlearn_runner.report.run_folder import read
 from unlearn_runner.report.telemetry import UNLEARN, Chart, charts, numbers
@@ -40,27 +39,26 @@ PAGE = "page"
 WRITERS = {"csv": tables.as_csv, "md": tables.as_markdown, "tex": tables.as_latex}
 
 
-@dataclass(frozen=True)
-class ReportOptions:
-    """Options of the command line beyond the folders."""
+def report(
+    compared: Comparison, title: str, rows: int, store: Path | None, baseline: int | None
+) -> dict[str, str]:
+    """Returns the content of every file of the report by its name.
 
-    rows: int = 5
-    """Answers shown per view."""
-    store: Path | None = None
-    baseline: int | None = None
-    """A run whose setting the others are compared with."""
-
-
-def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str, str]:
-    """Returns the content of every file of the report by its name."""
+    Args:
+        compared: The runs.
+        title: What the report is called.
+        rows: Answers shown per view.
+        store: Where evidence is searched first.
+        baseline: Number of a run whose setting the others are compared with.
+    """
     style, script = _text("figure.css"), _text("page.js")
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
     selection = selection_table.table(compared)
-    differences = None if options.baseline is None else tables.of_seeds(compared, options.baseline)
+    differences = None if baseline is None else tables.of_seeds(compared, baseline)
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
-    shown_answers = answers.collect(compared.runs, options.rows, options.store)
+    told = answers.collect(compared.runs, rows, store)
     page = (
         _environment()
         .get_template("page.html")
@@ -72,17 +70,16 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
             made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
             compared=compared,
             overview=overview(compared),
-            warnings=warnings(compared),
+            warnings=[*warnings(compared), *compared.notes],
+            legend=tradeoff.keys(compared),
             runs=runs,
             seeds=seeds,
             selection=selection,
             differences=differences,
-            baseline=options.baseline,
+            baseline=baseline,
             selected=selection_table.sentences(compared),
             pictures=pictures,
-            series=_series(compared),
             front=_front(compared),
-            notes=compared.notes,
             script_hash=_hash(script),
             anchors=_anchors(compared),
             choices=_choices(compared),
@@ -91,30 +88,23 @@ def report(compared: Comparison, title: str, options: ReportOptions) -> dict[str
             lines=lines,
             numbers=numbers(compared.runs),
             troubles=troubles(compared),
-            answers=shown_answers,
-            shown_run=next(
-                (n for n in marked if n in shown_answers.runs), next(iter(shown_answers.runs), None)
-            ),
-            data=answers.as_json(shown_answers),
+            answers=told,
+            shown_run=next((n for n in (*marked, *told.runs) if n in told.runs), None),
+            data=answers.as_json(told),
             facts=provenance.facts(compared.runs),
             settings=provenance.shared_settings(compared.runs),
             spent=cost.spent(compared.runs),
             any_diverged=any(chart.over for chart, _ in lines),
             any_collapsed=any(map(compared.collapsed, compared.runs)),
             collapsed_share=f"{COLLAPSED:.0%}",
+            seed_keys=SEEDS,
         )
     )
     files = {"report.html": page}
     for table in (runs, seeds, differences, selection):
         if table is not None:
             files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
-    return files | {f"{figure.name}.svg": figure.alone(style) for _, figure in (*pictures, *lines)}
-
-
-def figures(compared: Comparison) -> dict[str, str]:
-    """Returns the content of the report's pictures alone, by their file names."""
-    found = (*_pictures(compared, []), *_lines(compared, marks(compared)))
-    return {f"{figure.name}.svg": figure.alone(_text("figure.css")) for _, figure in found}
+    return files | _files(pictures, lines)
 
 
 def _pictures(
@@ -142,33 +132,20 @@ def marks(compared: Comparison) -> list[int]:
     return chosen + [rest[i] for i in answers.spread(len(rest), MAX_MARKS - len(chosen))]
 
 
-def _series(compared: Comparison) -> list[dict[str, Any]]:
-    found = {s.place: s.name for s in tradeoff.series(compared).values()}
-    return [{"place": p % 8, "name": found[p], "path": svg.marker(p)} for p in sorted(found)]
-
-
-def _front(compared: Comparison) -> list[dict[str, Any]]:
-    axes = compared.axes
-    return [
-        {
-            "runs": setting.numbers,
-            "title": compared.title(setting.first, SEEDS),
-            "utility": setting.mean(axes.utility),
-            "forget": setting.mean(axes.forget),
-            "collapsed": any(map(compared.collapsed, setting.runs)),
-        }
-        for setting in compared.front_of(axes.forget)
-    ]
+def _front(compared: Comparison) -> list[tuple[Setting, bool]]:
+    """Returns the settings of the front, each with whether one of its runs collapsed."""
+    front = compared.front_of(compared.axes.forget)
+    return [(setting, any(map(compared.collapsed, setting.runs))) for setting in front]
 
 
 def _anchors(compared: Comparison) -> list[tuple[str, dict[str, float | None]]]:
     """Returns the scores of what the runs are compared with, each different one once."""
     found: list[tuple[str, dict[str, float | None]]] = []
-    for model in ("target", "retain_model"):
-        for run in compared.runs:
-            scores = run.scores_of(model)
-            if any(value is not None for value in scores.values()) and (model, scores) not in found:
-                found.append((model, scores))
+    for anchor in (
+        (m, run.scores_of(m)) for m in ("target", "retain_model") for run in compared.runs
+    ):
+        if anchor not in found and any(value is not None for value in anchor[1].values()):
+            found.append(anchor)
     return found
 
 
@@ -210,7 +187,6 @@ def _environment() -> Any:
     found.filters["folding"] = _folding
     found.filters["numbers"] = provenance.listed
     found.filters["shown"] = format_score
-    found.filters["setting"] = number
     return found
 
 
@@ -236,4 +212,11 @@ def title(folders: Sequence[Path]) -> str:
 def run_figures(folder: Path) -> dict[str, str]:
     """Returns a run's curves and its trade-off against the other models: SVG by file name."""
     runs = [read(folder)]
-    return figures(Comparison(runs, Axes.among(Comparison(runs).metrics)))
+    compared = Comparison(runs, Axes.among(Comparison(runs).metrics))
+    return _files(_pictures(compared, []), _lines(compared, marks(compared)))
+
+
+def _files(*found: Sequence[tuple[object, svg.Figure]]) -> dict[str, str]:
+    """Returns each picture as a file of its own, by its name."""
+    style = _text("figure.css")
+    return {f"{f.name}.svg": f.alone(style) for part in found for _, f in part}

@@ -48,6 +48,12 @@ def series(compared: Comparison) -> dict[int, Series]:
     }
 
 
+def keys(compared: Comparison) -> list[svg.Key]:
+    """Returns what each marker stands for."""
+    found = sorted({(s.place, s.name) for s in series(compared).values()})
+    return [svg.Key(f"pt s{place % 8}", svg.marker(place), name) for place, name in found]
+
+
 def _distinguishing(compared: Comparison) -> str | None:
     """Returns the setting with as many values as markers can tell, where methods are all one."""
     if not compared.alike:
@@ -127,12 +133,8 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
         parts.append(_point(compared, frame, point, " ".join(kinds), shape, boxes))
     title = f"{compared.axes.utility} against {mean_name(forget)}"
     title += ", the runs alone" * panel.close
-    keys = [
-        svg.Key(f"pt s{place % 8}", svg.marker(place), name)
-        for place, name in sorted({(s.place, s.name) for s in of.values()})
-    ]
     described = _described(compared, forget, anchors, front)
-    return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, parts, keys)
+    return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, parts, keys(compared))
 
 
 def _frame(
