@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_runner.evaluation.metrics.evidence import Parquet, Texts
+from unlearn_runner.evaluation.metrics.evidence import Parquet
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.schema import SAFE_NAME
 from unlearn_runner.utils.untrusted import clean
@@ -53,7 +52,7 @@ class Answers:
 
 def views(config: Mapping[str, Any]) -> list[str]:
     """Returns the view to forget, and the one that shows best what was kept."""
-    found = config.get("benchmark", {}).get("view", {})
+    found = config.get("benchmark", {}).get("view")
     if not isinstance(found, Mapping):
         return []
     forget = [n for n, v in found.items() if isinstance(v, Mapping) and v.get("goal") == "forget"]
@@ -76,9 +75,9 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
             if ran is None or ran.outcome != "completed":
                 continue
             if ran.key not in found.texts:
-                folder = run.artifact(ran, store)
-                read = {} if folder is None else _read(folder, wanted)
-                _keep(found, ran.key, read, rows)
+                found.texts[ran.key], found.questions[ran.key] = {}, {}
+                if folder := run.artifact(ran, store):
+                    _keep(found, ran.key, folder, wanted, rows)
             if found.texts[ran.key]:
                 columns[column] = ran.key
         if "after" in columns:
@@ -91,24 +90,16 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
     return found
 
 
-def _read(folder: Path, wanted: Sequence[str]) -> dict[str, Texts]:
-    found = {}
-    for view in wanted:
-        if not SAFE_NAME.fullmatch(view):  # it becomes part of a file's name
+def _keep(found: Answers, key: str, folder: Path, wanted: Sequence[str], rows: int) -> None:
+    for view in filter(SAFE_NAME.fullmatch, wanted):  # it becomes part of a file's name
+        try:
+            texts = Parquet(folder, view).texts
+        except Exception:  # damaged, of another probe, or no file of ours
             continue
-        with suppress(Exception):  # damaged, of another probe, or no file of ours
-            found[view] = Parquet(folder, view).texts
-    return found
-
-
-def _keep(found: Answers, key: str, read: Mapping[str, Texts], rows: int) -> None:
-    found.texts[key], found.questions[key] = {}, {}
-    for view, texts in read.items():
         chosen = spread(len(texts.questions), rows)
-        questions = [
+        found.questions[key][view] = questions = [
             Question(i + 1, _cut(texts.questions[i]), _cut(texts.answers[i])) for i in chosen
         ]
-        found.questions[key][view] = questions
         found.texts[key][view] = [
             pieces(_cut(texts.generations[i]), one.answer)
             for i, one in zip(chosen, questions, strict=True)

@@ -21,27 +21,19 @@ BUDGET = 60_000
 """Points of all lines of all pictures together: a page must stay light."""
 
 
-class Small(svg.Frame):
-    """A frame for little room."""
-
-    max_ticks = 5
-
-
 def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -> list[svg.Figure]:
     """Returns a picture per chart, the marked runs' lines on top."""
     lines = sum(len(chart.curves) for chart in charts)
     max_points = max(MIN_POINTS, min(MAX_POINTS, BUDGET // max(lines, 1)))
     titles = {run.number: compared.title(run) for run in compared.runs}
-    names: set[str] = set()
-    found = []
+    found: dict[str, svg.Figure] = {}
     for chart in charts:
         name = first = svg.file_name("curve", chart.key)
         copies = count(2)
-        while name.lower() in names:  # some disks know no case
+        while name.lower() in found:  # some disks know no case
             name = svg.file_name(first[:80], str(next(copies)))
-        names.add(name.lower())
-        found.append(_draw(chart, name, titles, marked, max_points))
-    return found
+        found[name.lower()] = _draw(chart, name, titles, marked, max_points)
+    return list(found.values())
 
 
 def _draw(
@@ -52,11 +44,10 @@ def _draw(
     share = chart.key in ("rectified", "surviving_norm")
     y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
     x = svg.Scale(min(steps), max(max(steps), min(steps) + 1), LEFT + 4, RIGHT, whole=True)
-    frame = Small(x, y, "optimizer step", "log scale" if y.log else "")
+    frame = svg.Frame(x, y, "optimizer step", "log scale" if y.log else "", max_ticks=5)
     parts = frame.draw()
     order = sorted(chart.curves, key=lambda n: (n in marked, n))
-    ends = {n: frame.y(chart.curves[n][-1][1]) for n in order if n in marked}
-    names = apart(ends)
+    names = apart({n: frame.y(chart.curves[n][-1][1]) for n in order if n in marked})
     for number in order:
         slot = f" marked m{marked.index(number)}" if number in marked else ""
         points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], max_points)]
@@ -71,41 +62,30 @@ def _draw(
             f'<g class="ln{slot}" data-run="{number}"><title>{title}</title>'
             f'<path d="{svg.path(points)}"/>{cross}{end}</g>'
         )
-    described = _described(chart, marked)
     keys = [
         svg.Key(f"ln marked m{slot}", "M-12 0H20", f"run {n}: {titles[n]}")
         for slot, n in enumerate(marked)
         if n in chart.curves
     ]
-    return svg.Figure(name, chart.title, described, WIDTH, HEIGHT, parts, keys)
+    return svg.Figure(name, chart.title, _described(chart, marked), WIDTH, HEIGHT, parts, keys)
 
 
 def apart(places: Mapping[int, float], least: float = 11.0) -> dict[int, float]:
-    """Returns where names go so that none covers another: in the same order, around their middle.
+    """Returns where names go, `least` pixels apart: in the same order, around their middle."""
 
-    Args:
-        places: Pixel each would like, by number.
-        least: Pixels between two.
-    """
-    order = sorted(places, key=lambda n: places[n])
+    def top(group: Sequence[int]) -> float:
+        return sum(places[n] for n in group) / len(group) - (len(group) - 1) * least / 2
+
     groups: list[list[int]] = []
-    for n in order:
+    for n in sorted(places, key=places.__getitem__):
         groups.append([n])
-        while len(groups) > 1 and _first(places, groups[-1], least) < (
-            _first(places, groups[-2], least) + len(groups[-2]) * least
-        ):
+        while len(groups) > 1 and top(groups[-1]) < top(groups[-2]) + len(groups[-2]) * least:
             groups[-2:] = [groups[-2] + groups[-1]]
     found = {}
     for group in groups:
-        first = _first(places, group, least)
-        first = max(TOP, min(first, BOTTOM - (len(group) - 1) * least))
+        first = max(TOP, min(top(group), BOTTOM - (len(group) - 1) * least))
         found |= {n: first + i * least for i, n in enumerate(group)}
     return found
-
-
-def _first(places: Mapping[int, float], group: Sequence[int], least: float) -> float:
-    middle = sum(places[n] for n in group) / len(group)
-    return middle - (len(group) - 1) * least / 2
 
 
 def thinned(curve: Curve, max_points: int) -> Curve:

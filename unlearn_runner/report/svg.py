@@ -10,7 +10,6 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import ClassVar
 
 WIDE_ENOUGH = 50.0
 """From this ratio of largest to smallest on, positive values get a logarithmic axis."""
@@ -38,12 +37,10 @@ class Scale:
 
     def __call__(self, value: float) -> float:
         """Returns the pixel of a value; values outside are put at the edge."""
-        value = min(max(value, self.low), self.high)
-        low, high, at = (self._place(v) for v in (self.low, self.high, value))
+        low, high, at = self.low, self.high, min(max(value, self.low), self.high)
+        if self.log:
+            low, high, at = map(math.log10, (low, high, at))
         return self.start + (at - low) / (high - low) * (self.end - self.start)
-
-    def _place(self, value: float) -> float:
-        return math.log10(value) if self.log else value
 
     def ticks(self, max_ticks: int = 6) -> list[tuple[float, str]]:
         """Returns round values within, and how they are written."""
@@ -65,17 +62,12 @@ class Scale:
         first = math.ceil(math.log10(self.low) - 1e-9)
         last = math.floor(math.log10(self.high) + 1e-9)
         apart = max(1, math.ceil((last - first + 1) / max_ticks))
-        found = [(10.0**p, _power(p)) for p in range(first, last + 1, apart)]
+        powers = range(first, last + 1, apart)
+        found = [(10.0**p, f"{10.0**p:g}" if abs(p) <= 3 else f"1e{p}") for p in powers]
         if len(found) > 1:
             return found
         ends = (self.low, math.sqrt(self.low * self.high), self.high)
         return [(v, f"{v:.2g}") for v in ends]
-
-
-def _power(exponent: int) -> str:
-    if -3 <= exponent <= 3:
-        return f"{10.0**exponent:g}"
-    return f"1e{exponent}"
 
 
 def scale(values: Iterable[float], start: float, end: float, log: bool | None = None) -> Scale:
@@ -108,7 +100,7 @@ class Frame:
     y: Scale
     x_title: str
     y_title: str
-    max_ticks: ClassVar[int] = 6
+    max_ticks: int = 6
 
     def draw(self) -> list[str]:
         """Returns grid, tick labels and titles."""
