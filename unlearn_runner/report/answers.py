@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -92,9 +93,10 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
 
 def _keep(found: Answers, key: str, folder: Path, wanted: Sequence[str], rows: int) -> None:
     for view in filter(SAFE_NAME.fullmatch, wanted):  # it becomes part of a file's name
-        try:
+        texts = None
+        with suppress(Exception):  # damaged, of another probe, or no file of ours
             texts = Parquet(folder, view).texts
-        except Exception:  # damaged, of another probe, or no file of ours
+        if texts is None:
             continue
         chosen = spread(len(texts.questions), rows)
         found.questions[key][view] = questions = [
@@ -128,7 +130,8 @@ def _common(mine: Sequence[str], theirs: Sequence[str]) -> set[int]:
     best: list[tuple[int, ...]] = [()] * (len(theirs) + 1)
     """Of what follows a place in `mine`, by where `theirs` begins."""
     for i in reversed(range(len(mine))):
-        after, best = best, [()] * (len(theirs) + 1)
+        after = best
+        best = [()] * (len(theirs) + 1)
         for j in reversed(range(len(theirs))):
             if mine[i] == theirs[j]:
                 best[j] = (i, *after[j + 1])

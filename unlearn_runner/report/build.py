@@ -19,14 +19,13 @@ from unlearn_runner.report import (
     cost,
     curves,
     heatmap,
-    provenance,
     selection_table,
     svg,
     tables,
     tradeoff,
 )
 from unlearn_runner.report.compare import GROUPS, Axes, Comparison, Setting
-from unlearn_runner.report.overview import overview, troubles, warnings
+from unlearn_runner.report.overview import facts, listed, overview, shared_settings, warnings, why
 from unlearn_runner.report.run_folder import read
 from unlearn_runner.report.telemetry import UNLEARN, Chart, charts, numbers
 from unlearn_runner.utils.text import format_score
@@ -87,12 +86,12 @@ def report(
             blocks=heatmap.blocks(compared),
             lines=lines,
             numbers=numbers(compared.runs),
-            troubles=troubles(compared),
+            troubles=[r for r in compared.runs if r.status != "completed" or not r.scores],
             answers=told,
             shown_run=next((n for n in (*marked, *told.runs) if n in told.runs), None),
             data=answers.as_json(told),
-            facts=provenance.facts(compared.runs),
-            settings=provenance.shared_settings(compared.runs),
+            facts=facts(compared.runs),
+            settings=shared_settings(compared.runs),
             spent=cost.spent(compared.runs),
             any_diverged=any(chart.over for chart, _ in lines),
             any_collapsed=any(map(compared.collapsed, compared.runs)),
@@ -184,8 +183,10 @@ def _environment() -> Any:
         json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     )
     found.filters["raw"] = Markup
+    found.filters["px"] = svg.px
     found.filters["folding"] = _folding
-    found.filters["numbers"] = provenance.listed
+    found.filters["numbers"] = listed
+    found.filters["why"] = why
     found.filters["shown"] = format_score
     return found
 
@@ -217,6 +218,10 @@ def run_figures(folder: Path) -> dict[str, str]:
 
 
 def _files(*found: Sequence[tuple[object, svg.Figure]]) -> dict[str, str]:
-    """Returns each picture as a file of its own, by its name."""
-    style = _text("figure.css")
-    return {f"{f.name}.svg": f.alone(style) for part in found for _, f in part}
+    return {f"{figure.name}.svg": alone(figure) for part in found for _, figure in part}
+
+
+def alone(figure: svg.Figure) -> str:
+    """Returns a file that says all by itself."""
+    drawn = _environment().get_template("figure.svg").module.figure(figure, _text("figure.css"))
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{drawn}\n'

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from unlearn_runner.report.run_folder import Ran, RunFolder
 from unlearn_runner.store.store import MANIFEST
@@ -11,18 +10,6 @@ from unlearn_runner.utils.untrusted import UntrustedError, is_number, read_json
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
 """The stages that are a run's own; the rest is shared by all runs of one target."""
-
-
-@dataclass(frozen=True)
-class Spent:
-    """One kind of stage."""
-
-    what: str
-    count: int
-    """Different artifacts."""
-    seconds: float
-    unknown: int
-    """How many of them were computed at an unknown price: cached, and their manifest is gone."""
 
 
 def seconds(run: RunFolder, ran: Ran) -> float | None:
@@ -51,21 +38,15 @@ def own_seconds(run: RunFolder) -> float | None:
     return sum(known) if known and len(known) == len(own) else None
 
 
-def spent(runs: Sequence[RunFolder]) -> list[Spent]:
-    """Returns the cost of all runs together, stage by stage in the order in which they ran."""
+def spent(runs: Sequence[RunFolder]) -> dict[str, list[float | None]]:
+    """Returns the seconds of each artifact, once, by stage in the order in which they ran.
+
+    None is that of one which was cached and whose manifest is gone.
+    """
     prices: dict[str, dict[str, float | None]] = {}
     for run in runs:
         for ran in run.stages:
             known = prices.setdefault(ran.name, {})
             if ran.outcome is not None and ran.needed and known.get(ran.key) is None:
                 known[ran.key] = seconds(run, ran)
-    return [
-        Spent(
-            name,
-            len(by_key),
-            sum(value for value in by_key.values() if value is not None),
-            sum(value is None for value in by_key.values()),
-        )
-        for name, by_key in prices.items()
-        if by_key
-    ]
+    return {name: list(by_key.values()) for name, by_key in prices.items() if by_key}

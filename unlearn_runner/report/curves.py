@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from html import escape
 from itertools import count
 
 from unlearn_runner.report import svg
@@ -37,7 +36,7 @@ def draw(charts: Sequence[Chart], compared: Comparison, marked: Sequence[int]) -
 
 
 def _draw(
-    chart: Chart, name: str, titles: Mapping[int, str], marked: Sequence[int], max_points: int
+    chart: Chart, file_name: str, titles: Mapping[int, str], marked: Sequence[int], max_points: int
 ) -> svg.Figure:
     values = [v for curve in chart.curves.values() for _, v in curve]
     steps = [s for curve in chart.curves.values() for s, _ in curve]
@@ -45,29 +44,25 @@ def _draw(
     y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
     x = svg.Scale(min(steps), max(max(steps), min(steps) + 1), LEFT + 4, RIGHT, whole=True)
     frame = svg.Frame(x, y, "optimizer step", "log scale" if y.log else "", max_ticks=5)
-    parts = frame.draw()
+    marks = []
     order = sorted(chart.curves, key=lambda n: (n in marked, n))
     names = apart({n: frame.y(chart.curves[n][-1][1]) for n in order if n in marked})
     for number in order:
         slot = f" marked m{marked.index(number)}" if number in marked else ""
         points = [(frame.x(s), frame.y(v)) for s, v in thinned(chart.curves[number], max_points)]
-        at = names.get(number, points[-1][1])
-        cross = ""
+        shapes, (x_end, y_end) = [svg.Shape(svg.path(points))], points[-1]
         if number in chart.over:
-            x_end, y_end = (svg.px(v) for v in points[-1])
-            cross = f'<path class="over" d="{CROSS}" transform="translate({x_end} {y_end})"/>'
-        end = svg.words("no", points[-1][0] + 4, at + 4, str(number))
-        title = escape(f"run {number}: {titles[number]}")
-        parts.append(
-            f'<g class="ln{slot}" data-run="{number}"><title>{title}</title>'
-            f'<path d="{svg.path(points)}"/>{cross}{end}</g>'
-        )
+            shapes.append(svg.Shape(CROSS, "over", points[-1]))
+        name = svg.Name("no", x_end + 4, names.get(number, y_end) + 4, str(number))
+        title = f"run {number}: {titles[number]}"
+        marks.append(svg.Mark(shapes, name, f"ln{slot}", str(number), title))
     keys = [
         svg.Key(f"ln marked m{slot}", "M-12 0H20", f"run {n}: {titles[n]}")
         for slot, n in enumerate(marked)
         if n in chart.curves
     ]
-    return svg.Figure(name, chart.title, _described(chart, marked), WIDTH, HEIGHT, parts, keys)
+    described = _described(chart, marked)
+    return svg.Figure(file_name, chart.title, described, WIDTH, HEIGHT, frame, marks, keys)
 
 
 def apart(places: Mapping[int, float], least: float = 11.0) -> dict[int, float]:

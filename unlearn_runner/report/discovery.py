@@ -25,11 +25,9 @@ class Found:
 
 
 def find_runs(folders: Sequence[Path], telemetry: bool = False) -> Found:
-    """Returns the runs in and below the folders.
+    """Returns the runs in and below folders: runs, sweeps, or what holds them.
 
-    Args:
-        folders: Runs, sweeps, or what holds them.
-        telemetry: Whether it will be drawn, and so is to be checked.
+    With `telemetry` it will be drawn, and so is checked.
 
     Raises:
         UserError: If a folder does not exist, or holds no run.

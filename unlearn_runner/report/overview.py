@@ -1,14 +1,17 @@
-"""Overview: how the runs ended, and what makes a comparison doubtful."""
+"""Overview: how the runs ended, what makes a comparison doubtful, and what all have in common."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report.compare import Comparison, choices, how_they_ended, number
-from unlearn_runner.report.provenance import listed
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.tracking.divergence import last_finite
+from unlearn_runner.utils.nested import leaves
+
+PER_RUN = ("config_hash",)
+"""Facts of provenance that differ from run to run by their nature."""
 
 
 def overview(compared: Comparison) -> list[str]:
@@ -58,12 +61,6 @@ def warnings(compared: Comparison) -> list[str]:
     return found
 
 
-def troubles(compared: Comparison) -> list[dict[str, Any]]:
-    """Returns the runs without scores, each with what its files say about why."""
-    without = (r for r in compared.runs if r.status != "completed" or not r.scores)
-    return [{"run": run, "why": why(run)} for run in without]
-
-
 def why(run: RunFolder) -> str:
     """Returns why a run has no scores, as its files have it."""
     if run.status == "diverged":
@@ -78,3 +75,47 @@ def why(run: RunFolder) -> str:
         return str(run.facts.get("error", "no cause recorded"))
     where = run.facts.get("stage", "")
     return f"in {where}" if where else "no results.json"
+
+
+def facts(runs: Sequence[RunFolder]) -> list[tuple[str, str, list[int]]]:
+    """Returns name and value of provenance, and whose it is: nobody's in particular if everyone's.
+
+    It is one line where all runs agree, several where not.
+    """
+    known = {
+        run.number: {k: v for k, v in leaves(run.provenance) if not isinstance(v, Mapping)}
+        for run in runs
+        if run.provenance
+    }
+    found: list[tuple[str, str, list[int]]] = []
+    for name in dict.fromkeys(name for flat in known.values() for name in flat):
+        if name in PER_RUN or name.startswith(("seeds.", "choices.")):
+            continue
+        by_value: dict[str, list[int]] = {}
+        for run, flat in known.items():
+            value = number(flat[name]) if name in flat else "not recorded"
+            by_value.setdefault(value, []).append(run)
+        alike = len(by_value) == 1
+        found += [(name, value, [] if alike else holders) for value, holders in by_value.items()]
+    return found
+
+
+def shared_settings(runs: Sequence[RunFolder]) -> dict[str, str]:
+    """Returns the settings that all runs have in common."""
+    first, *others = [run.settings for run in runs if run.settings] or [{}]
+    return {
+        key: number(value)
+        for key, value in first.items()
+        if all(key in settings and settings[key] == value for settings in others)
+    }
+
+
+def listed(numbers: Sequence[int]) -> str:
+    """Returns numbers as people list them: 1-4, 7."""
+    spans: list[list[int]] = []
+    for n in sorted(numbers):
+        if spans and n == spans[-1][1] + 1:
+            spans[-1][1] = n
+        else:
+            spans.append([n, n])
+    return ", ".join(f"{a}" if a == b else f"{a}–{b}" for a, b in spans)

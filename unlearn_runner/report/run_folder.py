@@ -97,10 +97,8 @@ class RunFolder:
             return False
         try:
             os.kill(pid, 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass  # somebody else's, and alive
+        except OSError as error:  # PermissionError: somebody else's, and alive
+            return isinstance(error, ProcessLookupError)
         return False
 
     @property
@@ -210,14 +208,8 @@ class RunFolder:
         return found + ([Path(os.path.expanduser(outputs)) / "store"] if outputs else [])
 
     def artifact(self, ran: Ran, store: Path | None = None) -> Path | None:
-        """Returns the folder of a stage's artifact, or none where it cannot be reached.
-
-        Args:
-            ran: The stage.
-            store: Where to look first.
-        """
-        stores = [store, *self.stores] if store else self.stores
-        for place in stores:
+        """Returns the folder of a stage's artifact, looked for in `store` first, or none."""
+        for place in [store, *self.stores] if store else self.stores:
             with suppress(OutsideError):
                 if (folder := inside(place, ran.artifact)).is_dir():
                     return folder
@@ -237,19 +229,14 @@ def _in_todays_words(results: dict[str, Any]) -> dict[str, Any]:
 
 
 def read(path: Path, number: int = 1, telemetry: bool = False) -> RunFolder:
-    """Returns one run.
-
-    Args:
-        path: Its folder.
-        number: What it is called.
-        telemetry: Whether its telemetry is to be read and checked at once.
+    """Returns the run of a folder, its telemetry read and checked at once or when asked for.
 
     Raises:
         DataError: If one of its files is not as a run writes it.
     """
     facts = _checked(path / STATUS, read_json, schema.STATUS)
     results = _checked(path / RESULTS, lambda p: _in_todays_words(read_json(p)), schema.RESULTS)
-    config = _checked(path / CONFIG, _cached_yaml, schema.CONFIG)
+    config = _checked(path / CONFIG, lambda p: _cached_yaml(p, p.stat().st_mtime_ns), schema.CONFIG)
     run = RunFolder(number, path, facts, results, config)
     if telemetry or run.status == "diverged":
         _checked(path / METRICS, lambda _: {"lines": run.lines}, {})
@@ -257,9 +244,7 @@ def read(path: Path, number: int = 1, telemetry: bool = False) -> RunFolder:
 
 
 def _checked(
-    path: Path,
-    reader: Callable[[Path], dict[str, Any]],
-    checks: schema.Checks,
+    path: Path, reader: Callable[[Path], dict[str, Any]], checks: schema.Checks
 ) -> dict[str, Any]:
     try:
         content = reader(path)
@@ -274,11 +259,7 @@ def _checked(
     return content
 
 
-def _cached_yaml(path: Path) -> dict[str, Any]:
-    return _parsed(path, path.stat().st_mtime_ns)
-
-
 @lru_cache(maxsize=4096)
-def _parsed(path: Path, changed: int) -> dict[str, Any]:
+def _cached_yaml(path: Path, changed: int) -> dict[str, Any]:
     """Returns a configuration; a live table reads hundreds of them every other second."""
     return read_yaml(path)

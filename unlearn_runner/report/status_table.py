@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,18 @@ from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.report.overview import why
 from unlearn_runner.report.run_folder import RunFolder
 
-ORDER = ("running", "waiting", "failed", "interrupted", "diverged", "unknown", "completed")
-"""What needs eyes first."""
 WORDS = {"completed": "done", "unknown": "no status.json"}
 STYLES = {
     "running": "bold",
+    "waiting": "dim",
     "failed": "bold red",
     "interrupted": "yellow",
     "diverged": "magenta",
-    "completed": "green",
-    "waiting": "dim",
     "unknown": "yellow",
+    "completed": "green",
 }
+"""By status, what needs eyes first."""
+UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 FOREVER = 1e9  # seconds
 SILENT = timedelta(minutes=10)
 """After which a running job that wrote nothing is suspicious: evaluation ticks every batch."""
@@ -95,29 +97,24 @@ def _one_line(text: str, max_length: int = 160) -> str:
 def duration(seconds: float) -> str:
     """Returns a length of time in its two largest units."""
     total = max(0, round(seconds))
-    if total < 60:
-        return f"{total}s"
-    if total < 3600:
-        return f"{total // 60}m {total % 60:02}s"
-    if total < 86400:
-        return f"{total // 3600}h {total % 3600 // 60:02}m"
-    return f"{total // 86400}d {total % 86400 // 3600:02}h"
+    for (unit, length), (smaller, part) in pairwise(UNITS.items()):
+        if total >= length:
+            return f"{total // length}{unit} {total % length // part:02}{smaller}"
+    return f"{total}s"
 
 
 def show(
     folders: Sequence[Path], max_rows: int | None = None
 ) -> tuple[RenderableType, bool, list[str]]:
-    """Returns a table of the folders' runs, whether any is not finished, and what was left out.
+    """Returns a table of runs, whether any is not finished, and what was left out.
 
-    Args:
-        folders: Runs, sweeps, or what holds them.
-        max_rows: Rows that fit the screen; none: all.
+    With `max_rows` it has no more; the rest is counted below it.
     """
     found = find_runs(folders)
     compared = Comparison(found.runs)
     now = datetime.now(UTC)
-    lines = [line(run, now) for run in compared.runs]
-    lines.sort(key=lambda ln: ORDER.index(ln.status))
+    order = list(STYLES)
+    lines = sorted((line(run, now) for run in found.runs), key=lambda ln: order.index(ln.status))
     hidden = 0 if max_rows is None else max(0, len(lines) - max_rows)
     table = Table(title=_summary(lines), title_justify="left", title_style="bold")
     table.add_column("status", no_wrap=True)
@@ -140,7 +137,7 @@ def show(
 
 
 def _summary(lines: Sequence[Line]) -> str:
-    statuses = [ln.status for ln in lines]
-    counts = ((status, statuses.count(status)) for status in ORDER)
-    parts = [f"{count} {WORDS.get(status, status)}" for status, count in counts if count]
+    # They are sorted.
+    counts = Counter(WORDS.get(ln.status, ln.status) for ln in lines)
+    parts = [f"{count} {word}" for word, count in counts.items()]
     return f"{len(lines)} runs: {', '.join(parts)}"

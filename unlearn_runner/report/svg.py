@@ -1,6 +1,7 @@
 """SVG figures: axes, markers and text, without a plotting library.
 
-Colors and fonts come from `figure.css`; a figure says what a thing is, not its style.
+Here is what a figure holds and where; `figure.svg` says it in SVG, and `figure.css` has colors and
+fonts.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
+from typing import NamedTuple
 
 WIDE_ENOUGH = 50.0
 """From this ratio of largest to smallest on, positive values get a logarithmic axis."""
@@ -17,23 +18,18 @@ WIDE_ENOUGH = 50.0
 
 @dataclass(frozen=True)
 class Scale:
-    """Maps values to pixels.
-
-    Args:
-        low: Smallest value shown.
-        high: Largest value shown.
-        start: Pixel of the smallest.
-        end: Pixel of the largest; smaller than `start` for an axis that runs up or backwards.
-        log: Whether equal ratios are equally far apart.
-        whole: Whether there is nothing between whole numbers.
-    """
+    """Maps values to pixels."""
 
     low: float
     high: float
     start: float
+    """Pixel of the smallest value."""
     end: float
+    """Of the largest; smaller than `start` for an axis that runs up or backwards."""
     log: bool = False
+    """Whether equal ratios are equally far apart."""
     whole: bool = False
+    """Whether there is nothing between whole numbers."""
 
     def __call__(self, value: float) -> float:
         """Returns the pixel of a value; values outside are put at the edge."""
@@ -71,13 +67,9 @@ class Scale:
 
 
 def scale(values: Iterable[float], start: float, end: float, log: bool | None = None) -> Scale:
-    """Returns a scale with all values and some air around them.
+    """Returns a scale with all values, of which there is one, and some air around them.
 
-    Args:
-        values: At least one.
-        start: Pixel of the smallest.
-        end: Pixel of the largest.
-        log: Logarithmic or not; none: where the values ask for it and are positive.
+    With `log` none it is logarithmic where the values ask for it and are positive.
     """
     found = list(values)
     low, high = min(found), max(found)
@@ -102,41 +94,17 @@ class Frame:
     y_title: str
     max_ticks: int = 6
 
-    def draw(self) -> list[str]:
-        """Returns grid, tick labels and titles."""
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """Pixels of its left, top, right and bottom."""
         left, right = sorted((self.x.start, self.x.end))
         top, bottom = sorted((self.y.start, self.y.end))
-        parts = []
-        for value, name in self.x.ticks(self.max_ticks):
-            at = self.x(value)
-            parts.append(line("grid", at, top, at, bottom))
-            parts.append(words("tick", at, bottom + 16, name, "middle"))
-        for value, name in self.y.ticks(self.max_ticks):
-            at = self.y(value)
-            parts.append(line("grid", left, at, right, at))
-            parts.append(words("tick", left - 7, at + 4, name, "end"))
-        parts.append(line("axis", left, bottom, right, bottom))
-        parts.append(line("axis", left, top, left, bottom))
-        parts.append(words("axis-title", (left + right) / 2, bottom + 36, self.x_title, "middle"))
-        parts.append(words("axis-title", left - 40, top - 12, self.y_title, "start"))
-        return parts
+        return left, top, right, bottom
 
 
 def px(value: float) -> str:
     """Returns a coordinate, short."""
     return f"{value:.1f}".rstrip("0").rstrip(".")
-
-
-def line(kind: str, x1: float, y1: float, x2: float, y2: float) -> str:
-    """Returns a straight line."""
-    ends = f'x1="{px(x1)}" y1="{px(y1)}" x2="{px(x2)}" y2="{px(y2)}"'
-    return f'<line class="{kind}" {ends}/>'
-
-
-def words(kind: str, x: float, y: float, content: str, anchor: str = "start") -> str:
-    """Returns text."""
-    place = f'x="{px(x)}" y="{px(y)}" text-anchor="{anchor}"'
-    return f'<text class="{kind}" {place}>{escape(content)}</text>'
 
 
 def path(points: Sequence[tuple[float, float]]) -> str:
@@ -162,8 +130,7 @@ def marker(series: int) -> str:
     return MARKERS[series % len(MARKERS)]
 
 
-@dataclass(frozen=True)
-class Key:
+class Key(NamedTuple):
     """What a marker or a line stands for."""
 
     kind: str
@@ -171,6 +138,83 @@ class Key:
     shape: str
     """The `d` of its path, drawn around the origin."""
     name: str
+
+
+class Shape(NamedTuple):
+    """A path."""
+
+    d: str
+    kind: str = ""
+    at: tuple[float, float] | None = None
+    """Where its origin goes; none: where it is drawn."""
+
+
+class Name(NamedTuple):
+    """Text beside a point."""
+
+    kind: str
+    x: float
+    y: float
+    content: str
+    anchor: str = "start"
+
+
+Box = tuple[float, float, float, float]
+"""Left, top, right and bottom in pixels."""
+
+
+def around(x: float, y: float, far: float) -> Box:
+    """Returns the square around a point."""
+    return (x - far, y - far, x + far, y + far)
+
+
+def name_beside(
+    kind: str, content: str, x: float, y: float, away: float, area: Box, occupied: list[Box]
+) -> Name:
+    """Returns a name beside a point, where it covers no other; the first place if all do.
+
+    It is so many pixels away from the point, within the area, and added to what is occupied.
+    """
+    width = 7.0 * len(content)
+    before = {"start": 0.0, "middle": width / 2, "end": width}
+    spots = (
+        (x + away, y - 4, "start"),
+        (x - away, y - 4, "end"),
+        (x + away, y + 13, "start"),
+        (x - away, y + 13, "end"),
+        (x, y - away - 3, "middle"),
+        (x, y + away + 11, "middle"),
+    )
+    boxes = [(x - before[a], y - 10, x - before[a] + width, y + 2) for x, y, a in spots]
+    free = (
+        i
+        for i, box in enumerate(boxes)
+        if _within(box, area) and not any(_overlap(box, other) for other in occupied)
+    )
+    best = next(free, 0)
+    occupied.append(boxes[best])
+    return Name(kind, *spots[best][:2], content, spots[best][2])
+
+
+def _within(box: Box, area: Box) -> bool:
+    return box[0] > area[0] and box[1] > area[1] and box[2] < area[2] and box[3] < area[3]
+
+
+def _overlap(one: Box, other: Box) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What stands for runs; without a kind, for none of them."""
+
+    shapes: Sequence[Shape]
+    name: Name | None = None
+    kind: str = ""
+    runs: str = ""
+    """Their numbers."""
+    title: str = ""
+    bars: Sequence[tuple[float, float, float, float]] = ()
 
 
 def file_name(*parts: str) -> str:
@@ -190,7 +234,8 @@ class Figure:
     """What one sees, for those who cannot."""
     width: int
     height: int
-    parts: Sequence[str]
+    frame: Frame
+    marks: Sequence[Mark]
     keys: Sequence[Key] = ()
     """What the page says beside the figure, and a file must say within."""
 
@@ -198,28 +243,8 @@ class Figure:
         if self.name != file_name(self.name):
             raise ValueError(f"{self.name!r} is no name for an id")
 
-    def inline(self) -> str:
-        """Returns the element of a page that has the styles, the title and the keys."""
-        return self._element("", self.parts, 0, 0)
-
-    def alone(self, style: str) -> str:
-        """Returns a file that says all by itself."""
-        rows = self._rows()
-        named = [words("title", 14, -14, self.title)]
-        for at, row in enumerate(rows):
-            y = self.height + 12 + 20 * at
-            for x, key in row:
-                place = f"translate({px(x)} {px(y)})"
-                named.append(
-                    f'<g class="{key.kind}"><path d="{key.shape}" transform="{place}"/></g>'
-                )
-                named.append(words("key", x + (24 if "ln" in key.kind else 12), y + 4, key.name))
-        head = '<?xml version="1.0" encoding="UTF-8"?>\n'
-        body = self._element(f"<style>{style}</style>", [*named, *self.parts], 34, 20 * len(rows))
-        return f"{head}{body}\n"
-
-    def _rows(self) -> list[list[tuple[float, Key]]]:
-        """Lays the keys out in lines as wide as the drawing."""
+    def rows(self) -> list[list[tuple[float, Key]]]:
+        """Returns the keys, each with its x, in lines as wide as the drawing."""
         rows: list[list[tuple[float, Key]]] = []
         x = float(self.width)
         for key in self.keys:
@@ -230,13 +255,3 @@ class Figure:
             rows[-1].append((x, key))
             x += needed
         return rows
-
-    def _element(self, style: str, parts: Iterable[str], above: int, below: int) -> str:
-        name, box = self.name, f"0 {-above} {self.width} {self.height + above + below}"
-        return (
-            f'<svg xmlns="http://www.w3.org/2000/svg" class="fig" role="img" id="{name}" '
-            f'viewBox="{box}" aria-labelledby="{name}-title {name}-desc">{style}'
-            f'<title id="{name}-title">{escape(self.title)}</title>'
-            f'<desc id="{name}-desc">{escape(self.description)}</desc>'
-            f"{''.join(parts)}</svg>"
-        )

@@ -115,10 +115,7 @@ def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
 def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
     """Returns one row per setting with its seeds' mean and 95 % interval, or none.
 
-    Args:
-        compared: The runs.
-        baseline: A run whose setting the others are compared with: differences of runs of equal
-            seeds in place of their scores.
+    With the number of a run as baseline the means are of differences to its setting, seed by seed.
     """
     base = next((s for s in compared.settings if baseline in s.numbers), None)
     if base is None and all(len(s.runs) == 1 for s in compared.settings):

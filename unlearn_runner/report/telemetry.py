@@ -47,12 +47,7 @@ class Chart:
 
 
 def charts(runs: Sequence[RunFolder], along: Sequence[str]) -> list[Chart]:
-    """Returns a chart for each quantity that any run recorded.
-
-    Args:
-        runs: Whose.
-        along: Metrics to draw where runs were scored along the way.
-    """
+    """Returns a chart for each quantity that any run recorded, and for metrics along the way."""
     lines = {run.number: run.steps(UNLEARN) for run in runs}
     over = {run.number for run in runs if run.divergence.get("stage") == UNLEARN}
     found = []

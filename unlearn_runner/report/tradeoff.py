@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from html import escape
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison, Setting, choices, number, values
-from unlearn_runner.report.labels import Box, around, label
 from unlearn_runner.report.means import Mean, mean_name
-from unlearn_runner.report.provenance import listed
+from unlearn_runner.report.overview import listed
 from unlearn_runner.utils.text import format_score
 
 WIDTH, HEIGHT = 620, 440
@@ -101,13 +99,10 @@ def _crowded(compared: Comparison, forget: str) -> bool:
     return 0 < width < CROWDED * (RIGHT - LEFT) or 0 < height < CROWDED * (BOTTOM - TOP)
 
 
-def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.Figure:
+def draw(compared: Comparison, panel: Panel, marked: Sequence[int]) -> svg.Figure:
     """Returns a picture of forgetting against utility, a point for each setting.
 
-    Args:
-        compared: The runs.
-        panel: Of which metric, and how close.
-        marked: Numbers of the runs that stand out among others.
+    Settings of which a run is marked stand out, as do those on the front.
     """
     forget = panel.forget
     named = panel.close or Panel(forget, True) not in panels(compared)
@@ -117,11 +112,15 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
     front = compared.front_of(forget)
     best = {id(setting) for setting in front}
     of = series(compared)
-    parts = frame.draw()
-    parts.append(_line(frame, [(x.value, y.value) for s, x, y in points if id(s) in best]))
-    occupied: list[Box] = [around(frame.x(x.value), frame.y(y.value), 5) for _, x, y in points]
+    marks = _stairs(frame, [(x.value, y.value) for s, x, y in points if id(s) in best])
+    occupied: list[svg.Box] = [
+        svg.around(frame.x(x.value), frame.y(y.value), 5) for _, x, y in points
+    ]
     for model, x, y in anchors:
-        parts += _anchor(model, frame.x(x), frame.y(y), occupied)
+        at = frame.x(x), frame.y(y)
+        occupied.append(svg.around(*at, 9))
+        name = svg.name_beside("anchor-name", model, *at, 12, AREA, occupied)
+        marks.append(svg.Mark([svg.Shape(svg.STAR, "anchor", at)], name))
     for point in sorted(points, key=lambda point: id(point[0]) in best):
         setting, place = point[0], of[point[0].first.number].place
         stands_out = ["front"] * (id(setting) in best)
@@ -130,11 +129,11 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int] = ()) -> svg.
         kinds += ["collapsed"] * any(map(compared.collapsed, setting.runs))
         boxes = (occupied if stands_out else []) if named else None
         shape = svg.marker(place)
-        parts.append(_point(compared, frame, point, " ".join(kinds), shape, boxes))
+        marks.append(_point(compared, frame, point, " ".join(kinds), shape, boxes))
     title = f"{compared.axes.utility} against {mean_name(forget)}"
     title += ", the runs alone" * panel.close
     described = _described(compared, forget, anchors, front)
-    return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, parts, keys(compared))
+    return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, frame, marks, keys(compared))
 
 
 def _frame(
@@ -153,19 +152,13 @@ def _frame(
     return svg.Frame(x, svg.scale(ys, BOTTOM, TOP, log=False), x_title, compared.axes.utility)
 
 
-def _line(frame: svg.Frame, points: Iterable[tuple[float, float]]) -> str:
+def _stairs(frame: svg.Frame, points: Iterable[tuple[float, float]]) -> list[svg.Mark]:
     """Returns the front as stairs: a step down is what more forgetting costs."""
     placed = sorted((frame.x(x), frame.y(y)) for x, y in points)
-    stairs = [placed[0]] if placed else []
+    stairs = placed[:1]
     for x, y in placed[1:]:
         stairs += [(stairs[-1][0], y), (x, y)]
-    return f'<path class="front-line" d="{svg.path(stairs)}"/>' if len(stairs) > 1 else ""
-
-
-def _anchor(model: str, x: float, y: float, occupied: list[Box]) -> list[str]:
-    star = f'<path class="anchor" d="{svg.STAR}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
-    occupied.append(around(x, y, 9))
-    return [star, label("anchor-name", model, x, y, 12, AREA, occupied)]
+    return [svg.Mark([svg.Shape(svg.path(stairs), "front-line")])] if len(stairs) > 1 else []
 
 
 def _point(
@@ -174,28 +167,24 @@ def _point(
     point: Point,
     kinds: str,
     shape: str,
-    occupied: list[Box] | None,
-) -> str:
+    occupied: list[svg.Box] | None,
+) -> svg.Mark:
     """Returns a setting's marker with its bars; its numbers where `occupied` is known."""
     setting, forget, utility = point
     x, y = frame.x(forget.value), frame.y(utility.value)
-    bars = ""
-    if utility.half:
-        ends = [frame.y(utility.value + sign * utility.half) for sign in (-1, 1)]
-        bars += svg.line("bar", x, ends[0], x, ends[1])
-    if forget.half:
-        ends = [frame.x(forget.value + sign * forget.half) for sign in (-1, 1)]
-        bars += svg.line("bar", ends[0], y, ends[1], y)
-    mark = f'<path d="{shape}" transform="translate({svg.px(x)} {svg.px(y)})"/>'
+    bars = []
+    if half := utility.half:
+        bars.append((x, frame.y(utility.value - half), x, frame.y(utility.value + half)))
+    if half := forget.half:
+        bars.append((frame.x(forget.value - half), y, frame.x(forget.value + half), y))
     runs = "run" if len(setting.runs) == 1 else "runs"
     text = f"{runs} {listed(setting.numbers)}: {compared.title(setting.first, SEEDS)}"
     text += f"; mean of n = {utility.n}" if utility.n > 1 else ""
-    name = ""
+    name = None
     if occupied is not None:
-        name = label("no", listed(setting.numbers), x, y, 9, AREA, occupied)
+        name = svg.name_beside("no", listed(setting.numbers), x, y, 9, AREA, occupied)
     numbers = " ".join(map(str, setting.numbers))
-    content = f"<title>{escape(text)}</title>{bars}{mark}{name}"
-    return f'<g class="{kinds}" data-run="{numbers}">{content}</g>'
+    return svg.Mark([svg.Shape(shape, at=(x, y))], name, kinds, numbers, text, bars)
 
 
 def _described(

@@ -481,7 +481,10 @@ def test_what_runs_say_cannot_become_part_of_the_page(sweep: Path, tmp_path: Pat
     content = json.loads((other / "results.json").read_text())
     content["provenance"]["command"] = content["provenance"]["choices"]["method"] = bad
     (other / "results.json").write_text(json.dumps(content))
-    found = svg.Figure("n", bad, bad, 1, 1, [], [svg.Key("s0", "M0 0", bad)]).alone("")
+    unit = svg.Scale(0, 1, 0, 1)
+    frame = svg.Frame(unit, unit, bad, bad)
+    marks = [svg.Mark([], svg.Name("no", 0, 0, bad), "pt", "1", bad)]
+    found = build.alone(svg.Figure("n", bad, bad, 1, 1, frame, marks, [svg.Key("s0", "M0 0", bad)]))
     assert "<script" not in found
     assert "<img" not in found
     assert main([str(tmp_path / "s"), "--out", str(tmp_path / "out")]) == 0
