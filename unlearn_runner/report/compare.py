@@ -207,6 +207,12 @@ class Comparison:
             if len({_plain(settings.get(key)) for settings in found}) > 1 and not self._follows(key)
         ]
 
+    @cached_property
+    def swept(self) -> dict[str, list[float]]:
+        """The numbers, rising, of settings in which runs differ in more than one; no seeds."""
+        found = {key: values(self.runs, key) for key in self.differing if key not in SEEDS}
+        return {key: numbers for key, numbers in found.items() if len(numbers) > 1}
+
     def _follows(self, key: str) -> bool:
         """Whether all runs of one method, say, agree in a setting of the method's."""
         group = key.partition(".")[0]

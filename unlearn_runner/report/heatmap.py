@@ -56,12 +56,11 @@ class Block:
 
 def axes(compared: Comparison) -> tuple[str, str] | None:
     """Returns the two settings to show, or none: those swept together with the most values."""
-    counts = {k: len(values(compared.runs, k)) for k in compared.differing if k not in SEEDS}
-    swept = [key for key, count in counts.items() if count > 1]
+    swept = compared.swept
     if all(key in swept for key in FIRST):
         return FIRST
     pairs = [
-        (counts[a] * counts[b], (a, b))
+        (len(swept[a]) * len(swept[b]), (a, b))
         for a, b in combinations(swept, 2)
         if any(_crossed(group, a, b) for group in compared.groups((a, b, *SEEDS)))
     ]
@@ -94,7 +93,7 @@ def _map(
     compared: Comparison, group: Sequence[RunFolder], metric: str, down: str, across: str
 ) -> HeatMap:
     ys, xs = values(group, down), values(group, across)
-    at: dict[tuple[object, object], list[RunFolder]] = {}
+    at: dict[tuple[object, ...], list[RunFolder]] = {}
     for run in group:
         at.setdefault((run.settings.get(down), run.settings.get(across)), []).append(run)
     means = {
@@ -103,14 +102,12 @@ def _map(
         if (found := Setting(runs).mean(metric)) is not None
     }
     span = FIXED.get(metric, (min(means.values(), default=0), max(means.values(), default=0)))
-    rows = []
-    for y in ys:
-        cells = []
-        for x in xs:
-            runs, mean = at.get((y, x), []), means.get((y, x))
-            shade = None if mean is None else shade_of(mean, *span, compared.lower(metric))
-            cells.append(_cell(compared, runs, mean, shade))
-        rows.append((number(y), cells))
+    shades = {place: shade_of(m, *span, compared.lower(metric)) for place, m in means.items()}
+
+    def cell(*place: float) -> HeatCell:
+        return _cell(compared, at.get(place, []), means.get(place), shades.get(place))
+
+    rows = [(number(y), [cell(y, x) for x in xs]) for y in ys]
     name, short, heads = mean_name(metric), compared.short, [number(x) for x in xs]
     return HeatMap(name, compared.better(metric), short[down], short[across], heads, rows)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report import svg
-from unlearn_runner.report.compare import Comparison, Setting, choices, number, values
+from unlearn_runner.report.compare import Comparison, Setting, choices, number
 from unlearn_runner.report.means import Mean, mean_name
 from unlearn_runner.report.overview import listed
 from unlearn_runner.utils.text import format_score
@@ -20,6 +20,9 @@ CROWDED = 0.25
 """Share of an axis: runs that fill less of it are drawn once more, without the other models."""
 Point = tuple[Setting, Mean, Mean]
 """A setting with its forgetting and its utility."""
+Panel = tuple[str, bool]
+"""A picture: its metric of forgetting, and whether it is close by, of the runs alone."""
+MARKERS = len(svg.MARKERS)
 
 
 @dataclass(frozen=True)
@@ -32,17 +35,23 @@ class Series:
 
 
 def series(compared: Comparison) -> dict[int, Series]:
-    """Returns each run's series by its number."""
-    runs, key = compared.runs, _distinguishing(compared)
-    if key is None:
-        names = [choices(run) for run in runs]
-        order = list(dict.fromkeys(names))
+    """Returns each run's series by its number.
+
+    Where all runs are of one method a setting tells them apart: that with as many values as
+    markers can tell.
+    """
+    fitting = {key: len(found) for key, found in compared.swept.items() if len(found) <= MARKERS}
+    if compared.alike and fitting:
+        key = max(fitting, key=fitting.__getitem__)
+        name = compared.short[key]
+        names = {run.number: f"{name} {number(run.settings.get(key))}" for run in compared.runs}
+        order = [f"{name} {number(value)}" for value in compared.swept[key]]
     else:
-        names = [f"{compared.short[key]} {number(run.settings.get(key))}" for run in runs]
-        order = [f"{compared.short[key]} {number(value)}" for value in values(compared.runs, key)]
+        names = {run.number: choices(run) for run in compared.runs}
+        order = list(dict.fromkeys(names.values()))
     return {
-        run.number: Series(name, order.index(name) if name in order else len(order))
-        for run, name in zip(runs, names, strict=True)
+        run: Series(name, order.index(name) if name in order else len(order))
+        for run, name in names.items()
     }
 
 
@@ -52,39 +61,14 @@ def keys(compared: Comparison) -> list[svg.Key]:
     return [svg.Key(f"pt s{place % 8}", svg.marker(place), name) for place, name in found]
 
 
-def _distinguishing(compared: Comparison) -> str | None:
-    """Returns the setting with as many values as markers can tell, where methods are all one."""
-    if not compared.alike:
-        return None
-    counts = {
-        key: len(values(compared.runs, key)) for key in compared.differing if key not in SEEDS
-    }
-    fitting = [key for key, count in counts.items() if 1 < count <= len(svg.MARKERS)]
-    return max(fitting, key=counts.__getitem__, default=None)
-
-
-@dataclass(frozen=True)
-class Panel:
-    """One picture."""
-
-    forget: str
-    """The metric of forgetting."""
-    close: bool = False
-    """Whether it shows the runs alone."""
-
-    @property
-    def name(self) -> str:
-        """What the picture's file is called."""
-        return svg.file_name("tradeoff", self.forget, *(["close"] * self.close))
-
-
 def panels(compared: Comparison) -> list[Panel]:
     """Returns the pictures: a metric of forgetting each, crowded ones also from close by."""
-    wanted = (compared.axes.forget, "forget_quality")
-    found = [Panel(m) for m in dict.fromkeys(wanted) if compared.points(m)]
-    close = (Panel(panel.forget, True) for panel in found)
-    crowded = {panel.forget: panel for panel in close if _crowded(compared, panel.forget)}
-    return [p for panel in found for p in (panel, crowded.get(panel.forget)) if p is not None]
+    found = []
+    for forget in dict.fromkeys((compared.axes.forget, "forget_quality")):
+        if compared.points(forget):
+            found.append((forget, False))
+            found += [(forget, True)] if _crowded(compared, forget) else []
+    return found
 
 
 def _crowded(compared: Comparison, forget: str) -> bool:
@@ -104,10 +88,10 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int]) -> svg.Figur
 
     Settings of which a run is marked stand out, as do those on the front.
     """
-    forget = panel.forget
-    named = panel.close or Panel(forget, True) not in panels(compared)
+    forget, close = panel
+    named = close or (forget, True) not in panels(compared)
     points = compared.points(forget)
-    anchors = [] if panel.close else compared.anchors(forget)
+    anchors = [] if close else compared.anchors(forget)
     frame = _frame(compared, forget, points, anchors)
     front = compared.front_of(forget)
     best = {id(setting) for setting in front}
@@ -131,9 +115,10 @@ def draw(compared: Comparison, panel: Panel, marked: Sequence[int]) -> svg.Figur
         shape = svg.marker(place)
         marks.append(_point(compared, frame, point, " ".join(kinds), shape, boxes))
     title = f"{compared.axes.utility} against {mean_name(forget)}"
-    title += ", the runs alone" * panel.close
+    title += ", the runs alone" * close
+    name = svg.file_name("tradeoff", forget, *["close"] * close)
     described = _described(compared, forget, anchors, front)
-    return svg.Figure(panel.name, title, described, WIDTH, HEIGHT, frame, marks, keys(compared))
+    return svg.Figure(name, title, described, WIDTH, HEIGHT, frame, marks, keys(compared))
 
 
 def _frame(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from netrc import NetrcParseError, netrc
 from ssl import SSLError
-from urllib.error import HTTPError, URLError
+from urllib.error import HTTPError
 from urllib.parse import urlsplit
 from urllib.request import urlopen
 
@@ -43,10 +43,8 @@ def obstacle() -> str | None:
         urlopen(url, timeout=REACHED_WITHIN).close()
     except HTTPError:
         return None  # an answer
-    except URLError as error:
-        if isinstance(error.reason, SSLError):
-            return None  # W&B has certificates and settings of its own
-        return f"{url} cannot be reached: {error.reason}"
     except OSError as error:
-        return f"{url} cannot be reached: {error}"
+        reason = getattr(error, "reason", error)
+        if not isinstance(reason, SSLError):  # W&B has certificates and settings of its own
+            return f"{url} cannot be reached: {reason}"
     return None

@@ -47,13 +47,9 @@ class Record:
         parts: Iterable[str],
         figures: Figures = lambda _: {},
     ) -> None:
-        """Opens the tracker's mirror of this run.
+        """Opens the tracker's mirror of this run, with its resolved configuration.
 
-        Args:
-            tracker: Where to.
-            config: The resolved configuration.
-            parts: What tells this run's numbers from another's: configuration, stages' keys.
-            figures: Draws the run for trackers that take pictures.
+        The parts tell this run's numbers from another's: configuration, stages' keys.
         """
         if tracker.mirrors:
             place = str(self.folder.resolve())
@@ -100,12 +96,8 @@ class Record:
                 come first.
         """
         if of_stage is not None and facts["stage"] not in self._mirrored:
-            parsed = [(json.loads(line), line) for line in last_by_step(of_stage)]
-            earlier = [(old, line) for old, line in parsed if old["step"] < facts["step"]]
-            with (self.folder / METRICS).open("a", encoding="utf-8") as file:
-                file.writelines(line for _, line in earlier)
-            for old, _ in earlier:
-                self._reflect(old)
+            lines = last_by_step(of_stage)
+            self.stored(line for line in lines if json.loads(line)["step"] < facts["step"])
         facts = redacted(facts)
         append_line(self.folder / METRICS, facts)
         self._reflect(facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from textwrap import indent
 from typing import Annotated, Any
 
 from annotated_types import Ge
@@ -31,7 +32,7 @@ class TensorBoard(Tracker):
         for old in folder.glob("events.out.tfevents.*"):
             old.unlink()
         writer = SummaryWriter(str(folder), flush_secs=self.flush_secs)
-        writer.add_text("config", _indented(json.dumps(run.config, indent=2, ensure_ascii=False)))
+        writer.add_text("config", _block(run.config))
         return TensorBoardSink(writer)
 
 
@@ -57,10 +58,8 @@ class TensorBoardSink(Sink):
         )
         self.writer.add_text("results", text)
         if "divergence" in content:
-            divergence = json.dumps(content["divergence"], indent=2, ensure_ascii=False)
-            self.writer.add_text("divergence", _indented(divergence))
-        provenance = json.dumps(content["provenance"], indent=2, ensure_ascii=False)
-        self.writer.add_text("provenance", _indented(provenance))
+            self.writer.add_text("divergence", _block(content["divergence"]))
+        self.writer.add_text("provenance", _block(content["provenance"]))
 
     def finish(self, status: str) -> None:
         """Closes the files."""
@@ -73,6 +72,6 @@ class TensorBoardSink(Sink):
             self.writer.add_scalar(tag, float(value), step, new_style=True, double_precision=True)
 
 
-def _indented(text: str) -> str:
-    """Returns a block of code in Markdown."""
-    return "\n".join(f"    {line}" for line in text.splitlines())
+def _block(content: Any) -> str:
+    """Returns JSON as a block of code in Markdown."""
+    return indent(json.dumps(content, indent=2, ensure_ascii=False), "    ")

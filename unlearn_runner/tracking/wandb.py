@@ -57,19 +57,15 @@ class Wandb(Tracker):
 
     def open(self, run: Mirrored) -> Sink:
         """Starts the run; offline, with a warning, when W&B cannot be reached."""
+        import wandb
+
         # It would write elsewhere if it did not find its folder.
         (run.folder / "wandb").mkdir(exist_ok=True)
         with _inside(run.folder / "wandb"):
-            return self._open(run)
-
-    def _open(self, run: Mirrored) -> Sink:
-        import wandb
-
-        # Beforehand: what is printed while it sets itself up obeys no setting of a run.
-        wandb.setup(settings=wandb.Settings(silent=True))
-        if self._online() and (opened := self._try_online(run)):
-            return opened
-        return WandbSink(self._init(run, "offline"), run)
+            # Beforehand: what is printed while it sets itself up obeys no setting of a run.
+            wandb.setup(settings=wandb.Settings(silent=True))
+            opened = self._try_online(run) if self._online() else None
+            return opened or WandbSink(self._init(run, "offline"), run)
 
     def _try_online(self, run: Mirrored) -> Sink | None:
         import wandb
@@ -161,10 +157,9 @@ class WandbSink(Sink):
         import wandb
 
         scores = content["scores"]
-        self.run.summary.update({f"scores/{name}": value for name, value in scores.items()})
-        self.run.summary.update(
-            {k: content[k] for k in ("divergence", "provenance") if k in content}
-        )
+        facts = {k: content[k] for k in ("divergence", "provenance") if k in content}
+        named = {f"scores/{name}": value for name, value in scores.items()}
+        self.run.summary.update({**named, **facts})
         with _inside(self.mirrored.folder / "wandb"):
             rows: list[Any] = [list(row) for row in table(scores)]
             shown: dict[str, Any] = {"results": wandb.Table(columns=list(TABLE), data=rows)}
