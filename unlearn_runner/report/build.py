@@ -34,7 +34,6 @@ from unlearn_runner.utils.version import __version__
 
 MAX_MARKS = 6
 """Runs whose curves stand out, each with a dash pattern and a color of its own."""
-PAGE = "page"
 WRITERS = {"csv": tables.as_csv, "md": tables.as_markdown, "tex": tables.as_latex}
 
 
@@ -158,7 +157,7 @@ def _choices(compared: Comparison) -> dict[str, list[str]]:
 
 @cache
 def _text(name: str) -> str:
-    return (resources.files("unlearn_runner.report") / PAGE / name).read_text(encoding="utf-8")
+    return (resources.files("unlearn_runner.report") / "page" / name).read_text(encoding="utf-8")
 
 
 def _hash(script: str) -> str:

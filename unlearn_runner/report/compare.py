@@ -123,14 +123,10 @@ class Comparison:
 
         A test's statistic says the same as its p-value, and is left to the wide table.
         """
-        views = (self.axes.forget.partition(".")[0], "forget", "retain")
         chosen = (self.axes.utility, self.axes.forget)
-
-        def fits(name: str) -> bool:
-            view, dot, _ = name.partition(".")
-            return view in views if dot else not name.endswith("_ks")
-
-        return [name for name in self.metrics if name in chosen or fits(name)]
+        views = (f"{self.axes.forget.partition('.')[0]}.", "forget.", "retain.")
+        whole = [m for m in self.metrics if "." not in m and not m.endswith("_ks")]
+        return [m for m in self.metrics if m in chosen or m in whole or m.startswith(views)]
 
     @cached_property
     def settings(self) -> list[Setting]:

@@ -56,10 +56,9 @@ def _draw(
         name = svg.Name("no", x_end + 4, names.get(number, y_end) + 4, str(number))
         title = f"run {number}: {titles[number]}"
         marks.append(svg.Mark(shapes, name, f"ln{slot}", str(number), title))
+    shown = [(slot, n) for slot, n in enumerate(marked) if n in chart.curves]
     keys = [
-        svg.Key(f"ln marked m{slot}", "M-12 0H20", f"run {n}: {titles[n]}")
-        for slot, n in enumerate(marked)
-        if n in chart.curves
+        svg.Key(f"ln marked m{slot}", "M-12 0H20", f"run {n}: {titles[n]}") for slot, n in shown
     ]
     described = _described(chart, marked)
     return svg.Figure(file_name, chart.title, described, WIDTH, HEIGHT, frame, marks, keys)

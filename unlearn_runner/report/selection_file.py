@@ -29,22 +29,12 @@ class Chosen:
 
     folder: Path
     content: dict[str, Any]
-
-    @property
-    def stated(self) -> str:
-        """The criterion in words."""
-        return str(self.content["criterion"]["stated"])
+    """As `_check` has found it."""
 
     @property
     def selected(self) -> dict[str, Any] | None:
         """The winner: its axes, its jobs, its scores by column; none where there is none."""
         return self.content["selected"]
-
-    @property
-    def reasons(self) -> list[str]:
-        """Why the others could not win."""
-        found = (setting["why_not"] for setting in self.content["settings"])
-        return list(dict.fromkeys(why for why in found if why))
 
     def holds(self, run: RunFolder) -> bool:
         """Returns whether a run is a job of the winner."""

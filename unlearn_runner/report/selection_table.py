@@ -18,14 +18,17 @@ def sentences(compared: Comparison) -> list[str]:
 
 def _sentence(chosen: Chosen, compared: Comparison) -> str:
     winner = chosen.selected
+    criterion = chosen.content["criterion"]
     if winner is None:
-        sentence = f"{chosen.folder.name}: nothing was selected ({'; '.join(chosen.reasons)})."
+        found = dict.fromkeys(setting["why_not"] for setting in chosen.content["settings"])
+        reasons = "; ".join(why for why in found if why)
+        sentence = f"{chosen.folder.name}: nothing was selected ({reasons})."
     else:
         runs = [run.number for run in compared.runs if chosen.holds(run)]
         at = f" (run {', '.join(map(str, runs))})" if runs else ""
         sentence = f"{chosen.folder.name}: {setting_name(winner['axes'])}{at}. "
-        sentence += f"Criterion: {chosen.stated}."
-        if chosen.content["criterion"]["peek"]:
+        sentence += f"Criterion: {criterion['stated']}."
+        if criterion["peek"]:
             sentence += " It was allowed to read the retain-only model."
     if count := chosen.missing(compared.runs):
         sentence += f" {count} runs here were no part of it; a command with them selects anew."

@@ -116,8 +116,9 @@ def _scored(run: RunFolder, metric: str) -> Curve:
 
 def numbers(runs: Sequence[RunFolder]) -> Table | None:
     """Returns what each run recorded while it unlearned: ends of losses, means of the rest."""
-    recorded = {run.number: _recorded(run) for run in runs}
-    keys = [key for key in quantities(runs) if any(key in found for found in recorded.values())]
+    known = quantities(runs)
+    recorded = {run.number: {key: _values(run, key) for key in known} for run in runs}
+    keys = [key for key in known if any(found[key] for found in recorded.values())]
     losses = [key for key in keys if key.startswith("loss/")]
     rest = [key for key in keys if key not in losses]
     columns = [Column(name, name, "number") for name in ("run", "steps")]
@@ -131,17 +132,14 @@ def numbers(runs: Sequence[RunFolder]) -> Table | None:
         ended = " (diverged)" if diverged else ""
         row = [cell(run.number), Cell(float(count), f"{count}{ended}")]
         for key in losses:
-            ends = [format_score(found[key][i]) for i in (0, -1)] if key in found else ["–"]
+            ends = [format_score(found[key][i]) for i in (0, -1)] if found[key] else ["–"]
             row.append(cell(" → ".join(ends)))
-        means = (math.fsum(found[k]) / len(found[k]) if k in found else None for k in rest)
+        means = (math.fsum(found[k]) / len(found[k]) if found[k] else None for k in rest)
         rows.append(row + [cell(mean, format_score) for mean in means])
     return Table("Curves in numbers", columns, rows) if keys else None
 
 
-def _recorded(run: RunFolder) -> dict[str, list[float]]:
-    steps = run.steps(UNLEARN)
-    keys = dict.fromkeys(key for line in steps for key in line if key not in NOT_DRAWN)
-    found = {key: [v for _, v in _curve(steps, key)] for key in keys if key != "rectified"}
-    share = run.rectified_share
-    found |= {} if share is None else {"rectified": [share]}
-    return {key: values for key, values in found.items() if values}
+def _values(run: RunFolder, key: str) -> list[float]:
+    if key == "rectified":
+        return [] if run.rectified_share is None else [run.rectified_share]
+    return [value for _, value in _curve(run.steps(UNLEARN), key)]

@@ -13,11 +13,7 @@ SHOWN = ("loss/", "grad_norm")
 
 
 def evidence(lines: Iterable[str]) -> dict[str, Any]:
-    """Returns what a stage's telemetry says of its divergence; empty where there is none.
-
-    Args:
-        lines: Of `metrics.jsonl`, one step's last line each.
-    """
+    """Returns what lines of `metrics.jsonl`, a step's last each, say of divergence, if anything."""
     parsed = [json.loads(line) for line in lines]
     at = next((line for line in parsed if line.get("diverged")), None)
     if at is None:

@@ -88,12 +88,9 @@ class Record:
         write_json(self.folder / STATUS, finite(redacted(content)))
 
     def line(self, facts: dict[str, Any], of_stage: Path | None = None) -> None:
-        """Appends one line of telemetry to `metrics.jsonl`.
+        """Appends a line of telemetry to `metrics.jsonl`: "stage", "step", numbers.
 
-        Args:
-            facts: The line: "stage", "step", numbers.
-            of_stage: The stage's own lines; those of an earlier attempt that this one continues
-                come first.
+        First come those of an earlier attempt that this one continues, from the stage's own file.
         """
         if of_stage is not None and facts["stage"] not in self._mirrored:
             lines = last_by_step(of_stage)
