@@ -13,6 +13,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from jinja2 import Environment, FunctionLoader, StrictUndefined
+from markupsafe import Markup, escape
+
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report import (
     answers,
@@ -57,46 +60,43 @@ def report(
     ringed = marked if len(marked) < len(compared.runs) else []
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
     told = answers.collect(compared.runs, rows, store)
-    page = (
-        _environment()
-        .get_template("page.html")
-        .render(
-            title=title,
-            style=style + _text("page.css"),
-            script=script,
-            version=__version__,
-            made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-            compared=compared,
-            overview=overview(compared),
-            warnings=[*warnings(compared), *compared.notes],
-            legend=tradeoff.keys(compared),
-            runs=runs,
-            seeds=seeds,
-            selection=selection,
-            differences=differences,
-            baseline=baseline,
-            selected=selection_table.sentences(compared),
-            pictures=pictures,
-            front=_front(compared),
-            script_hash=_hash(script),
-            anchors=_anchors(compared),
-            choices=_choices(compared),
-            marked=marked,
-            blocks=heatmap.blocks(compared),
-            lines=lines,
-            numbers=numbers(compared.runs),
-            troubles=[r for r in compared.runs if r.status != "completed" or not r.scores],
-            answers=told,
-            shown_run=next((n for n in (*marked, *told.runs) if n in told.runs), None),
-            data=answers.as_json(told),
-            facts=facts(compared.runs),
-            settings=shared_settings(compared.runs),
-            spent=cost.spent(compared.runs),
-            any_diverged=any(chart.over for chart, _ in lines),
-            any_collapsed=any(map(compared.collapsed, compared.runs)),
-            collapsed_share=f"{COLLAPSED:.0%}",
-            seed_keys=SEEDS,
-        )
+    template = _environment().get_template("page.html")
+    page = template.render(
+        title=title,
+        style=style + _text("page.css"),
+        script=script,
+        version=__version__,
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        compared=compared,
+        overview=overview(compared),
+        warnings=[*warnings(compared), *compared.notes],
+        legend=tradeoff.keys(compared),
+        runs=runs,
+        seeds=seeds,
+        selection=selection,
+        differences=differences,
+        baseline=baseline,
+        selected=selection_table.sentences(compared),
+        pictures=pictures,
+        front=_front(compared),
+        script_hash=_hash(script),
+        anchors=_anchors(compared),
+        choices=_choices(compared),
+        marked=marked,
+        blocks=heatmap.blocks(compared),
+        lines=lines,
+        numbers=numbers(compared.runs),
+        troubles=[r for r in compared.runs if r.status != "completed" or not r.scores],
+        answers=told,
+        shown_run=next((n for n in (*marked, *told.runs) if n in told.runs), None),
+        data=answers.as_json(told),
+        facts=facts(compared.runs),
+        settings=shared_settings(compared.runs),
+        spent=cost.spent(compared.runs),
+        any_diverged=any(chart.over for chart, _ in lines),
+        any_collapsed=any(map(compared.collapsed, compared.runs)),
+        collapsed_share=f"{COLLAPSED:.0%}",
+        seed_keys=SEEDS,
     )
     files = {"report.html": page}
     for table in (runs, seeds, differences, selection):
@@ -166,10 +166,7 @@ def _hash(script: str) -> str:
 
 
 @cache
-def _environment() -> Any:
-    from jinja2 import Environment, FunctionLoader, StrictUndefined
-    from markupsafe import Markup
-
+def _environment() -> Environment:
     found = Environment(
         loader=FunctionLoader(_text),
         autoescape=True,
@@ -181,19 +178,13 @@ def _environment() -> Any:
     found.filters["embedded"] = lambda data: Markup(
         json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     )
-    found.filters["raw"] = Markup
-    found.filters["px"] = svg.px
-    found.filters["folding"] = _folding
-    found.filters["numbers"] = listed
-    found.filters["why"] = why
-    found.filters["shown"] = format_score
+    found.filters.update(raw=Markup, px=svg.px, folding=_folding)
+    found.filters.update(numbers=listed, shown=format_score, why=why)
     return found
 
 
-def _folding(name: str) -> Any:
+def _folding(name: str) -> Markup:
     """Lets a long name break behind its points and underscores."""
-    from markupsafe import Markup, escape
-
     return Markup(re.sub(r"([._])(?=\w\w)", r"\1<wbr>", str(escape(name))))
 
 
@@ -222,5 +213,6 @@ def _files(*found: Sequence[tuple[object, svg.Figure]]) -> dict[str, str]:
 
 def alone(figure: svg.Figure) -> str:
     """Returns a file that says all by itself."""
-    drawn = _environment().get_template("figure.svg").module.figure(figure, _text("figure.css"))
+    macros: Any = _environment().get_template("figure.svg").module
+    drawn = macros.figure(figure, _text("figure.css"))
     return f'<?xml version="1.0" encoding="UTF-8"?>\n{drawn}\n'

@@ -18,8 +18,8 @@ def overview(compared: Comparison) -> list[str]:
     """Returns in a few sentences what was run and how it ended."""
     runs = compared.runs
     of = f" of {choices(runs[0])}" if compared.alike else ""
-    count = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}"
-    parts = [f"{count}{of}: {how_they_ended(runs)}."]
+    all_runs = f"{len(runs)} {'run' if len(runs) == 1 else 'runs'}{of}"
+    parts = [f"{all_runs}: {how_they_ended(runs)}."]
     if swept := _swept(compared):
         parts.append(f"They differ in {swept}.")
     if count := sum(map(compared.collapsed, runs)):
@@ -78,10 +78,7 @@ def why(run: RunFolder) -> str:
 
 
 def facts(runs: Sequence[RunFolder]) -> list[tuple[str, str, list[int]]]:
-    """Returns name and value of provenance, and whose it is: nobody's in particular if everyone's.
-
-    It is one line where all runs agree, several where not.
-    """
+    """Returns provenance, a line per value: name, value, and whose it is unless all runs agree."""
     known = {
         run.number: {k: v for k, v in leaves(run.provenance) if not isinstance(v, Mapping)}
         for run in runs
@@ -102,11 +99,11 @@ def facts(runs: Sequence[RunFolder]) -> list[tuple[str, str, list[int]]]:
 
 def shared_settings(runs: Sequence[RunFolder]) -> dict[str, str]:
     """Returns the settings that all runs have in common."""
-    first, *others = [run.settings for run in runs if run.settings] or [{}]
+    found = [run.settings for run in runs if run.settings] or [{}]
     return {
         key: number(value)
-        for key, value in first.items()
-        if all(key in settings and settings[key] == value for settings in others)
+        for key, value in found[0].items()
+        if all(key in settings and settings[key] == value for settings in found)
     }
 
 
