@@ -163,21 +163,22 @@ def test_every_synonym_leads_to_a_setting_that_is_there() -> None:
     from unlearn_runner.config.build import settings
     from unlearn_runner.config.groups import groups
     from unlearn_runner.config.root import Run
-    from unlearn_runner.config.synonyms import SYNONYMS
+    from unlearn_runner.config.synonyms import table
 
     options = groups()
     chosen = ("adapter=lora", "cluster=slurm", "tracker=wandb", "parallel=fsdp2", "model=pocket")
     config: Any = compose(chosen).config
     local: Any = compose(("cluster=local",)).config
     there = {*settings(Run, config), *settings(Run, local), "benchmark.generate.max_new_tokens"}
-    assert len(SYNONYMS) >= 60
-    for word, found in SYNONYMS.items():
-        key, _, values = found.partition("|")
+    synonyms = table()["synonyms"]
+    assert len(synonyms) >= 60
+    for word, found in synonyms.items():
+        ((key, values),) = found.items() if isinstance(found, dict) else [(found, {})]
         if "=" in key:
             group, _, option = key.partition("=")
             assert option in options[group], word
         elif key in options:
-            assert {pair.split(":")[1] for pair in values.split(",")} <= {*options[key]}, word
+            assert {*values.values()} <= {*options[key]}, word
         else:
             assert key in there, word
 

@@ -54,8 +54,9 @@ def test_the_wheel_has_the_package_with_all_of_its_data(wheel: Path) -> None:
         names = set(archive.namelist())
     options = {f"unlearn_runner/conf/{p.relative_to(CONF).as_posix()}" for p in CONF.rglob("*.y*")}
     code = {p.relative_to(ROOT).as_posix() for p in (ROOT / "unlearn_runner").rglob("*.py")}
-    page = {p.relative_to(ROOT).as_posix() for p in (ROOT / "unlearn_runner/report").glob("page/*")}
-    assert options | code | page <= names
+    package = ROOT / "unlearn_runner"
+    data = (p for folder in ("report/page", "config") for p in (package / folder).glob("*.*"))
+    assert options | code | {p.relative_to(ROOT).as_posix() for p in data} <= names
     tops = {name.split("/")[0] for name in names}
     assert {top for top in tops if ".dist-info" not in top} == {"unlearn_runner"}
 

@@ -11,34 +11,6 @@ CONF = _PACKAGE / "conf" if INSTALLED else _PACKAGE.parent / "conf"
 OPTIONAL = ("experiment", "debug")
 """Groups that a run can do without."""
 
-TEXT = """\
-unlearn - fine-tune, unlearn with a gradient rectifier, evaluate
-
-  unlearn [GROUP=OPTION ...] [KEY=VALUE ...]
-
-groups
-{groups}
-
-often used
-  name=NAME            run folder outputs/runs/NAME (derived from the overrides otherwise)
-  seed=N               seed of unlearning; target.seed=N of the fine-tunes
-  plan_only=true       print the stages and stop
-  train.lr=X train.epochs=X train.batch_size=N train.micro_batch=N
-  method.beta=X rectifier.gamma=X rectifier.tau=X
-  benchmark.forget=forget05 benchmark.data_dir=FOLDER
-  output_dir=FOLDER    where runs and the store of artifacts live
-  --cfg job            print the whole composed configuration
-  --config-dir FOLDER  further options of your own: FOLDER/method/mine.yaml is method=mine
-  -m                   run every combination of comma-separated values
-
-examples
-  unlearn                                       the embedded default, about two minutes on a laptop
-  unlearn method=ga rectifier=none              gradient ascent, unrectified
-  unlearn -m method=ga,gd,npo rectifier=none,gru
-  unlearn benchmark=tofu benchmark.data_dir=FOLDER model=scratch method=gd rectifier=gru
-"""
-
-
 FOLLOWING = ("smallest",)
 """Folders of `conf/` that other choices choose from."""
 
@@ -62,4 +34,5 @@ def groups(*folders: Path) -> dict[str, list[str]]:
 def print_help() -> None:
     """Prints usage, groups and examples."""
     listing = "\n".join(f"  {name:<12} {' '.join(found)}" for name, found in groups().items())
-    print(TEXT.format(groups=listing), end="")
+    text = Path(__file__).with_name("help.txt").read_text(encoding="utf-8")
+    print(text.format(groups=listing), end="")
