@@ -13,42 +13,20 @@ from unlearn_runner.training.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Pretraining:
-    """Settings of making a base from random weights."""
-
-    shape: Shape
-    vocab_size: int
-    recipe: Recipe
-
-
-@dataclass(frozen=True)
-class GivenBase:
-    """Place of a base that exists already."""
-
-    path: str | None
-    revision: str | None
-
-
-@dataclass(frozen=True)
 class Model:
     """Base class of models: one of `given` and `pretraining` says where the base comes from."""
 
     template: Prompting = field(default_factory=Template)
 
     @property
-    def given(self) -> GivenBase | None:
-        """Place of its base; none where it is made."""
+    def given(self) -> Pretrained | None:
+        """Itself, where its base exists already."""
         return None
 
     @property
-    def pretraining(self) -> Pretraining | None:
-        """Settings of making its base; none where it exists already."""
+    def pretraining(self) -> Scratch | None:
+        """Itself, where its base is made."""
         return None
-
-    @property
-    def rehearses(self) -> bool:
-        """Whether fine-tuning goes through the pre-training rows, too."""
-        return False
 
 
 @dataclass(frozen=True)
@@ -63,9 +41,9 @@ class Pretrained(Model):
     """Commit, tag or branch of a hub id; null is its main branch as it is when planned."""
 
     @property
-    def given(self) -> GivenBase | None:
-        """The folder or repository."""
-        return GivenBase(self.path, self.revision)
+    def given(self) -> Pretrained:
+        """Itself."""
+        return self
 
 
 @dataclass(frozen=True)
@@ -81,11 +59,6 @@ class Scratch(Model):
     what it learned first and would forget it within an epoch."""
 
     @property
-    def pretraining(self) -> Pretraining | None:
-        """Its shape, vocabulary and recipe."""
-        return Pretraining(self.shape, self.vocab_size, self.pretrain)
-
-    @property
-    def rehearses(self) -> bool:
-        """As `rehearse` says."""
-        return self.rehearse
+    def pretraining(self) -> Scratch:
+        """Itself."""
+        return self

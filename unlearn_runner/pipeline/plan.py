@@ -109,7 +109,7 @@ def _base(run: Run, inputs: Inputs) -> Stage:
         template=run.model.template,
         full=inputs.rowsets.splits.full,
         rows=inputs.rowsets.splits.pretrain,
-        recipe=pretraining.recipe,
+        recipe=pretraining.pretrain,
         seed=run.target.seed,
     )
 
@@ -122,8 +122,8 @@ def _retain_model(run: Run, base: Callable[[], Stage], inputs: Inputs) -> Stage 
 
 
 def _finetune(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> Stage:
-    pretrain = inputs.rowsets.splits.pretrain
-    if run.model.rehearses:
+    pretrain, made = inputs.rowsets.splits.pretrain, run.model.pretraining
+    if made is not None and made.rehearse:
         rows = Rows(f"{rows.name}+{pretrain.name}", (*rows.items, *pretrain.items))
     return Finetune(
         label=label,

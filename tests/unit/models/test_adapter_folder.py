@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from unlearn_runner.config.model import GivenBase
+from unlearn_runner.config.model import Pretrained
 from unlearn_runner.errors import DataError
 from unlearn_runner.models.adapters.base import Base
 from unlearn_runner.models.adapters.lora import LoRA
@@ -57,7 +57,7 @@ def change(folder: Path, **changes: Any) -> None:
 def test_it_is_merged_into_the_base_that_is_set(
     folders: Path, adapter: Path, tmp_path: Path
 ) -> None:
-    base = GivenBase(str(folders / "base"), None)
+    base = Pretrained(path=str(folders / "base"))
     stage = given("target", "target.path", str(adapter), None, base)
     assert isinstance(stage, Merge)
     assert [read.label for read in stage.inputs] == ["base", "target adapter"]
@@ -70,7 +70,7 @@ def test_it_is_merged_into_the_base_that_is_set(
 
 
 def test_another_adapter_or_base_is_another_key(folders: Path, adapter: Path) -> None:
-    base = GivenBase(str(folders / "base"), None)
+    base = Pretrained(path=str(folders / "base"))
     before = given("target", "target.path", str(adapter), None, base).key
     change(adapter, lora_alpha=1)
     assert given("target", "target.path", str(adapter), None, base).key != before

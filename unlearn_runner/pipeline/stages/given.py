@@ -21,7 +21,7 @@ from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import expanded
 
 if TYPE_CHECKING:
-    from unlearn_runner.config.model import GivenBase
+    from unlearn_runner.config.model import Pretrained
 
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -168,7 +168,7 @@ def fetch(key: str, repository: str, revision: str | None) -> Path:
 
 
 def given(
-    label: str, key: str, path: str, revision: str | None, base: GivenBase | None = None
+    label: str, key: str, path: str, revision: str | None, base: Pretrained | None = None
 ) -> Given | Merge:
     """Returns the stage that stands for an existing model.
 
@@ -199,7 +199,7 @@ def given(
     return Hub(label, path, _commit(key, path, revision), key)
 
 
-def _merge(label: str, key: str, folder: Path, base: GivenBase | None) -> Merge:
+def _merge(label: str, key: str, folder: Path, base: Pretrained | None) -> Merge:
     named = folders.adapter_base(folder, key)
     adapter = Local(f"{label} adapter", folder, folders.digest(folder))
     if base is not None and base.path:
