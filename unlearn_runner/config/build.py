@@ -18,12 +18,13 @@ import typing
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
-import annotated_types
+from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 
 from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.synonyms import note, synonym
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
+from unlearn_runner.utils.nested import leaves
 
 T = TypeVar("T")
 
@@ -31,6 +32,7 @@ TARGET = "_target_"
 TRUSTED = ("unlearn_runner",)
 MAX_INT = 2**53
 """Beyond it whole numbers are no floats, and nothing that is counted here comes near."""
+SIGNS = {Gt: ">", Ge: ">=", Lt: "<", Le: "<="}
 
 
 def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...] = TRUSTED) -> T:
@@ -68,52 +70,23 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
         raise _explain(error, values, hints, key) from None
 
 
-def complete(node: Mapping[str, Any], built: Any) -> dict[str, Any]:
+def complete(node: Any, built: Any) -> Any:
     """Returns a configuration node with every field of the object it was built into.
 
     What a YAML leaves to the class stands in a run's `config.yaml` all the same.
     """
-    hints = _hints(type(built))
-    found = {TARGET: node[TARGET]} if TARGET in node else {}
-    for name in _fields(type(built)):
-        value = getattr(built, name)
-        found[name] = _completed(node[name], value) if name in node else plain(value, hints[name])
-    return found
-
-
-def _completed(node: Any, built: Any) -> Any:
-    if isinstance(node, Mapping) and dataclasses.is_dataclass(built):
-        return complete(node, built)
     if isinstance(node, Mapping) and isinstance(built, Mapping):
-        return {key: _completed(value, built[str(key)]) for key, value in node.items()}
-    return node
-
-
-def is_entry(key: str, node: object, schema: type) -> bool:
-    """Returns whether a dotted key names an entry of a dictionary, which can be taken out.
-
-    Args:
-        key: The key.
-        node: The configuration.
-        schema: Its class.
-    """
-    first, _, rest = key.partition(".")
-    content = node if isinstance(node, Mapping) else {}
-    if TARGET in content:
-        try:
-            schema = _component(content[TARGET], schema, "", TRUSTED)
-        except ConfigError:  # somebody else's class, about which nothing is said yet
-            return True
-    if not rest or first not in _fields(schema):
-        return False
-    option = _options(_hints(schema)[first])[0]
-    while not dataclasses.is_dataclass(option):
-        inner = typing.get_args(option)
-        if typing.get_origin(option) is not dict or "." not in rest:
-            return typing.get_origin(option) is dict
-        content, option = content.get(first) or {}, _options(inner[1])[0]
-        first, _, rest = rest.partition(".")
-    return is_entry(rest, content.get(first), option)  # pyright: ignore[reportArgumentType]
+        return {key: complete(value, built[str(key)]) for key, value in node.items()}
+    if not isinstance(node, Mapping) or not dataclasses.is_dataclass(built):
+        return node
+    cls = type(built)
+    found = {TARGET: node[TARGET]} if TARGET in node else {}
+    for name in _fields(cls):
+        value = getattr(built, name)
+        found[name] = (
+            complete(node[name], value) if name in node else plain(value, _hints(cls)[name])
+        )
+    return found
 
 
 def plain(value: Any, hint: Any = None) -> Any:
@@ -134,16 +107,26 @@ def _fields(cls: type) -> list[str]:
     return [item.name for item in found if item.init]
 
 
-def settings(cls: type, node: object = None, key: str = "") -> Iterator[str]:
-    """Yields the dotted keys that can be set below a node, of the classes that it names."""
+def settings(hint: Any, node: object = None, key: str = "", entries: bool = False) -> Iterator[str]:
+    """Yields the dotted keys that can be set below a node, of the classes that it names.
+
+    Args:
+        hint: What the node describes: a dataclass, or what else a field's hint can be.
+        node: The configuration.
+        key: Of the node.
+        entries: Also those inside entries of dictionaries; an entry itself is no setting.
+    """
     content = node if isinstance(node, Mapping) else {}
-    with contextlib.suppress(ConfigError):
-        cls = _component(content[TARGET], cls, key, TRUSTED) if TARGET in content else cls
-    for name in _fields(cls):
-        yield _join(key, name)
-        for option in _options(_hints(cls)[name]):
-            if dataclasses.is_dataclass(option):
-                yield from settings(option, content.get(name), _join(key, name))  # pyright: ignore[reportArgumentType]
+    for cls in _options(hint):
+        if dataclasses.is_dataclass(cls):
+            with contextlib.suppress(ConfigError):
+                cls = _component(content[TARGET], cls, key, TRUSTED) if TARGET in content else cls
+            for name in _fields(cls):
+                yield _join(key, name)
+                yield from settings(_hints(cls)[name], content.get(name), _join(key, name), entries)
+        elif entries and typing.get_origin(cls) is dict:
+            for name, item in content.items():
+                yield from settings(typing.get_args(cls)[1], item, _join(key, str(name)), entries)
 
 
 @functools.cache
@@ -237,7 +220,7 @@ def _refuse_unknown(
         ConfigError: With the setting that was meant, where that is plain: a word of another
             project, the same word in another place, or a slip of the pen.
     """
-    where = next(_leaves(value, _join(key, name)))[0]
+    where = next(leaves(value, _join(key, name)))[0]
     fields = _fields(cls)
     of, known = (f" of {cls.__name__}", listed(fields, 24) or "none") if key else ("", "")
     known = known or listed(fields, 40)
@@ -264,17 +247,16 @@ def _options_with(group: str, name: str) -> list[str]:
 
 def _meant(name: str, value: object, cls: type, node: Mapping[str, Any], key: str) -> str:
     """Returns the override that was meant, or nothing."""
-    leaves = list(_leaves(value, _join(key, name)))
-    found = [synonym(leaf, item) for leaf, item in leaves]
+    given = list(leaves(value, _join(key, name)))
+    found = [synonym(leaf, item) for leaf, item in given]
     if any(found):
         return " ".join(filter(None, found))
-    fields, below = _fields(cls), list(settings(cls, node, key))
-    same = sorted((k for k in below if k.rpartition(".")[2] == name), key=_distance)
+    same = [k for k in settings(cls, node, key) if k.rpartition(".")[2] == name]
     if not key and same and not isinstance(value, Mapping):
-        return assignment(same[0], value)
-    if not (close := nearest(name, fields)):
+        return assignment(min(same, key=_distance), value)
+    if not (close := nearest(name, _fields(cls))):
         return ""
-    meant = [(_join(key, close) + leaf.removeprefix(_join(key, name)), v) for leaf, v in leaves]
+    meant = [(_join(key, close) + leaf.removeprefix(_join(key, name)), v) for leaf, v in given]
     return " ".join(assignment(*pair) for pair in meant)
 
 
@@ -283,14 +265,6 @@ def _distance(key: str) -> tuple[int, int]:
     order = ("train", "method", "rectifier", "adapter", "evaluate", "parallel")
     group = key.partition(".")[0]
     return key.count("."), order.index(group) if group in order else len(order)
-
-
-def _leaves(value: object, key: str) -> Iterator[tuple[str, object]]:
-    if isinstance(value, Mapping) and value:
-        for name, item in value.items():
-            yield from _leaves(item, _join(key, str(name)))
-    else:
-        yield key, value
 
 
 def _explain(
@@ -312,17 +286,18 @@ def _explain(
         hint = typing.get_args(_options(hint)[0])[1]
     shown = shortened("null" if value is None else value)
     problem = f"{where}={shown} is not allowed; allowed: {describe(hint)}"
-    close = nearest(str(value), _literals(hint))
+    literals = (o for o in _options(hint) if typing.get_origin(o) is typing.Literal)
+    close = nearest(str(value), (str(arg) for o in literals for arg in typing.get_args(o)))
     return ConfigError(problem, assignment(where, close) if close else "")
 
 
 def describe(hint: Any) -> str:
     """Returns what a field accepts, in words: "a number > 0 and <= 1", "after or before"."""
-    if typing.get_origin(hint) is typing.Annotated:
-        base, *notes = typing.get_args(hint)
-        bounds = " and ".join(_bound(note) for note in notes if _bound(note))
-        return f"{describe(base)} {bounds}".strip()
     origin, args = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.Annotated:
+        notes = (note for note in args[1:] if type(note) in SIGNS)
+        bounds = (f"{SIGNS[type(note)]} {dataclasses.astuple(note)[0]}" for note in notes)
+        return f"{describe(args[0])} {' and '.join(bounds)}".strip()
     if origin is typing.Literal:
         return " or ".join(str(arg) for arg in args)
     if origin in (typing.Union, types.UnionType):
@@ -331,21 +306,6 @@ def describe(hint: Any) -> str:
         return f"a list of {describe(args[0])}"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
-
-
-def _bound(note: object) -> str:
-    signs = ((annotated_types.Gt, ">", "gt"), (annotated_types.Ge, ">=", "ge"))
-    signs += ((annotated_types.Lt, "<", "lt"), (annotated_types.Le, "<=", "le"))
-    for kind, sign, attribute in signs:
-        if isinstance(note, kind):
-            return f"{sign} {getattr(note, attribute)}"
-    return ""
-
-
-def _literals(hint: Any) -> Iterator[str]:
-    for option in _options(hint):
-        if typing.get_origin(option) is typing.Literal:
-            yield from (str(arg) for arg in typing.get_args(option))
 
 
 def _join(*parts: str) -> str:

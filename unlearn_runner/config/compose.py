@@ -21,7 +21,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 
 from unlearn_runner.config import hydra_node, names
-from unlearn_runner.config.build import is_entry
+from unlearn_runner.config.build import settings
 from unlearn_runner.config.command_line import SEARCHPATH, is_value
 from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.root import Run
@@ -104,7 +104,7 @@ def _remove(config: DictConfig, removal: str) -> None:
             f"{removal} removes nothing that is there; known here: {there}",
             f"~{parent}{'.' if parent else ''}{near}" if near and parent else "",
         )
-    if not is_entry(key, OmegaConf.to_container(config), Run):
+    if key in settings(Run, OmegaConf.to_container(config), entries=True):
         raise ConfigError(
             f"{removal} removes a setting, and every setting has a value; allowed: {key}=VALUE"
         )
