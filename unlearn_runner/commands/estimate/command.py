@@ -13,7 +13,7 @@ from rich.table import Table
 
 from unlearn_runner.commands.estimate.memory import LargestBatch, Peak, Setting, peak
 from unlearn_runner.commands.estimate.sizes import Sizes
-from unlearn_runner.commands.estimate.speed import DEVICES, Step, step
+from unlearn_runner.commands.estimate.speed import DEVICES, step
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.distributed import launch
@@ -58,11 +58,19 @@ def estimate(run: Run, plan: Plan) -> None:
     setting, work, passes, tokens = setting_of(run, stage, sizes, world)
     found = peak(sizes, work, setting)
     name, memory = _device(run)
-    device = DEVICES.get(name)
-    time = None
-    if device is not None:
+    trained = f"{setting.trained / 1e6:,.1f} M of " if setting.frozen else ""
+    title = (
+        f"unlearning {trained}{sizes.parameters / 1e6:,.1f} M parameters, "
+        f"{type(run.parallel).__name__} on {world} rank{'s' if world > 1 else ''}, "
+        f"{setting.precision}; at most {work.rows} rows x {work.length} tokens at once"
+    )
+    table = _table(title, found, name, memory)
+    if device := DEVICES.get(name):
         time = step(sizes, setting, device, tokens * world, work.length, passes, world)
-    results_console().print(_table(run, sizes, setting, work, found, world, name, memory, time))
+        table.add_section()
+        table.add_row("seconds of a step, arithmetic", f"{time[0]:.3f}")
+        table.add_row("and between ranks, unless hidden", f"{time[1]:.3f}")
+    results_console().print(table)
     if memory and found.total > HEADROOM * memory:
         console.print(
             f"warning: {found.total / 1e9:.1f} GB do not fit {name} ({memory / 1e9:.0f} GB): "
@@ -82,7 +90,8 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
         if folder is not None:
             return Sizes.of_folder(Path(folder))
     if (made := run.model.pretraining) is not None:
-        return Sizes.of_shape(made.shape, made.vocab_size)
+        shape = {**vars(made.shape), "tie_word_embeddings": made.shape.tie_embeddings}
+        return Sizes.of_config(shape | {"vocab_size": made.vocab_size})
     path = run.model.given and run.model.given.path
     raise ConfigError(
         f"estimate: the configuration of {path} is not on this machine",
@@ -100,10 +109,6 @@ def setting_of(
     micro = min(run.train.micro_batch or rows, rows)
     cuts = math.ceil(rows / micro)
     start_model = needs_start_model(watched)
-    adapted = run.adapter.adapts
-    trained = run.adapter.trained_parameters(sizes)
-    frozen = sizes.parameters if adapted else 0
-    sharded = run.parallel.shards
     compared = [
         (before, term)
         for before, group in enumerate(groups)
@@ -111,8 +116,8 @@ def setting_of(
         if term.loss.needs_alternative
     ]
     setting = Setting(
-        trained=trained,
-        frozen=frozen,
+        trained=run.adapter.trained_parameters(sizes),
+        frozen=sizes.parameters if run.adapter.adapts else 0,
         precision=run.train.precision,
         frozen_bytes=2 if run.adapter.storage == "bf16" else 4,
         groups=len(groups),
@@ -121,10 +126,10 @@ def setting_of(
         compared_after=max(
             (n + (cuts > 1 or term is not groups[n].terms[0]) for n, term in compared), default=0
         ),
-        holds_start_model=start_model and not adapted,
+        holds_start_model=start_model and not run.adapter.adapts,
         over_vocabulary=4 if start_model else 2,
-        shards=world if sharded else 1,
-        gathers=sharded,
+        shards=world if run.parallel.shards else 1,
+        gathers=run.parallel.shards,
         offload=run.parallel.offloads,
         checkpointing=run.train.gradient_checkpointing,
         dropout=run.adapter.drops_out,
@@ -178,23 +183,7 @@ def _device(run: Run) -> tuple[str, float]:
     return "this machine's processor", 0.0
 
 
-def _table(
-    run: Run,
-    sizes: Sizes,
-    setting: Setting,
-    work: LargestBatch,
-    found: Peak,
-    world: int,
-    name: str,
-    memory: float,
-    time: Step | None,
-) -> Table:
-    trained = f"{setting.trained / 1e6:,.1f} M of " if setting.frozen else ""
-    title = (
-        f"unlearning {trained}{sizes.parameters / 1e6:,.1f} M parameters, "
-        f"{type(run.parallel).__name__} on {world} rank{'s' if world > 1 else ''}, "
-        f"{setting.precision}; at most {work.rows} rows x {work.length} tokens at once"
-    )
+def _table(title: str, found: Peak, name: str, memory: float) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     table.add_column("on each rank")
     table.add_column("GB", justify="right")
@@ -205,10 +194,6 @@ def _table(
     table.add_section()
     of = f" of {memory / 1e9:.0f}" if memory else ""
     table.add_row(f"peak, on {name}", f"{found.total / 1e9:.3f}{of}")
-    if time is not None:
-        table.add_section()
-        table.add_row("seconds of a step, arithmetic", f"{time.arithmetic:.3f}")
-        table.add_row("and between ranks, unless hidden", f"{time.communication:.3f}")
     return table
 
 

@@ -10,9 +10,6 @@ from dataclasses import dataclass, replace
 
 from unlearn_runner.commands.estimate.sizes import Sizes
 
-BYTES = {"float32": 4, "bf16": 4, "float64": 8}
-"""Of a trained weight: bf16 is how a forward pass computes, never how masters are stored."""
-
 
 @dataclass(frozen=True)
 class LargestBatch:
@@ -69,6 +66,16 @@ class Setting:
     dropout: bool = False
     """Whether adapters drop part of their input."""
 
+    @property
+    def stored(self) -> int:
+        """Bytes of a trained weight: bf16 is how a pass computes, never how masters are stored."""
+        return 8 if self.precision == "float64" else 4
+
+    @property
+    def computed(self) -> int:
+        """Bytes of a number that a forward pass computes with."""
+        return 2 if self.precision == "bf16" else self.stored
+
 
 @dataclass(frozen=True)
 class Peak:
@@ -95,21 +102,20 @@ class Peak:
 
 def peak(sizes: Sizes, work: LargestBatch, setting: Setting) -> Peak:
     """Returns the bytes at a step's fullest moment, after the first step."""
-    number = BYTES[setting.precision]
+    number = setting.stored
     share = 1 / setting.shards
     one = int(setting.trained * number * share)
     moments = _moments(sizes, work, setting, one)
     # Gradients that lie elsewhere do not make a moment fuller.
     fullest = max(moments, key=lambda parts: sum(parts[1:] if setting.offload else parts))
     gradients, activations, logits = fullest
+    start = setting.trained + setting.frozen if setting.holds_start_model else 0
     held = {
         "weights": int((setting.trained * number + setting.frozen * setting.frozen_bytes) * share),
         "moments": 2 * one,
         "memory": setting.kept * one,
         "gradients": gradients,
-        "start": int((setting.trained + setting.frozen) * number * share)
-        if setting.holds_start_model
-        else 0,
+        "start": int(start * number * share),
     }
     host = 0
     if setting.offload:
@@ -127,15 +133,11 @@ def _moments(
     The beginning of a backward pass, when all activations are there (and, where passes accumulate,
     a whole gradient), that of a preference, which compares two answers and has two graphs, and the
     end of the last backward pass, when the gradient is.
-
-    Args:
-        sizes: Of the model.
-        work: Of a micro-batch.
-        setting: Of the training.
-        one: Bytes of a gradient.
+    `one` is the bytes of a gradient.
     """
-    number = BYTES[setting.precision]
-    widest = 0 if setting.frozen else int(number * sizes.vocab * sizes.hidden / setting.shards)
+    widest = (
+        0 if setting.frozen else int(setting.stored * sizes.vocab * sizes.hidden / setting.shards)
+    )
     # The projection's gradient comes first. Of tied embeddings it waits for the embedding's at the
     # very end, and for their sum; where passes accumulate, none of them is the one that stays.
     copies = (2 if sizes.tied else 0) + (setting.passes > 1)
@@ -159,8 +161,7 @@ def _activations(sizes: Sizes, work: LargestBatch, setting: Setting) -> int:
     norms' results, queries, keys, values, the attention's result; the feed-forward block's two or
     four tensors of the intermediate width.
     """
-    wide = BYTES[setting.precision]
-    narrow = 2 if setting.precision == "bf16" else wide
+    wide, narrow = setting.stored, setting.computed
     inner, kv = sizes.heads * sizes.head, sizes.kv_heads * sizes.head
     expanded = 2 * inner if sizes.kv_heads < sizes.heads else 2 * kv
     feed = (4 if sizes.gated else 2) * sizes.intermediate
@@ -178,7 +179,7 @@ def _activations(sizes: Sizes, work: LargestBatch, setting: Setting) -> int:
 
 
 def _logits(sizes: Sizes, work: LargestBatch, setting: Setting) -> int:
-    number = 8 if setting.precision == "float64" else 4
+    number = setting.stored
     extra = 2 if setting.precision == "bf16" else 0
     # Of two graphs, one is computed with; of the other one tensor waits.
     smaller, larger = sorted((work.scored, work.other_scored))
@@ -187,9 +188,8 @@ def _logits(sizes: Sizes, work: LargestBatch, setting: Setting) -> int:
 
 def _gathered(sizes: Sizes, setting: Setting) -> int:
     if setting.gathers:
-        number = 2 if setting.precision == "bf16" else BYTES[setting.precision]
         # This layer and the next, the ends, and one layer's whole gradient before it is scattered.
-        return number * (2 * sizes.layer + sizes.ends) + BYTES[setting.precision] * sizes.layer
+        return setting.computed * (2 * sizes.layer + sizes.ends) + setting.stored * sizes.layer
     # Autocast keeps a bf16 copy of every matrix for the backward pass.
     if setting.precision != "bf16":
         return 0

@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.models.shape import Shape
-
 UNGATED = ("phi", "gpt_neox", "gpt_neo", "gpt2")
 """Families whose feed-forward block has two matrices instead of three."""
 
@@ -29,20 +27,6 @@ class Sizes:
     gated: bool = True
 
     @classmethod
-    def of_shape(cls, shape: Shape, vocab: int) -> Sizes:
-        """Returns the sizes of a from-scratch model."""
-        return cls(
-            shape.hidden_size,
-            shape.intermediate_size,
-            shape.num_layers,
-            shape.num_heads,
-            shape.num_heads,
-            shape.hidden_size // shape.num_heads,
-            vocab,
-            shape.tie_embeddings,
-        )
-
-    @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Sizes:
         """Returns the sizes that a `config.json` names, in any family's words.
 
@@ -54,10 +38,8 @@ class Sizes:
             return next(config[name] for name in names if config.get(name) is not None)
 
         try:
-            hidden, heads = (
-                first("hidden_size", "n_embd"),
-                first("num_attention_heads", "n_head", "num_heads"),
-            )
+            hidden = first("hidden_size", "n_embd")
+            heads = first("num_attention_heads", "n_head", "num_heads")
             family = config.get("model_type", "")
             return cls(
                 hidden,
@@ -79,19 +61,11 @@ class Sizes:
         return cls.of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
     @property
-    def attention(self) -> int:
-        """Weights of a layer's attention block."""
-        return 2 * self.hidden * self.head * (self.heads + self.kv_heads)
-
-    @property
-    def mlp(self) -> int:
-        """Weights of a layer's feed-forward block."""
-        return (3 if self.gated else 2) * self.hidden * self.intermediate
-
-    @property
     def layer(self) -> int:
-        """Weights of a decoder layer."""
-        return self.attention + self.mlp + 2 * self.hidden
+        """Weights of a decoder layer: attention, feed-forward block, two norms."""
+        attention = 2 * self.hidden * self.head * (self.heads + self.kv_heads)
+        mlp = (3 if self.gated else 2) * self.hidden * self.intermediate
+        return attention + mlp + 2 * self.hidden
 
     @property
     def ends(self) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn_runner.commands.estimate.memory import BYTES, Setting
+from unlearn_runner.commands.estimate.memory import Setting
 from unlearn_runner.commands.estimate.sizes import Sizes
 
 REACHED = 0.4
@@ -33,19 +33,10 @@ DEVICES = {
 }
 
 
-@dataclass(frozen=True)
-class Step:
-    """Seconds of one optimizer step."""
-
-    arithmetic: float
-    communication: float
-    """If none of it were hidden behind arithmetic."""
-
-
 def step(
     sizes: Sizes, setting: Setting, device: Device, tokens: int, length: int, micro: int, world: int
-) -> Step:
-    """Returns the seconds of a step.
+) -> tuple[float, float]:
+    """Returns a step's seconds of arithmetic, and of sending, as if none were hidden behind it.
 
     Args:
         sizes: Of the model.
@@ -62,11 +53,11 @@ def step(
     attention = 2 * factor * sizes.layers * sizes.heads * sizes.head * length
     flops = tokens * (factor * matrices + attention)
     peak = device.bf16 if setting.precision == "bf16" else device.float32
-    sent = bytes_sent(sizes, setting, micro, world)
-    return Step(flops / (peak * REACHED * world), sent / device.link)
+    sent = bytes_sent(setting, micro, world)
+    return flops / (peak * REACHED * world), sent / device.link
 
 
-def bytes_sent(sizes: Sizes, setting: Setting, micro: int, world: int) -> float:
+def bytes_sent(setting: Setting, micro: int, world: int) -> float:
     """Returns the bytes that each rank sends in a step.
 
     Replicas all-reduce each group's gradient once: twice its bytes, less a world's share. Shards
@@ -75,9 +66,8 @@ def bytes_sent(sizes: Sizes, setting: Setting, micro: int, world: int) -> float:
     if world == 1:
         return 0.0
     others = (world - 1) / world
-    gradient = setting.trained * BYTES[setting.precision] * others
+    gradient = setting.trained * setting.stored * others
     if not setting.gathers:
         return 2 * gradient * setting.groups
-    number = 2 if setting.precision == "bf16" else BYTES[setting.precision]
-    gathered = (setting.trained + setting.frozen) * number * others
+    gathered = (setting.trained + setting.frozen) * setting.computed * others
     return micro * (2 * gathered + gradient)
