@@ -1,7 +1,7 @@
 """The runner from Python: compose, plan and run a command's overrides, and read what runs left.
 
 Everything here is what the commands do, with the same words, checks and artifacts; mistakes raise
-`UserError`. Tables are pandas' (which comes with `datasets`); `docs/api.md` shows all of it.
+`UserError`. Tables are pandas'; `docs/api.md` shows all of it.
 """
 
 from __future__ import annotations
@@ -10,10 +10,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 from unlearn_runner.config.command_line import CommandLine, parse
-from unlearn_runner.config.compose import Composed
 from unlearn_runner.config.compose import compose as compose_config
 from unlearn_runner.config.root import Run, refuse_selection, validate
 from unlearn_runner.errors import ConfigError, DataError, UserError, listed
@@ -35,7 +34,8 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Run:
     Raises:
         ConfigError: For a mistake in one of them.
     """
-    return validate(_composed(_parsed(overrides, config_dir)).config)
+    command = _parsed(overrides, config_dir)
+    return validate(compose_config(command.overrides, command.folders).config)
 
 
 def plan(*overrides: str, config_dir: str | Path | None = None) -> PlannedJob:
@@ -48,7 +48,8 @@ def plan(*overrides: str, config_dir: str | Path | None = None) -> PlannedJob:
     Raises:
         UserError: For a mistake in one of them, or in the data; nothing is written.
     """
-    composed = _composed(_parsed(overrides, config_dir))
+    command = _parsed(overrides, config_dir)
+    composed = compose_config(command.overrides, command.folders)
     job = plan_config(composed.config, composed.name_run, composed.choices)
     refuse_selection(job.run)
     return job
@@ -97,12 +98,13 @@ def load_runs(folder: str | Path) -> DataFrame:
     Raises:
         UserError: If there are no runs.
     """
-    frame = _pandas().DataFrame
+    from pandas import DataFrame
+
     runs = find_runs([Path(folder).expanduser()]).runs
     keys = dict.fromkeys(key for found in runs for key in found.settings)
     differ = [k for k in keys if len({repr(found.settings.get(k)) for found in runs}) > 1]
     groups = ("benchmark", "method", "rectifier", "adapter")
-    return frame(
+    return DataFrame(
         {
             "name": found.name,
             "status": found.status,
@@ -133,7 +135,8 @@ def evidence(
     Raises:
         DataError: If the run has no such evidence, or its store cannot be reached.
     """
-    pandas = _pandas()
+    from pandas import read_parquet
+
     found = run if isinstance(run, RunFolder) else read(Path(run).expanduser())
     stage = found.stage(f"evaluate {model}")
     folder = found.artifact(stage) if stage is not None else None
@@ -142,7 +145,7 @@ def evidence(
     there = sorted(path.name.split(".")[0] for path in folder.glob(f"*.{probe}.parquet"))
     if view not in there:
         raise DataError(f"{view!r} is not a view of {found.name}; known here: {listed(there)}")
-    return pandas.read_parquet(folder / f"{view}.{probe}.parquet")
+    return read_parquet(folder / f"{view}.{probe}.parquet")
 
 
 def _parsed(overrides: tuple[str, ...], config_dir: str | Path | None) -> CommandLine:
@@ -155,10 +158,6 @@ def _parsed(overrides: tuple[str, ...], config_dir: str | Path | None) -> Comman
     return command
 
 
-def _composed(command: CommandLine) -> Composed:
-    return compose_config(command.overrides, command.folders)
-
-
 @contextmanager
 def _typed(command: CommandLine) -> Iterator[None]:
     """Lets the command line be the one to repeat, in what a run writes down and says."""
@@ -168,13 +167,3 @@ def _typed(command: CommandLine) -> Iterator[None]:
         yield
     finally:
         sys.argv = before
-
-
-def _pandas() -> Any:
-    try:
-        import pandas
-    except ImportError:
-        raise UserError(
-            "tables need pandas, which is not installed", "pip install pandas"
-        ) from None
-    return pandas
