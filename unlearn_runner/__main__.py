@@ -1,5 +1,7 @@
 """`python -m unlearn_runner`."""
 
-from unlearn_runner.run import console
+import sys
 
-console()
+from unlearn_runner.run import main
+
+sys.exit(main())

@@ -55,11 +55,6 @@ def main() -> int:
         return FAILURE
 
 
-def console() -> None:
-    """Runs the `unlearn` command and exits with its code."""
-    sys.exit(main())
-
-
 def _say(words: object) -> None:
     """Prints an error once, however many ranks would."""
     from unlearn_runner.distributed.external import main_rank
@@ -131,4 +126,4 @@ def run_composed(composed: Composed) -> int:
 
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())

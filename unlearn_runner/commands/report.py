@@ -12,7 +12,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
@@ -25,11 +24,6 @@ from unlearn_runner.utils.text import size
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command line; returns the exit code."""
     return answered(lambda: _report(_parser().parse_args(arguments)))
-
-
-def console() -> NoReturn:
-    """The `unlearn-report` command."""
-    sys.exit(main())
 
 
 def _report(args: argparse.Namespace) -> None:
@@ -102,4 +96,4 @@ def _count(text: str) -> int:
 
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import DataError
@@ -51,11 +51,6 @@ def _score(args: argparse.Namespace) -> None:
         print(json.dumps(found if len(found) > 1 else found[0], indent=2, allow_nan=False))
     else:
         print_table(found)
-
-
-def console() -> NoReturn:
-    """The `unlearn-score` command."""
-    sys.exit(main())
 
 
 def metrics(eps: float, mean: Mean) -> dict[str, Metric]:
@@ -212,4 +207,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())

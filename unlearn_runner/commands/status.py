@@ -13,7 +13,6 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from rich.live import Live
 
@@ -38,11 +37,6 @@ def _status(args: argparse.Namespace) -> None:
             print(f"Left out: {problem}", file=sys.stderr)
     else:
         _live(args.folders, args.every)
-
-
-def console() -> NoReturn:
-    """The `unlearn-status` command."""
-    sys.exit(main())
 
 
 def _live(folders: Sequence[Path], every: float) -> None:
@@ -82,4 +76,4 @@ def _seconds(text: str) -> float:
 
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())

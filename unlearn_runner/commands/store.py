@@ -44,11 +44,6 @@ def _run(args: argparse.Namespace) -> int:
     return {"ls": ls, "gc": gc, "verify": verify}[args.command](root, args)
 
 
-def console() -> None:
-    """The `unlearn-store` command."""
-    sys.exit(main())
-
-
 def _parser() -> argparse.ArgumentParser:
     text = __doc__ or ""
     form = argparse.RawDescriptionHelpFormatter
@@ -251,4 +246,4 @@ def _age(entry: Entry) -> str:
 
 
 if __name__ == "__main__":
-    console()
+    sys.exit(main())
