@@ -5,8 +5,10 @@ Hydra merges files in the order of its defaults list; this reads the same list a
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +21,7 @@ from rich.table import Table
 from unlearn_runner.config.command_line import SEARCHPATH
 from unlearn_runner.config.compose import forced
 from unlearn_runner.config.groups import CONF
+from unlearn_runner.errors import as_value
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.nested import leaves
 
@@ -39,69 +42,53 @@ class Setting:
 def config_sources(
     overrides: Sequence[str], folders: Sequence[Path] = ()
 ) -> dict[str, list[Setting]]:
-    """Returns for every dotted key the values it was given in order; the last one holds.
-
-    Args:
-        overrides: The command line's.
-        folders: Of a user's own options.
-    """
+    """Returns for every dotted key the values it was given in order; the last one holds."""
     places = create_config_search_path(str(CONF))
     for folder in folders:
         places.append("folder", str(folder))
     loader = ConfigLoaderImpl(places)
     given = [o for o in forced(overrides, folders) if not o.startswith(SEARCHPATH)]
     listed = loader.compute_defaults_list("config", given, RunMode.RUN)
-    found: dict[str, list[Setting]] = {}
+    found: defaultdict[str, list[Setting]] = defaultdict(list)
     for default in listed.defaults:
         path = default.config_path or ""
-        if path.split("/")[0] == "hydra":
-            continue
-        loaded = loader.repository.load_config(path)
+        loaded = None if path.startswith("hydra/") else loader.repository.load_config(path)
         if loaded is None:
             continue
-        plain = OmegaConf.to_container(loaded.config)
-        assert isinstance(plain, dict)
+        plain: Any = OmegaConf.to_container(loaded.config)
         plain.pop("defaults", None)
-        package = default.package or ""
         by = "config.yaml" if path == "config" else path
-        for key, value in leaves(plain, package):
-            _give(found, key, Setting(value, by))
+        for key, value in leaves(plain, default.package or ""):
+            found[key].append(Setting(value, by))
     for override in listed.config_overrides:
         if override.key_or_group.split(".")[0] != "hydra" and not override.is_delete():
             for key, value in leaves(override.value(), override.key_or_group):
-                _give(found, key, Setting(value, COMMAND_LINE))
+                found[key].append(Setting(value, COMMAND_LINE))
     return found
 
 
-def _give(found: dict[str, list[Setting]], key: str, setting: Setting) -> None:
-    found.setdefault(key, []).append(setting)
-
-
-def table(overrides: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]) -> Table:
-    """Returns the settings of a run, each with who set it and what that replaced.
+def print_settings(
+    overrides: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]
+) -> None:
+    """Prints the settings of a run, each with who set it and what that replaced.
 
     Args:
         overrides: The command line's.
-        config: The complete configuration; a key that another choice replaced is not in it.
+        config: The complete configuration, without secrets.
         folders: Of a user's own options.
     """
-    there = dict(leaves(config, ""))
-    shown = Table(title="settings", title_justify="left", title_style="bold")
-    for column in ("setting", "value", "set by"):
-        shown.add_column(column, no_wrap=column == "setting")
-    shown.add_column("instead of")
+    table = Table(title="settings", title_justify="left", title_style="bold")
+    for column in ("setting", "value", "set by", "instead of"):
+        table.add_column(column, no_wrap=column == "setting")
+    there = {k: v for k, v in leaves(config) if _listed(k) and not k.endswith("._target_")}
     found = config_sources(overrides, folders)
-    place = 0
-    for key in sorted((k for k in there if _listed(k)), key=_place):
-        if key.endswith("._target_"):
-            continue
-        if _place(key) != place:
-            shown.add_section()
-        place = _place(key)
-        *before, last = found.get(key, [Setting(there[key], DEFAULT)])
-        replaced = [f"{_text(s.value)} of {s.by}" for s in before if s.value != last.value]
-        shown.add_row(key, _text(there[key]), last.by, ", ".join(replaced[::-1]))
-    return shown
+    for _, keys in groupby(sorted(there, key=_place), _place):
+        for key in keys:
+            *before, last = found.get(key) or [Setting(there[key], DEFAULT)]
+            replaced = [f"{_text(s.value)} of {s.by}" for s in before if s.value != last.value]
+            table.add_row(key, _text(there[key]), last.by, ", ".join(replaced[::-1]))
+        table.add_section()
+    results_console().print(table)
 
 
 def _listed(key: str) -> bool:
@@ -114,19 +101,6 @@ def _place(key: str) -> int:
 
 
 def _text(value: Any) -> str:
-    return (
-        "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
-    )
-
-
-def print_settings(
-    overrides: Sequence[str], config: Mapping[str, Any], folders: Sequence[Path]
-) -> None:
-    """Prints the settings, who set each, and what that replaced.
-
-    Args:
-        overrides: The command line's.
-        config: The complete configuration, without secrets.
-        folders: Of a user's own options.
-    """
-    results_console().print(table(overrides, config, folders))
+    if value is None or isinstance(value, bool):
+        return as_value(value)
+    return str(value)
