@@ -7,8 +7,6 @@ Everything here is what the commands do, with the same words, checks and artifac
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -75,7 +73,10 @@ def run(*overrides: str, config_dir: str | Path | None = None) -> RunFolder:
     from unlearn_runner.utils.process import prepare_process
 
     prepare_process()
-    with _typed(_parsed(overrides, config_dir)):
+    before = sys.argv
+    # The command line is the one to repeat, in what a run writes down and says.
+    sys.argv = ["unlearn", *_parsed(overrides, config_dir).words]
+    try:
         job = plan(*overrides, config_dir=config_dir)
         if job.run.cluster.elsewhere:
             raise ConfigError(
@@ -83,6 +84,8 @@ def run(*overrides: str, config_dir: str | Path | None = None) -> RunFolder:
             )
         if code := start_job(job, brief=True):
             raise UserError(f"{job.folder.name} ended with exit code {code}; see {job.folder}")
+    finally:
+        sys.argv = before
     return read(job.folder)
 
 
@@ -156,14 +159,3 @@ def _parsed(overrides: tuple[str, ...], config_dir: str | Path | None) -> Comman
             "allowed: overrides of one run"
         )
     return command
-
-
-@contextmanager
-def _typed(command: CommandLine) -> Iterator[None]:
-    """Lets the command line be the one to repeat, in what a run writes down and says."""
-    before = sys.argv
-    sys.argv = ["unlearn", *command.words]
-    try:
-        yield
-    finally:
-        sys.argv = before
