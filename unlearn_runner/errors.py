@@ -14,8 +14,6 @@ FAILURE, USAGE_ERROR = 1, 2
 """Exit codes: of a bug or the machine, and of what a user is to put right."""
 SIGNALLED = 128
 """And the signal's number, as shells have it."""
-HELP = "unlearn --help"
-"""The fix where nothing that is known is near."""
 
 
 class UserError(Exception):
