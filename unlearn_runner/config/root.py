@@ -29,6 +29,7 @@ from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
 from unlearn_runner.utils.console import console
+from unlearn_runner.utils.nested import leaves
 
 resolvers.register()  # every way to a configuration comes by here
 
@@ -85,21 +86,25 @@ class Evaluation:
     null only scores the end. The unlearned model is the same, but is computed again."""
 
     def __post_init__(self) -> None:
-        match = EPOCHS.fullmatch(self.every) if isinstance(self.every, str) else None
-        if isinstance(self.every, str) and (match is None or float(match[1]) <= 0):
+        if isinstance(self.every, str) and not self._epochs:
             raise ConfigError(
                 f"evaluate.every={self.every} is not allowed; allowed: a whole number of steps, or "
                 "epochs",
                 "evaluate.every=50 or evaluate.every=1epoch",
             )
 
+    @property
+    def _epochs(self) -> float:
+        match = EPOCHS.fullmatch(str(self.every))
+        return float(match[1]) if match else 0.0
+
     def steps(self, recipe: Recipe, rows: int) -> tuple[int, ...]:
         """Returns the optimizer steps, before the last, after which the model is scored."""
         if self.every is None:
             return ()
-        each = float(self.every) if isinstance(self.every, int) else 0.0
-        if isinstance(self.every, str) and (match := EPOCHS.fullmatch(self.every)):
-            each = float(match[1]) * rows / recipe.batch_size
+        each = (
+            self.every if isinstance(self.every, int) else self._epochs * rows / recipe.batch_size
+        )
         total, each = recipe.num_steps(rows), max(each, 1.0)  # no more often than after each step
         if each * MAX_SCORED < total:
             raise ConfigError(
@@ -205,7 +210,7 @@ def validate(config: dict[str, Any]) -> Run:
     Raises:
         ConfigError: For whatever no run can have.
     """
-    _refuse_nobody(config, "")
+    _refuse_nobody(config)
     trusted = config.get("trusted") or []
     if not isinstance(trusted, list):
         raise ConfigError(
@@ -222,23 +227,21 @@ def validate(config: dict[str, Any]) -> Run:
     return run
 
 
-def _refuse_nobody(value: object, key: str) -> None:
+def _refuse_nobody(config: dict[str, Any]) -> None:
     """Refuses a path in the home of a user that there is not, wherever it stands.
 
     Raises:
         ConfigError: Naming the key.
     """
-    if isinstance(value, dict):
-        for name, item in value.items():
-            _refuse_nobody(item, f"{key}.{name}" if key else str(name))
-    elif isinstance(value, str) and value.startswith("~"):
-        try:
-            Path(value).expanduser()
-        except RuntimeError:
-            user = value.partition("/")[0][1:]
-            raise ConfigError(
-                f"{key}={value}: there is no user {user}; allowed: an absolute folder"
-            ) from None
+    for key, value in leaves(config):
+        if isinstance(value, str) and value.startswith("~"):
+            try:
+                Path(value).expanduser()
+            except RuntimeError:
+                user = value.partition("/")[0][1:]
+                raise ConfigError(
+                    f"{key}={value}: there is no user {user}; allowed: an absolute folder"
+                ) from None
 
 
 def refuse_selection(run: Run) -> None:
