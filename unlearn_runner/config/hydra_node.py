@@ -19,7 +19,6 @@ CHOSEN = ("hydra/launcher", "hydra/sweeper")
 PLUGINS = ("hydra._internal.core_plugins.", "hydra_plugins.")
 """Where launchers and sweepers come from; Hydra takes subclasses of its own alone."""
 SILENT = {"version": 1, "root": None, "disable_existing_loggers": False}
-EMPTY: dict[str, Any] = {}
 
 
 def check_override(override: str) -> None:
@@ -58,15 +57,9 @@ def check(hydra: DictConfig) -> None:
             named = "${" in value and "${hydra.sweep." not in value
             if named or key.rpartition(".")[2] == "_target_":
                 _refuse(key, value, "a value")
-    expected = {
-        "callbacks": EMPTY,
-        "job_logging": SILENT,
-        "hydra_logging": SILENT,
-        "job.env_set": EMPTY,
-    }
-    for name, allowed in expected.items():
-        first, _, rest = name.partition(".")
-        found = node[first][rest] if rest else node.pop(first)
+    parts = {"callbacks": (node.pop("callbacks"), {}), "job.env_set": (node["job"]["env_set"], {})}
+    parts |= {name: (node.pop(name), SILENT) for name in ("job_logging", "hydra_logging")}
+    for name, (found, allowed) in parts.items():
         if found != allowed:
             _refuse(f"hydra.{name}", found, "nothing there")
     for key, value in _strings(node, "hydra"):
