@@ -7,6 +7,7 @@ the form of a command, the choice of options, and how many jobs a sweep may have
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,8 +27,6 @@ SWEEP = ("-m", "--multirun")
 CONFIG_DIR = ("--config-dir", "-cd")
 ALONE = (*SWEEP, "--resolve", "--hydra-help")
 WITH_VALUE = (*CONFIG_DIR, "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc")
-RENAMED = {"reference": "retain_model"}
-"""Keys by their names before 0.2."""
 MAX_JOBS = 10_000
 """Jobs of one sweep."""
 
@@ -102,14 +101,12 @@ def is_value(override: str, options: Mapping[str, object]) -> bool:
 
 def _renamed(override: str) -> str:
     """Returns an override under today's name of its key; an old one is taken for one release."""
-    key, equals, value = override.partition("=")
-    bare = key.lstrip("+~")
-    for old, new in RENAMED.items():
-        if bare == old or bare.startswith(f"{old}."):
-            today = key.replace(old, new, 1)
-            console.print(f"note: {bare} is now called {today.lstrip('+~')}", markup=False)
-            return f"{today}{equals}{value}"
-    return override
+    match = re.fullmatch(r"([+~]*)reference(\.[^=]*)?(=.*)?", override, re.DOTALL)
+    if match is None:
+        return override
+    prefix, rest, value = (part or "" for part in match.groups())
+    console.print(f"note: reference{rest} is now called retain_model{rest}", markup=False)
+    return f"{prefix}retain_model{rest}{value}"
 
 
 def chooses_sweep(overrides: Sequence[str]) -> bool:
