@@ -268,10 +268,7 @@ def _distance(key: str) -> tuple[int, int]:
 
 
 def _explain(
-    error: ValidationError,
-    values: Mapping[str, Any],
-    hints: Mapping[str, Any],
-    key: str,
+    error: ValidationError, values: Mapping[str, Any], hints: Mapping[str, Any], key: str
 ) -> ConfigError:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""

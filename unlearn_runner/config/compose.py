@@ -123,11 +123,7 @@ def resolve(nodes: Pair, overrides: Sequence[str], folders: Sequence[Path] = ())
 
 
 def compose(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Composed:
-    """Returns the configuration that overrides compose.
-
-    Args:
-        overrides: Of a checked command line.
-        folders: Of a user's own options.
+    """Returns the configuration that a checked command line's overrides compose.
 
     Raises:
         ConfigError: If they do not compose.

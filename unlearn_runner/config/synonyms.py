@@ -19,11 +19,9 @@ def table() -> dict[str, dict[str, Any]]:
 
 
 def synonym(key: str, value: object) -> str:
-    """Returns the override that a key of another project stands for, or nothing.
+    """Returns the override that a dotted key of another project stands for, or nothing.
 
-    Args:
-        key: Dotted; the whole of it, then its last word are looked up.
-        value: What it was to be.
+    The whole key, then its last word are looked up.
     """
     words = table()["synonyms"]
     found = words.get(key) or words.get(key.rpartition(".")[2], "")
