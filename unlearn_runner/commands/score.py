@@ -15,19 +15,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rich.table import Table
+
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.read import KNOWN, open_log
 from unlearn_runner.evaluation.logs.retain_log import against
-from unlearn_runner.evaluation.metrics.base import Metric, directions
-from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
+from unlearn_runner.evaluation.metrics.evidence import ViewEvidence
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
 from unlearn_runner.evaluation.metrics.probability import Probability
 from unlearn_runner.evaluation.metrics.rouge import RougeL
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
 from unlearn_runner.evaluation.schema import Role
+from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.files import finite
 from unlearn_runner.utils.text import format_score
 from unlearn_runner.utils.version import __version__
 
@@ -76,9 +80,6 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
     Raises:
         DataError: A log is malformed, or `retain` is of another forget split.
     """
-    from unlearn_runner.evaluation.metrics.base import compute
-    from unlearn_runner.utils.files import finite
-
     model = log.evidence()
     missing = {name: lacking for name, view in model.views.items() if (lacking := _lacking(view))}
     if all(view.rows == 0 for view in model.views.values()):
@@ -87,6 +88,7 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
     if retain is not None:
         retain_model, match = against(log, retain, only_shared)
     scores = compute(model, retain_model, metrics(log.eps, mean))
+    sources = dict.fromkeys(filter(None, map(_source, model.views.values())))
     content: dict[str, Any] = {name: scores[name] for name in WHOLE}
     content["parts"] = {
         view: {part: scores[f"{view}.{part}"] for part in PARTS} for view in model.views
@@ -100,7 +102,7 @@ def score(log: Log, retain: Log | None, mean: Mean, only_shared: bool) -> dict[s
         "retain_rows": None if match is None else match.theirs,
         "matched": None if match is None else len(match.pairs),
         "mean": mean,
-        "rouge_l_from": _rouge_source(model),
+        "rouge_l_from": " and ".join(sources) or None,
         "missing": missing,
         "version": __version__,
     }
@@ -114,13 +116,8 @@ def _lacking(view: ViewEvidence) -> list[str]:
     return lacking + (["generated texts"] if _source(view) is None else [])
 
 
-def _rouge_source(model: Evidence) -> str | None:
-    """Says whether ROUGE was computed from texts or taken as the log recorded it, or both."""
-    sources = [_source(view) for view in model.views.values()]
-    return " and ".join(dict.fromkeys(source for source in sources if source)) or None
-
-
 def _source(view: ViewEvidence) -> str | None:
+    """Says whether ROUGE is computed from texts or taken as the log recorded it."""
     if view.record.texts is not None:
         return "texts"
     return None if view.record.recalls is None else "recorded values"
@@ -128,10 +125,6 @@ def _source(view: ViewEvidence) -> str | None:
 
 def print_table(found: list[dict[str, Any]]) -> None:
     """Prints a column per log, and below it what the numbers were computed from."""
-    from rich.table import Table
-
-    from unlearn_runner.utils.console import results_console
-
     names = _short([content["log"] for content in found])
     table = Table()
     table.add_column("metric")
