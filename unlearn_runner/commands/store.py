@@ -39,15 +39,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return answered(lambda: _run(_parser().parse_args(arguments)))
 
 
-def _run(args: argparse.Namespace) -> int:
+def _run(args: argparse.Namespace) -> int | None:
     root = expanded("STORE", args.store) if args.store else outputs() / "store"
     return {"ls": ls, "gc": gc, "verify": verify}[args.command](root, args)
 
 
 def _parser() -> argparse.ArgumentParser:
-    text = __doc__ or ""
     form = argparse.RawDescriptionHelpFormatter
-    parser = Parser(prog="unlearn-store", description=text, formatter_class=form)
+    parser = Parser(prog="unlearn-store", description=__doc__, formatter_class=form)
     commands = parser.add_subparsers(dest="command", required=True, metavar="ls|gc|verify")
     for name in ("ls", "gc", "verify"):
         command = commands.add_parser(name)
@@ -86,13 +85,15 @@ def _uses(root: Path, args: argparse.Namespace, stored: Iterable[Entry]) -> Uses
     return uses(dict.fromkeys(places), stored)
 
 
-def ls(root: Path, args: argparse.Namespace) -> int:
+def ls(root: Path, args: argparse.Namespace) -> None:
     """Lists what the store holds."""
     stored = entries(root)
     used = _uses(root, args, stored).by_artifact
+    # The remains of an attempt have an artifact's name, and no run uses them.
+    found = [(e, used.get(e.name, []) if e.state in ("whole", "damaged") else []) for e in stored]
     if args.json:
-        print(json.dumps([_plain(e, used.get(e.name, [])) for e in stored], indent=1))
-        return 0
+        print(json.dumps([_plain(entry, runs) for entry, runs in found], indent=1))
+        return
     table = Table(title=f"store {root}", title_justify="left", title_style="bold")
     table.add_column("artifact", no_wrap=True)
     table.add_column("what")
@@ -100,8 +101,7 @@ def ls(root: Path, args: argparse.Namespace) -> int:
     table.add_column("size", justify="right", no_wrap=True)
     table.add_column("age", justify="right")
     table.add_column("used by")
-    for entry in stored:
-        runs = used.get(entry.name, []) if entry.state in ("whole", "damaged") else []
+    for entry, runs in found:
         table.add_row(
             entry.name,
             entry.fault or entry.what,
@@ -112,7 +112,6 @@ def ls(root: Path, args: argparse.Namespace) -> int:
         )
     results_console().print(table)
     print(_totals(stored))
-    return 0
 
 
 def _outcome(entry: Entry) -> str:
@@ -131,7 +130,7 @@ def _plain(entry: Entry, runs: list[str]) -> dict[str, object]:
         "outcome": entry.manifest.get("outcome"),
         "bytes": entry.size,
         "age_s": round(time.time() - entry.changed),
-        "runs": runs if entry.state in ("whole", "damaged") else [],
+        "runs": runs,
         "path": str(entry.path),
     }
 
@@ -145,7 +144,7 @@ def _totals(stored: Sequence[Entry]) -> str:
     return f"{total}: {'; '.join(parts)}" if parts else "nothing is stored"
 
 
-def gc(root: Path, args: argparse.Namespace) -> int:
+def gc(root: Path, args: argparse.Namespace) -> None:
     """Lists what could be removed; with --yes removes it."""
     age = seconds(args.older) if args.older else 0.0
     stored = entries(root)
@@ -153,9 +152,9 @@ def gc(root: Path, args: argparse.Namespace) -> int:
     known = sorted({path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."})
     for kind in kinds or ():
         if kind not in known:
-            close = nearest(kind, known)
-            fix = shlex.join(["unlearn-store", "gc", str(args.store or root), "--kind", close])
-            fix = fix if close else "leave out --kind for all of them"
+            fix = "leave out --kind for all of them"
+            if close := nearest(kind, known):
+                fix = shlex.join(["unlearn-store", "gc", str(args.store or root), "--kind", close])
             raise ConfigError(f"--kind {kind} is not in {root}; it has {listed(known)}", fix)
     unused = _unused(root, args, stored) if args.unused else set[str]()
     wanted = [
@@ -180,7 +179,6 @@ def gc(root: Path, args: argparse.Namespace) -> int:
             print(f"removed  {line}")
         freed += entry.size
     print(f"{size(freed)} {'freed' if args.yes else 'would be freed; --yes removes it'}")
-    return 0
 
 
 def _unused(root: Path, args: argparse.Namespace, stored: Sequence[Entry]) -> set[str]:
@@ -205,9 +203,8 @@ def _unused(root: Path, args: argparse.Namespace, stored: Sequence[Entry]) -> se
     return {e.name for e in stored if e.state == "whole"} - set(used.by_artifact)
 
 
-def verify(root: Path, args: argparse.Namespace) -> int:
+def verify(root: Path, _: argparse.Namespace) -> int:
     """Compares every file with its manifest; names the damaged."""
-    del args
     paths = [entry.path for entry in entries(root) if entry.state in ("whole", "damaged")]
     damaged = 0
     with progress("verify", len(paths)) as tick:
