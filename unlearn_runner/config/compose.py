@@ -27,6 +27,23 @@ from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.root import Run
 from unlearn_runner.errors import ConfigError, listed, nearest, quoted
 
+
+def lookup(key: object, table: Mapping[str, Any]) -> Any:
+    """Returns the entry for `key`, a setting: `${lookup:KEY,{a: 1, b: 2}}` in a YAML.
+
+    Published settings differ by forget split; `benchmark.forget=forget05` then chooses them all.
+
+    Raises:
+        ValueError: If nothing was published for it; OmegaConf adds which setting asks.
+    """
+    if key not in table:
+        there = listed(map(str, table))
+        raise ValueError(f"nothing is published for {key}, only for {there}: set it yourself")
+    return table[str(key)]
+
+
+OmegaConf.register_new_resolver("lookup", lookup, replace=True)
+
 Pair = tuple[DictConfig, DictConfig]
 """A configuration without Hydra's own node, and one with it."""
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 
 from annotated_types import Ge, Le
 
-from unlearn_runner.config import names, resolvers
+from unlearn_runner.config import names
 from unlearn_runner.config.build import TRUSTED, build, complete
 from unlearn_runner.config.model import Model
 from unlearn_runner.config.sweep import Sweep
@@ -30,8 +30,6 @@ from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.nested import leaves
-
-resolvers.register()  # every way to a configuration comes by here
 
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 MAX_SCORED = 10_000
