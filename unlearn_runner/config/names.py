@@ -40,12 +40,7 @@ LONGEST, MAX_BYTES = 120, 200
 
 
 def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
-    """Returns a name: benchmark, method, rectifier, an adapter; then what else was overridden.
-
-    Args:
-        overrides: The command line's overrides, as typed.
-        choices: Chosen option by group.
-    """
+    """Returns a name: benchmark, method, rectifier, an adapter; then what else was overridden."""
     main = ("benchmark", "method", "rectifier", "adapter")
     chosen = [str(choices.get(group)) for group in main]
     parts = ["-".join(chosen[: 3 if chosen[3] in ("none", "None") else 4])]

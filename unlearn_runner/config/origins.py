@@ -72,10 +72,7 @@ def print_settings(
 ) -> None:
     """Prints the settings of a run, each with who set it and what that replaced.
 
-    Args:
-        overrides: The command line's.
-        config: The complete configuration, without secrets.
-        folders: Of a user's own options.
+    `config` is complete, and without secrets; `folders` are those of a user's own options.
     """
     table = Table(title="settings", title_justify="left", title_style="bold")
     for column in ("setting", "value", "set by", "instead of"):

@@ -90,9 +90,7 @@ class Select:
     def worth(self, scores: Scores, target: Scores) -> CriterionValue | str:
         """Returns what the criterion says of one model, or why it cannot win whatever its keep.
 
-        Args:
-            scores: Of the unlearned model on one part.
-            target: Of its target on the same part.
+        The scores are the unlearned model's and its target's, on the same part.
         """
         utility, other = (scores.get(name) for name in self.needed)
         whole = target.get(UTILITY)
