@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from itertools import pairwise
+from itertools import islice, pairwise
 from tempfile import TemporaryDirectory
 from typing import Any, cast
 
@@ -88,14 +88,14 @@ def check_nodes(command: CommandLine) -> None:
     parser = OverridesParser.create()
     axes = []
     for text in command.overrides:
-        override = parser.parse_override(text) if text[0] != "~" else None
-        swept = override is not None and override.is_sweep_override()
-        if not swept or override is None:
+        override = None if text[0] == "~" else parser.parse_override(text)
+        if override is None or not override.is_sweep_override():
             axes.append([text])
-        elif is_value(text, options):  # a value brings nothing with it
-            axes.append([f"{override.key_or_group}={next(override.sweep_string_iterator(), '')}"])
-        else:
-            axes.append([f"{override.key_or_group}={v}" for v in override.sweep_string_iterator()])
+            continue
+        values = override.sweep_string_iterator()
+        if is_value(text, options):  # a value brings nothing with it
+            values = islice(values, 1)
+        axes.append([f"{override.key_or_group}={value}" for value in values])
     first = [axis[0] for axis in axes]
     others = [
         [*first[:i], option, *first[i + 1 :]] for i, axis in enumerate(axes) for option in axis[1:]
