@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_compose import composed
 
-from unlearn_runner.config.groups import groups
+from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.root import validate
 from unlearn_runner.methods.base import Retain
 from unlearn_runner.methods.npo import NPO
@@ -74,3 +77,48 @@ def test_evaluation_sizes_are_the_published_codes(name: str) -> None:
     benchmark: Any = run.benchmark
     assert benchmark.compat == "locuslab"
     assert benchmark.generation.max_length == 200
+
+
+# What a file's header tells a reader is what the file does.
+
+
+def header(name: str) -> str:
+    """Returns the comment at the top of a file of options, as one line."""
+    lines = (Path(CONF) / f"{name}.yaml").read_text(encoding="utf-8").splitlines()
+    return " ".join(line.lstrip("# ") for line in lines if line.startswith("#"))
+
+
+@pytest.mark.parametrize("model", ["phi", "llama2"])
+def test_the_fine_tune_before_gru_follows_the_schedule_that_is_named(model: str) -> None:
+    run: Any = validate(composed(f"experiment=gru/tofu_{model}", "benchmark.data_dir=x"))
+    told = re.search(
+        r"fine-tune: one epoch of warm-up, then (\w+)", header(f"experiment/gru/tofu_{model}")
+    )
+    assert told is not None
+    assert told[1] == run.target.train.schedule
+    assert run.target.train.warmup_epochs == 1.0
+
+
+@pytest.mark.parametrize("size", ["1b", "3b", "8b"])
+def test_open_unlearning_s_presets_say_how_many_steps_there_are_here_and_there(size: str) -> None:
+    name = f"experiment=open_unlearning/tofu_npo_{size}"
+    run: Any = validate(composed(name, "benchmark.data_dir=x"))
+    told = header(name.replace("=", "/"))
+    per_epoch = 400 // run.train.batch_size  # Hugging Face's Trainer rounds each epoch down
+    assert f"{run.train.num_steps(400)} for {run.train.epochs:g} epochs of 400 rows" in told
+    assert f"train.steps={per_epoch * int(run.train.epochs)}" in told
+
+
+def test_the_codes_kl_is_not_said_to_be_ours() -> None:
+    assert "average over padding" in header("method/kl")
+
+
+def test_rmu_s_layers_are_counted_as_its_parameters_are_named() -> None:
+    """A command in the header trains `layers.[567]`; the last of them must be steered."""
+    told = re.search(r"method\.layer=\d+ 'method\.parameters=[^']*'", header("method/rmu"))
+    assert told is not None
+    method: Any = validate(composed("method=rmu", *shlex.split(told[0]))).method
+    modules = [n for n in range(20) if re.search(method.parameters, f"layers.{n}.mlp.down_proj")]
+    assert modules == [5, 6, 7]
+    assert method.layer == max(modules) + 1
+    assert "layer 8" in (RMU.__doc__ or "")
