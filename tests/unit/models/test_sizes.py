@@ -31,14 +31,27 @@ def pair() -> tuple[Any, Any]:
     return tokenizer, new_llama(Shape(16, 16, 1, 1, context=64), tokenizer, 0)
 
 
-def test_a_padding_token_beyond_the_embedding_is_not_padded_with(
-    pair: tuple[Any, Any], tmp_path: Path
+BORNE: dict[str, Any] = {
+    "nothing": lambda t: None,
+    "a padding token": lambda t: t.add_special_tokens({"pad_token": "<new pad>"}),
+    "a padding token and an image's": lambda t: t.add_special_tokens(
+        {"pad_token": "<new pad>", "extra_special_tokens": ["<image>"]}
+    ),
+    "sixty-four reserved ones": lambda t: t.add_special_tokens(
+        {"extra_special_tokens": [f"<reserved {i}>" for i in range(64)]}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BORNE)
+def test_ids_beyond_the_embedding_that_no_row_needs_are_not_padded_with(
+    name: str, pair: tuple[Any, Any], tmp_path: Path
 ) -> None:
     tokenizer, model = pair
-    tokenizer.add_special_tokens({"pad_token": "<new pad>"})
+    BORNE[name](tokenizer)
     save(model, tokenizer, tmp_path)
     loaded = load_tokenizer(checked(tmp_path, "target.path"))
-    assert loaded.pad_token_id == loaded.eos_token_id < model.config.vocab_size
+    assert loaded.pad_token_id < model.config.vocab_size
     rows = [encode(loaded, Template(), q, "Nobody.", 60) for q in ("Who?", "Who is it, then?")]
     batch = collate(rows, loaded.pad_token_id, torch.device("cpu"))
     assert (
@@ -49,6 +62,16 @@ def test_a_padding_token_beyond_the_embedding_is_not_padded_with(
 ADDED: dict[str, Any] = {
     "a word": lambda t: t.add_tokens(["Nobody"]),
     "two words": lambda t: t.add_tokens(["Nobody", "Nowhere"]),
+    "a hundred words": lambda t: t.add_tokens([f"word{i}" for i in range(100)]),
+    "a word of no ASCII": lambda t: t.add_tokens(["模型"]),
+    "a word behind a padding token": lambda t: (
+        t.add_special_tokens({"pad_token": "<new pad>"}),
+        t.add_tokens(["Nobody"]),
+    ),
+    "a word behind an image's": lambda t: (
+        t.add_special_tokens({"extra_special_tokens": ["<image>"]}),
+        t.add_tokens(["Nobody"]),
+    ),
     "an end of sequence": lambda t: t.add_special_tokens({"eos_token": "<new end>"}),
     "an end that pads, too": lambda t: t.add_special_tokens(
         {"eos_token": "<new end>", "pad_token": "<new end>"}
