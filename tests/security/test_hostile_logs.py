@@ -74,18 +74,45 @@ def written(folder: Path, content: Any, name: str = "log.json") -> Path:
 # Read as they are.
 
 
-def test_lists_and_decimal_row_numbers_say_the_same_as_row_numbers(
-    tmp_path: Path, capsys: Any
-) -> None:
-    plain = run(written(tmp_path, locuslab(numbered("{}"))), capsys)
-    assert plain["missing"] == {}
-    assert plain["model_utility"] is not None
-    for log in (locuslab(list), locuslab(numbered("{}.0"))):
-        path = written(tmp_path, log, "other.json")
-        assert scores(run(path, capsys)) == scores(plain)
-        assert run(path, capsys, "--retain", str(tmp_path / "log.json"))["forget_quality"] == 1.0
-    new = [run(written(tmp_path, open_unlearning(form)), capsys) for form in ("{}", "{}.0")]
-    assert scores(new[0]) == scores(new[1])
+def backwards(values: list[Any]) -> Json:
+    return dict(reversed(numbered("{}")(values).items()))
+
+
+def mixed(values: list[Any]) -> Any:
+    """Losses in lists, all else by row numbers with a decimal point."""
+    return values if isinstance(values[0], float) else numbered("{}.0")(values)
+
+
+def beside(**more: Any) -> Json:
+    log = locuslab(list)
+    return {**log, PARTS["forget"]: {**log[PARTS["forget"]], **more}}
+
+
+FORMS: dict[str, tuple[Any, Any]] = {
+    # a log, and one of row numbers that says the same
+    "lists": (locuslab(list), locuslab(numbered("{}"))),
+    "decimal row numbers": (locuslab(numbered("{}.0")), locuslab(numbered("{}"))),
+    "row numbers out of order": (locuslab(backwards), locuslab(numbered("{}"))),
+    "lists beside decimal row numbers": (locuslab(mixed), locuslab(numbered("{}"))),
+    "statistics that nobody asks for": (beside(seconds=[1, 2], note="x"), locuslab(list)),
+    "parts that nobody asks for": (locuslab(list) | {"time.json": {"a": 1}}, locuslab(list)),
+    "open-unlearning's decimal row numbers": (open_unlearning("{}.0"), open_unlearning("{}")),
+    "open-unlearning's summary beside": (
+        open_unlearning("{}.0") | {"model_utility": {"agg_value": 0.5}},
+        open_unlearning("{}"),
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_log_of_another_form_says_the_same(tmp_path: Path, capsys: Any, form: str) -> None:
+    log, same = FORMS[form]
+    expected = run(written(tmp_path, same), capsys)
+    assert expected["missing"] == {}
+    assert expected["model_utility"] is not None
+    path = written(tmp_path, log, "other.json")
+    assert scores(run(path, capsys)) == scores(expected)
+    assert run(path, capsys, "--retain", str(tmp_path / "log.json"))["forget_quality"] == 1.0
 
 
 @pytest.mark.parametrize("view", PARTS)
