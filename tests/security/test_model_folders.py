@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +61,24 @@ def test_a_hostile_folder_is_refused_when_planned(name: str, model: Path) -> Non
     assert not (model.parent / "victim").exists()
 
 
+@pytest.fixture
+def library(caplog: pytest.LogCaptureFixture) -> Iterator[pytest.LogCaptureFixture]:
+    """What transformers says of itself, which its logger hands on to nobody."""
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    yield caplog
+    logger.removeHandler(caplog.handler)
+
+
 @pytest.mark.parametrize("name", UNLOADABLE)
-def test_what_only_loading_finds_ends_in_two_lines(name: str, model: Path) -> None:
+def test_what_only_loading_finds_ends_in_two_lines(
+    name: str, model: Path, library: pytest.LogCaptureFixture
+) -> None:
     UNLOADABLE[name](model)
     with pytest.raises(DataError) as caught:
         load(checked(model, KEY))
     two_lines(caught.value)
+    assert library.text == "", "no report of the library's beside them"
     assert not (model.parent / "victim").exists()
 
 
