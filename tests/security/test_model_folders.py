@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -80,6 +81,15 @@ def test_what_only_loading_finds_ends_in_two_lines(
     two_lines(caught.value)
     assert library.text == "", "no report of the library's beside them"
     assert not (model.parent / "victim").exists()
+
+
+@pytest.mark.skipif(find_spec("sentencepiece") is not None, reason="SentencePiece is installed")
+def test_a_tokenizer_of_a_library_that_is_not_here_is_told_with_its_name(model: Path) -> None:
+    (model / "tokenizer.json").rename(model / "tokenizer.model")
+    with pytest.raises(DataError) as caught:
+        given("target", KEY, str(model), None)
+    assert "needs the SentencePiece library" in str(caught.value)
+    assert str(caught.value).endswith("\nfix: pip install sentencepiece protobuf")
 
 
 @pytest.mark.parametrize("name", HARMLESS)
