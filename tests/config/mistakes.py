@@ -383,6 +383,14 @@ LOGS: dict[str, bytes] = {
     "pickle.json": b"\x80\x04\x95",
 }
 """Files given as evaluation logs."""
+_FORGET = {
+    "avg_gt_loss": {"0": 0.5},
+    "avg_paraphrased_loss": {"0": 0.5},
+    "average_perturb_loss": {"0": [1.5]},
+    "generated_text": {"0": ["Question 0?", "Nothing.", "Answer 0."]},
+}
+SOUND_LOG = json.dumps({"eval_log_forget.json": _FORGET}).encode()
+"""Of the sound folder's forget rows."""
 
 MISTAKES |= {
     "no model folder": mistake("target.path=nope", "target.path=", "nope", "it is not a folder"),
