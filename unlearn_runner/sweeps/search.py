@@ -69,7 +69,7 @@ class SearchLoop:
         if not self.space:
             raise ConfigError(
                 "sweep.space has nothing to search that the command line leaves open",
-                "++sweep.space={train.lr: {low: 1e-5, high: 1e-3, log: true}}",
+                "'++sweep.space={train.lr: {low: 1e-5, high: 1e-3, log: true}}'",
             )
 
     def next(self) -> list[tuple[Setting, list[SweepJob]]]:
