@@ -262,6 +262,7 @@ BY_HAND = {
     "no model folder": "target.path=@model",
     "a file for a model": "target.path=@model",
     "no hub": "target.path=@model",
+    "a search with an axis": "sweep=search '++sweep.space={method: {choices: [ga, gd]}}'",
     "no data set in the cache": tofu("sound"),
     **dict.fromkeys(
         ("no log", "log empty", "log of something else", "log a folder"),
