@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.benchmarks.base import Generation
-from unlearn_runner.evaluation.schema import PROBES, Probe
+from unlearn_runner.evaluation.schema import (
+    PROBES,
+    Probe,
+    scored_answers,
+    write_generations,
+    write_logprobs,
+)
 from unlearn_runner.store.keys import INERT
 
 if TYPE_CHECKING:
@@ -43,11 +49,6 @@ class Evaluator:
         """
         from unlearn_runner.data.encode import encode_rows, encode_whole, length_limit, stops
         from unlearn_runner.distributed.ranks import ALONE
-        from unlearn_runner.evaluation.probes.evidence import (
-            scored_answers,
-            write_generations,
-            write_logprobs,
-        )
         from unlearn_runner.evaluation.probes.generations import generate
         from unlearn_runner.evaluation.probes.logprobs import probe
 

@@ -1,4 +1,4 @@
-"""Schema of evidence: views, probes, answer roles, file names and columns, defined here alone.
+"""Evidence: views, probes, answer roles, and the files that probes leave, known here alone.
 
 Each probe leaves one parquet file per view. A row is keyed by (view, row index, answer role, answer
 index), never by its text, so two models' evidence can be compared row by row.
@@ -6,10 +6,14 @@ index), never by its text, so two models' evidence can be compared row by row.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal, NamedTuple
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple
 
 from annotated_types import Ge, Le
+
+from unlearn_runner.data.rows import Rows
 
 Goal = Literal["forget", "keep"]
 Probe = Literal["logprobs", "generations"]
@@ -18,10 +22,8 @@ Role = Literal["answer", "paraphrased", "perturbed", "other"]
 Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
-VIEW, ROW, ROLE, INDEX = KEY = ("view", "row", "role", "answer_index")
-LOGPROB = "logprob"
 TOKEN_TYPES = {
-    LOGPROB: "float32",
+    "logprob": "float32",
     "hit": "bool",
     "mean": "float32",
     "variance": "float32",
@@ -30,23 +32,6 @@ TOKEN_TYPES = {
 }
 """Columns of the log-probability probe with a list per answer, one entry per scored token; see
 `probes.logprobs.TokenStats`."""
-TEXTS = QUESTION, GENERATION, ANSWER = ("question", "generation", "answer")
-"""Columns of the generation probe, one text per row."""
-
-
-def evidence_file(view: str, probe: Probe) -> str:
-    """Returns the name of the file that a probe leaves for a view."""
-    return f"{view}.{probe}.parquet"
-
-
-class ScoredAnswer(NamedTuple):
-    """One answer that the log-probability probe scores, by its key within the view."""
-
-    row: int
-    role: Role
-    answer_index: int
-    """Within its role."""
-    text: str
 
 
 @dataclass(frozen=True)
@@ -63,3 +48,95 @@ class View:
     """Score only the first rows; null scores all."""
     probes: tuple[Probe, ...] = PROBES
     """Probes run over these rows; a metric has no score where its evidence is missing."""
+
+
+class ScoredAnswer(NamedTuple):
+    """One answer that the log-probability probe scores, by its key within the view."""
+
+    row: int
+    role: Role
+    answer_index: int
+    """Within its role."""
+    text: str
+
+
+def scored_answers(rows: Rows) -> list[ScoredAnswer]:
+    """Returns every answer of a split that is scored."""
+    answers: list[ScoredAnswer] = []
+    for row, qa in enumerate(rows):
+        answers.append(ScoredAnswer(row, "answer", 0, qa.answer))
+        if qa.paraphrased_answer is not None:
+            answers.append(ScoredAnswer(row, "paraphrased", 0, qa.paraphrased_answer))
+        wrong = enumerate(qa.perturbed_answers)
+        answers += [ScoredAnswer(row, "perturbed", i, text) for i, text in wrong]
+    return answers
+
+
+def evidence_file(view: str, probe: Probe) -> str:
+    """Returns the name of the file that a probe leaves for a view."""
+    return f"{view}.{probe}.parquet"
+
+
+def write_logprobs(
+    folder: Path, view: str, answers: Sequence[ScoredAnswer], stats: Sequence[Any]
+) -> None:
+    """Writes the log-probability probe's evidence of one view: a row per answer.
+
+    Args:
+        folder: Where to.
+        view: Its name, which is also the file's.
+        answers: What was scored.
+        stats: `probes.logprobs.TokenStats` of each.
+    """
+    import pyarrow as pa
+
+    rows, roles, indices, _ = zip(*answers, strict=True)
+    columns = {
+        "view": pa.array([view] * len(answers)),
+        "row": pa.array(rows, pa.int32()),
+        "role": pa.array(roles),
+        "answer_index": pa.array(indices, pa.int32()),
+    }
+    for name, kind in TOKEN_TYPES.items():
+        per_token = pa.list_(pa.type_for_alias(kind))
+        columns[name] = pa.array([getattr(one, name) for one in stats], per_token)
+    _write(columns, folder / evidence_file(view, "logprobs"))
+
+
+def write_generations(folder: Path, view: str, rows: Rows, texts: Sequence[str]) -> None:
+    """Writes the generation probe's evidence of one view: a generated text per row."""
+    columns = {
+        "view": [view] * len(rows),
+        "row": list(range(len(rows))),
+        "question": [row.question for row in rows],
+        "generation": list(texts),
+        "answer": [row.answer for row in rows],
+    }
+    _write(columns, folder / evidence_file(view, "generations"))
+
+
+def _write(columns: dict[str, Any], path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    pq.write_table(pa.table(columns), path)
+
+
+def read_evidence(folder: Path, view: str, probe: Probe, columns: Sequence[str]) -> Any:
+    """Returns columns of what a probe left for a view, as an arrow table."""
+    import pyarrow.parquet as pq
+
+    return pq.read_table(folder / evidence_file(view, probe), columns=list(columns))
+
+
+def read_logprobs(folder: Path, view: str) -> dict[tuple[int, int], Any]:
+    """Returns per-token log-probabilities by (row, answer index), in the order of writing."""
+    import numpy as np
+
+    names = ("row", "answer_index", "logprob")
+    table = read_evidence(folder, view, "logprobs", names)
+    columns = (table[name].to_pylist() for name in names)
+    return {
+        (row, index): np.asarray(values, dtype=np.float32)
+        for row, index, values in zip(*columns, strict=True)
+    }

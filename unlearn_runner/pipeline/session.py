@@ -21,7 +21,6 @@ from transformers.utils.logging import disable_progress_bar
 
 # Imported together, when the first stage is computed: a file edited in the middle of a long run
 # must not reach a later stage, whose key was made from the text as it was planned.
-import unlearn_runner.evaluation.probes.evidence
 import unlearn_runner.evaluation.probes.generations
 import unlearn_runner.training.engine  # noqa: F401
 from unlearn_runner.distributed import external

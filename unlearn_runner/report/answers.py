@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_runner.evaluation.metrics.evidence import Parquet
+from unlearn_runner.evaluation.metrics.evidence import read_texts
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.schema import SAFE_NAME
 from unlearn_runner.utils.untrusted import clean
@@ -95,7 +95,7 @@ def _keep(found: Answers, key: str, folder: Path, wanted: Sequence[str], rows: i
     for view in filter(SAFE_NAME.fullmatch, wanted):  # it becomes part of a file's name
         texts = None
         with suppress(Exception):  # damaged, of another probe, or no file of ours
-            texts = Parquet(folder, view).texts
+            texts = read_texts(folder, view)
         if texts is None:
             continue
         chosen = spread(len(texts.questions), rows)

@@ -25,12 +25,13 @@ from unlearn_runner.evaluation.metrics.rouge import RougeL
 from unlearn_runner.evaluation.metrics.scores import lower
 from unlearn_runner.evaluation.metrics.truth_ratio import TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
-from unlearn_runner.evaluation.probes.evidence import (
+from unlearn_runner.evaluation.schema import (
+    TOKEN_TYPES,
+    View,
     scored_answers,
     write_generations,
     write_logprobs,
 )
-from unlearn_runner.evaluation.schema import TOKEN_TYPES, View
 from unlearn_runner.training.recipe import Recipe
 
 TOFU: dict[str, Metric] = {

@@ -10,7 +10,7 @@ from nltk.stem import porter
 from rouge_score import tokenize
 
 from unlearn_runner.evaluation.metrics.base import MetricInputs
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Texts, Values, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 from unlearn_runner.evaluation.metrics.rouge import RougeL, rouge_l_recall
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
 from unlearn_runner.evaluation.metrics.words import words
@@ -61,7 +61,7 @@ def test_english_words_are_rouge_scores(text: str) -> None:
 
 def inputs(*pairs: tuple[str, str]) -> MetricInputs:
     texts = Texts([""] * len(pairs), [g for _, g in pairs], [a for a, _ in pairs])
-    view = ViewEvidence("kept", "keep", "answer", Values(texts=texts))
+    view = ViewEvidence("kept", "keep", "answer", Record(texts=texts))
     return MetricInputs(Evidence({"kept": view}), None, {})
 
 

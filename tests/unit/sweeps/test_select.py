@@ -11,7 +11,7 @@ from unlearn_runner.config.select import CriterionValue, Select
 from unlearn_runner.data.sources import Tofu
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Texts, Values, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 from unlearn_runner.evaluation.metrics.parts import divide, part
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.sweeps.division import units
@@ -77,7 +77,7 @@ def test_tofu_is_divided_by_author(tofu_files: Path) -> None:
 
 
 def test_a_part_keeps_its_rows_values_and_keys() -> None:
-    values = Values(
+    values = Record(
         losses={"answer": [[0.0], [1.0], [2.0]], "perturbed": [[5.0, 6.0], [7.0], [8.0]]},
         probabilities={"answer": [[0.9], [0.8], [0.7]]},
         texts=Texts(["q0", "q1", "q2"], ["g0", "g1", "g2"], ["a0", "a1", "a2"]),

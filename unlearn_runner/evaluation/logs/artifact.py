@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import VIEWS, Log
-from unlearn_runner.evaluation.metrics.evidence import Parquet
+from unlearn_runner.evaluation.metrics.evidence import Record, read_record
 from unlearn_runner.evaluation.schema import PROBES, Probe, evidence_file
 
 
@@ -22,16 +22,16 @@ class Artifact(Log):
         """Returns whether the names in a folder are those of an evaluation of TOFU's views."""
         return all(evidence_file(name, "logprobs") in content for name in VIEWS)
 
-    def record(self, view: str) -> Parquet:
+    def record(self, view: str) -> Record:
         """Returns the record of one view."""
         probes: tuple[Probe, ...] = tuple(
             probe for probe in PROBES if evidence_file(view, probe) in self.content
         )
-        record = Parquet(self.path, view, probes)
         try:
             for probe in probes:
                 if not (self.path / (name := evidence_file(view, probe))).is_file():
                     raise ValueError(f"{name} is no file")
+            record = read_record(self.path, view, probes)
             _check(record)
         except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's are among these
             reason = " ".join(str(error).split())[:200]
@@ -42,7 +42,7 @@ class Artifact(Log):
         return record
 
 
-def _check(record: Parquet) -> None:
+def _check(record: Record) -> None:
     """Refuses rows without an answer, answers without a row, and what is no text."""
     sizes = {len(by_row) for by_row in record.losses.values()}
     if any(not answers for by_row in record.losses.values() for answers in by_row):

@@ -16,7 +16,7 @@ from typing import Any, ClassVar
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
 from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
-from unlearn_runner.evaluation.metrics.evidence import Texts, Values
+from unlearn_runner.evaluation.metrics.evidence import Record, Texts
 from unlearn_runner.evaluation.schema import Role
 
 PARTS = {
@@ -51,7 +51,7 @@ class Locuslab(Log):
         """Returns the paraphrased answer."""
         return "paraphrased"
 
-    def record(self, view: str) -> Values:
+    def record(self, view: str) -> Record:
         """Returns losses, texts and ROUGE of one view."""
         part = PARTS[view]
         if not isinstance(statistics := self.content.get(part, {}), dict):
@@ -69,7 +69,7 @@ class Locuslab(Log):
         return _values(known)
 
 
-def _values(known: dict[str, Column]) -> Values:
+def _values(known: dict[str, Column]) -> Record:
     texts = recalls = None
     if TEXTS in known:
         triples = [known[TEXTS].item(i, of=3).texts() for i in range(3)]
@@ -77,4 +77,4 @@ def _values(known: dict[str, Column]) -> Values:
     if ROUGE in known:
         recalls = [row[0] for row in known[ROUGE].number()]
     losses = {role: read(known[name]) for role, (name, read) in ROLES.items() if name in known}
-    return Values(losses, texts=texts, recalls=recalls)
+    return Record(losses, texts=texts, recalls=recalls)

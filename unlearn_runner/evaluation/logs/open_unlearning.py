@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
-from unlearn_runner.evaluation.metrics.evidence import Texts, Values
+from unlearn_runner.evaluation.metrics.evidence import Record, Texts
 from unlearn_runner.evaluation.schema import Role
 
 PREFIXES = {"retain": "retain", "real_authors": "ra", "world_facts": "wf", FORGET: "forget"}
@@ -47,7 +47,7 @@ class OpenUnlearning(Log):
         """Returns the paraphrased answer on TOFU's own rows, the plain one on facts."""
         return "answer" if VIEWS[view].probability == "options" else "paraphrased"
 
-    def record(self, view: str) -> Values:
+    def record(self, view: str) -> Record:
         """Returns losses, probabilities, texts and ROUGE of one view."""
         known: dict[str, Column] = {}
         for metric in METRICS:
@@ -63,7 +63,7 @@ class OpenUnlearning(Log):
                 losses[role] = read(known[metric].field("avg_loss"))
                 if _has(known[metric], "prob"):
                     probabilities[role] = read(known[metric].field("prob"))
-        return Values(losses, probabilities, *_generated(known.get(ROUGE)))
+        return Record(losses, probabilities, *_generated(known.get(ROUGE)))
 
 
 def _has(rows: Column, name: str) -> bool:

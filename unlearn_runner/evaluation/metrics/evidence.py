@@ -8,27 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn_runner.evaluation.schema import (
-    INDEX,
-    LOGPROB,
-    PROBES,
-    ROLE,
-    ROW,
-    TEXTS,
-    Goal,
-    Probe,
-    Role,
-    Scale,
-    View,
-    evidence_file,
-)
+from unlearn_runner.evaluation.schema import PROBES, Goal, Probe, Role, Scale, View, read_evidence
 
 Floats = NDArray[np.float64]
 
@@ -43,88 +28,47 @@ class Texts:
     answers: Sequence[str]
 
 
-class Record(Protocol):
-    """Record of one model on one view; a part is read when it is first needed."""
-
-    @property
-    def losses(self) -> Mapping[str, Sequence[Sequence[float]]]:
-        """Mean token NLLs, in nats, of each row's answers by role; a role may be missing."""
-        ...
-
-    @property
-    def probabilities(self) -> Mapping[str, Sequence[Sequence[float]]]:
-        """The same answers' probabilities where the source recorded its own rounding of them."""
-        ...
-
-    @property
-    def texts(self) -> Texts | None:
-        """Question, generation and answer; none where the source kept no texts."""
-        ...
-
-    @property
-    def recalls(self) -> Sequence[float] | None:
-        """ROUGE-L recalls that the source recorded, for want of texts to compute them from."""
-        ...
-
-
 @dataclass(frozen=True)
-class Values:
-    """A record that is already in memory."""
+class Record:
+    """Record of one model on one view."""
 
     losses: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """Mean token NLLs, in nats, of each row's answers by role; a role may be missing."""
     probabilities: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
+    """The same answers' probabilities where the source recorded its own rounding of them."""
     texts: Texts | None = None
+    """Question, generation and answer; none where the source kept no texts."""
     recalls: Sequence[float] | None = None
+    """ROUGE-L recalls that the source recorded, for want of texts to compute them from."""
 
 
-@dataclass(frozen=True)
-class Parquet:
-    """The record that this project's probes left in a folder, one view of it."""
+def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Record:
+    """Returns the record that this project's probes left in a folder, one view of it."""
+    losses = _losses(folder, view) if "logprobs" in probes else {}
+    return Record(losses, texts=read_texts(folder, view) if "generations" in probes else None)
 
-    folder: Path
-    name: str
-    probes: tuple[Probe, ...] = PROBES
-    probabilities: Mapping[str, Sequence[Sequence[float]]] = field(default_factory=dict)
-    recalls: Sequence[float] | None = None
 
-    def _read(self, probe: Probe, columns: list[str]) -> Any:
-        import pyarrow.parquet as pq
+def read_texts(folder: Path, view: str) -> Texts:
+    """Returns question, generation and answer of each row."""
+    names = ("question", "generation", "answer")
+    table = read_evidence(folder, view, "generations", ("row", *names)).sort_by("row")
+    return Texts(*(table[name].to_pylist() for name in names))
 
-        return pq.read_table(self.folder / evidence_file(self.name, probe), columns=columns)
 
-    @property
-    def losses(self) -> dict[str, list[list[float]]]:
-        """Mean token NLLs of each row's answers, by role."""
-        return self._losses
-
-    @property
-    def texts(self) -> Texts | None:
-        """Question, generation and answer of each row; none where none were generated."""
-        return self._texts
-
-    @cached_property
-    def _losses(self) -> dict[str, list[list[float]]]:
-        losses: dict[str, list[list[float]]] = {}
-        if "logprobs" not in self.probes:
-            return losses
-        table = self._read("logprobs", [ROW, ROLE, INDEX, LOGPROB])
-        table = table.sort_by([(ROW, "ascending"), (INDEX, "ascending")])
-        columns = (table[name].to_pylist() for name in (ROW, ROLE, LOGPROB))
-        for row, role, logprob in zip(*columns, strict=True):
-            if not 0 <= row < len(table):  # or a damaged file could name row 10**9
-                raise ValueError(f"row {row} of {len(table)} answers")
-            by_row = losses.setdefault(role, [])
-            while len(by_row) <= row:
-                by_row.append([])
-            by_row[row].append(-float(np.mean(np.asarray(logprob, dtype=np.float64))))
-        return losses
-
-    @cached_property
-    def _texts(self) -> Texts | None:
-        if "generations" not in self.probes:
-            return None
-        table = self._read("generations", [ROW, *TEXTS]).sort_by(ROW)
-        return Texts(*(table[column].to_pylist() for column in TEXTS))
+def _losses(folder: Path, view: str) -> dict[str, list[list[float]]]:
+    names = ("row", "role", "answer_index", "logprob")
+    table = read_evidence(folder, view, "logprobs", names)
+    table = table.sort_by([("row", "ascending"), ("answer_index", "ascending")])
+    losses: dict[str, list[list[float]]] = {}
+    columns = (table[name].to_pylist() for name in ("row", "role", "logprob"))
+    for row, role, logprob in zip(*columns, strict=True):
+        if not 0 <= row < len(table):  # or a damaged file could name row 10**9
+            raise ValueError(f"row {row} of {len(table)} answers")
+        by_row = losses.setdefault(role, [])
+        while len(by_row) <= row:
+            by_row.append([])
+        by_row[row].append(-float(np.mean(np.asarray(logprob, dtype=np.float64))))
+    return losses
 
 
 @dataclass(frozen=True)
@@ -196,17 +140,16 @@ class Evidence:
 
     @staticmethod
     def load(folder: Path, views: Mapping[str, View]) -> Evidence:
-        """Returns what an evaluation left in `folder`; a file is read when it is first needed.
+        """Returns what an evaluation left in `folder`.
 
         Args:
             folder: Holds the files that `schema.evidence_file` names.
             views: The benchmark's views by name.
         """
+        records = {name: read_record(folder, name, view.probes) for name, view in views.items()}
         return Evidence(
             {
-                name: ViewEvidence(
-                    name, view.goal, view.probability, Parquet(folder, name, view.probes)
-                )
+                name: ViewEvidence(name, view.goal, view.probability, records[name])
                 for name, view in views.items()
             }
         )

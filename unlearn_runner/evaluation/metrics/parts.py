@@ -10,7 +10,7 @@ import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, Values, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 
 Places = dict[str, tuple[int, ...]]
 """Rows by view, rising."""
@@ -69,12 +69,12 @@ def _part(view: ViewEvidence, rows: Sequence[int]) -> ViewEvidence:
     return replace(view, record=_chosen(view.record, places), keys=kept)
 
 
-def _chosen(record: Record, places: Sequence[int]) -> Values:
+def _chosen(record: Record, places: Sequence[int]) -> Record:
     texts, recalls = record.texts, record.recalls
     if texts is not None:
         columns = (texts.questions, texts.generations, texts.answers)
         texts = Texts(*([column[place] for place in places] for column in columns))
-    return Values(
+    return Record(
         {role: [by_row[place] for place in places] for role, by_row in record.losses.items()},
         {role: [by_row[p] for p in places] for role, by_row in record.probabilities.items()},
         texts,

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.evaluation import schema
 from unlearn_runner.evaluation.schema import ScoredAnswer
 from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
@@ -132,6 +133,4 @@ def alternative_texts(
 
 def read_logprobs(folder: Path) -> Mapping[tuple[int, int], Any]:
     """Returns per-token log-probabilities by (row, choice)."""
-    from unlearn_runner.evaluation.probes.evidence import read_logprobs as read
-
-    return read(folder, VIEW)
+    return schema.read_logprobs(folder, VIEW)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.evaluation.schema import ScoredAnswer
+from unlearn_runner.evaluation.schema import ScoredAnswer, read_logprobs, write_logprobs
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
@@ -75,7 +75,6 @@ class StartLogprobs(Stage):
             encode: From the tokenizer and a bound on tokens to the answers in tokens.
         """
         from unlearn_runner.data.encode import length_limit
-        from unlearn_runner.evaluation.probes.evidence import write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
         from unlearn_runner.models.load import load_model, load_tokenizer
 
@@ -92,6 +91,4 @@ class StartLogprobs(Stage):
 
 def read(folder: Path) -> list[Any]:
     """Returns per forget row its per-token log-probabilities, in row order."""
-    from unlearn_runner.evaluation.probes.evidence import read_logprobs
-
     return list(read_logprobs(folder, VIEW).values())
