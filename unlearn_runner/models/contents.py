@@ -7,7 +7,7 @@ import json
 import re
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 NAME = re.compile(r"[\w.-]+")
 DEEPEST, LARGEST = 64, 256 << 20
@@ -20,27 +20,34 @@ BOUNDS: dict[str, int] = {
 """Upper bounds of sizes in a configuration."""
 
 
-class Fault(NamedTuple):
-    """What is wrong with a folder, and what helps; nothing where it is empty."""
+class Fault(Exception):
+    """What is wrong with a folder, and what helps; no more is read of one that has any."""
 
-    problem: str = ""
-    fix: str = ""
+    def __init__(self, problem: str, fix: str = "") -> None:
+        super().__init__(problem)
+        self.problem, self.fix = problem, fix
 
 
-def read_object(path: Path) -> tuple[dict[str, Any], Fault | None]:
-    """Returns the JSON object in a file, or what is wrong with it."""
+def read_object(path: Path) -> dict[str, Any]:
+    """Returns the JSON object in a file.
+
+    Raises:
+        Fault: If it holds none. So do all readers and checks here, of what they are about.
+    """
+    if path.stat().st_size > LARGEST:
+        raise Fault(f"its {path.name} has more than {LARGEST >> 20} MiB")
+    too_deep = Fault(f"its {path.name} cannot be read as JSON (it is nested too deeply)")
     try:
-        if path.stat().st_size > LARGEST:
-            return {}, Fault(f"its {path.name} has more than {LARGEST >> 20} MiB")
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        deep = " (it is nested too deeply)" if isinstance(error, RecursionError) else ""
-        return {}, Fault(f"its {path.name} cannot be read as JSON{deep}")
+    except ValueError:
+        raise Fault(f"its {path.name} cannot be read as JSON") from None
+    except RecursionError:
+        raise too_deep from None
     if not isinstance(content, dict):
-        return {}, Fault(f"its {path.name} is no JSON object")
+        raise Fault(f"its {path.name} is no JSON object")
     if _depth(content) > DEEPEST:
-        return {}, Fault(f"its {path.name} cannot be read as JSON (it is nested too deeply)")
-    return content, None
+        raise too_deep
+    return content
 
 
 def _depth(content: object) -> int:
@@ -52,65 +59,59 @@ def _depth(content: object) -> int:
     return depth
 
 
-def read_config(path: Path) -> tuple[dict[str, Any], Fault | None]:
-    """Returns a model's configuration, or why no causal language model is made of it."""
-    config, fault = read_object(path)
-    if fault:
-        return {}, fault
+def read_config(path: Path) -> dict[str, Any]:
+    """Returns a model's configuration, of which a causal language model can be made."""
+    config = read_object(path)
     kind = config.get("model_type")
     if not isinstance(kind, str) or not NAME.fullmatch(kind):
-        return {}, Fault("its config.json names no model_type")
-    own = config.get("auto_map")
-    if not _known(kind):
+        raise Fault("its config.json names no model_type")
+    if f'"{kind}"' not in _architectures():
+        own = config.get("auto_map")
         code = ", and the code that its auto_map names is never run" if own else ""
-        return {}, Fault(
+        raise Fault(
             f"its model_type {kind} is none that the installed transformers knows{code}",
             "pip install --upgrade transformers, or a folder of another architecture",
         )
     if config.get("is_encoder_decoder"):
-        return {}, Fault(
+        raise Fault(
             "it is an encoder-decoder, and only causal (decoder-only) language models are unlearned"
         )
     for part in (config, *(v for v in config.values() if isinstance(v, dict))):
-        if fault := _part_fault(part):
-            return {}, fault
-    return config, None
+        _check_part(part)
+    return config
 
 
-def _part_fault(part: dict[str, Any]) -> Fault | None:
-    """Returns what is wrong with a configuration, or with that of one modality inside it."""
+def _check_part(part: dict[str, Any]) -> None:
+    """Checks a configuration, or that of one modality inside it."""
     for key, value in part.items():
         if key == "quantization_config" and value:
             method = value.get("quant_method") if isinstance(value, dict) else value
-            return Fault(
+            raise Fault(
                 f"its weights are quantised ({str(method)[:40]}), and only whole ones are trained",
                 "KEY=FOLDER of the model as it was before (bf16, float16 or float32 weights)",
             )
         if key == "transformers_weights" and value is not None:
-            return Fault("its config.json names weights of its own (transformers_weights)")
+            raise Fault("its config.json names weights of its own (transformers_weights)")
         if "implementation" in key and isinstance(value, str) and not NAME.fullmatch(value):
-            return Fault(f"its config.json asks for code of others ({key}: {value[:40]!r})")
+            raise Fault(f"its config.json asks for code of others ({key}: {value[:40]!r})")
         bound = BOUNDS.get(key)
         for number in value if isinstance(value, list) else (value,):  # some have one per layer
             whole = type(number) is int and 0 < number <= (bound or 0)
             if bound and number is not None and not whole:
-                return Fault(f"its config.json has {key}={str(number)[:40]}, not 1 to {bound}")
-    return None
+                raise Fault(f"its config.json has {key}={str(number)[:40]}, not 1 to {bound}")
 
 
-def read_adapter(path: Path) -> tuple[dict[str, Any], Fault | None]:
-    """Returns the configuration of an adapter, or why it is not loaded."""
-    config, fault = read_object(path)
-    if fault:
-        return {}, fault
+def read_adapter(path: Path) -> dict[str, Any]:
+    """Returns the configuration of an adapter that can be loaded."""
+    config = read_object(path)
     if config.get("peft_type") != "LORA":
         kind = str(config.get("peft_type"))[:40]
-        return {}, Fault(f"its peft_type is {kind}, and only LORA is read")
+        raise Fault(f"its peft_type is {kind}, and only LORA is read")
     # Of these the first imports a module that the file names, the others change the base.
     for key in ("megatron_config", "loftq_config", "layer_replication", "init_lora_weights"):
         if config.get(key) not in (None, True, False, {}, "gaussian"):
-            return {}, Fault(f"its {path.name} has {key}, which is not followed")
-    return config, None
+            raise Fault(f"its {path.name} has {key}, which is not followed")
+    return config
 
 
 @functools.cache
@@ -122,27 +123,22 @@ def _architectures() -> str:
     return "\n".join(path.read_text(encoding="utf-8") for path in places)
 
 
-def _known(kind: str) -> bool:
-    return f'"{kind}"' in _architectures()
-
-
-def read_index(path: Path) -> tuple[set[str], Fault | None]:
-    """Returns the weight files that an index names, all of its own folder, or what is wrong."""
-    index, fault = read_object(path)
-    if fault:
-        return set(), fault
-    weight_map = index.get("weight_map")
+def read_index(path: Path) -> set[str]:
+    """Returns the weight files that an index names, all of its own folder."""
+    weight_map = read_object(path).get("weight_map")
     names = list(weight_map.values()) if isinstance(weight_map, dict) else []
     for name in names:
         if not isinstance(name, str) or not NAME.fullmatch(name) or name.startswith("."):
-            return set(), Fault(f"its {path.name} names {str(name)[:60]!r}, no file of the folder")
+            raise Fault(f"its {path.name} names {str(name)[:60]!r}, no file of the folder")
         if not name.endswith(".safetensors"):
-            return set(), Fault(f"its {path.name} names {name[:60]!r}, no .safetensors file")
-    return set(names), None if names else Fault(f"its {path.name} names no weights")
+            raise Fault(f"its {path.name} names {name[:60]!r}, no .safetensors file")
+    if not names:
+        raise Fault(f"its {path.name} names no weights")
+    return set(names)
 
 
-def weights_fault(path: Path) -> Fault | None:
-    """Returns what is wrong with a weight file's length; a download that stopped shows there.
+def check_weights(path: Path) -> None:
+    """Checks the length of a weight file; a download that stopped shows there.
 
     A safetensors file is the length of its header (8 bytes, little endian), the header (JSON, where
     each tensor's bytes stand), and the bytes.
@@ -151,9 +147,9 @@ def weights_fault(path: Path) -> Fault | None:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 2 <= length <= size - 8:
-            return Fault(f"{path.name} is not a safetensors file, or is cut short")
+            raise Fault(f"{path.name} is not a safetensors file, or is cut short")
         if length > LARGEST:
-            return Fault(f"{path.name} has a header of more than {LARGEST >> 20} MiB")
+            raise Fault(f"{path.name} has a header of more than {LARGEST >> 20} MiB")
         header = file.read(length)
     try:
         tensors = json.loads(header)
@@ -162,43 +158,40 @@ def weights_fault(path: Path) -> Fault | None:
         if not all(type(end) is int for end in ends) or _depth(tensors) > DEEPEST:
             raise ValueError
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError):
-        return Fault(f"{path.name} is not a safetensors file")
+        raise Fault(f"{path.name} is not a safetensors file") from None
     whole = 8 + length + last
     if size != whole:
-        return Fault(f"{path.name} has {size} bytes instead of {whole}: it was not copied whole")
-    return None
+        raise Fault(f"{path.name} has {size} bytes instead of {whole}: it was not copied whole")
 
 
-def tokenizer_fault(folder: Path, config: dict[str, Any]) -> Fault | None:
-    """Returns why a tokenizer.json does not go with its model: ids that the model has no rows for.
+def check_tokenizer(folder: Path, config: dict[str, Any]) -> None:
+    """Checks that a tokenizer.json goes with its model, which must have rows for its ids.
 
     A padding token may lie beyond (another one pads then), and special tokens that nothing writes.
     """
-    content, fault = read_object(folder / "tokenizer.json")
-    if fault:
-        return fault
+    content = read_object(folder / "tokenizer.json")
     path = folder / "tokenizer_config.json"
-    settings = read_object(path)[0] if path.is_file() else {}
+    settings = read_object(path) if path.is_file() else {}
     for name in ("vocab_file", "merges_file", "tokenizer_file"):
         value = settings.get(name)
         if isinstance(value, str) and Path(value).name != value:
-            return Fault(
+            raise Fault(
                 f"its tokenizer_config.json names a {name} of another folder",
                 f"remove {name} from tokenizer_config.json",
             )
     try:
         vocabulary = _ids(content)
     except (KeyError, TypeError, ValueError, AttributeError):
-        return Fault("its tokenizer.json has no vocabulary that can be read")
+        raise Fault("its tokenizer.json has no vocabulary that can be read") from None
     eos = _content(settings.get("eos_token"))
     if eos is not None and eos not in vocabulary:
-        return Fault(
+        raise Fault(
             f"its tokenizer_config.json has eos_token {eos[:40]!r}, which is not in the vocabulary",
             "save the tokenizer again with an eos_token that the model knows",
         )
     size = vocab_size(config)
     if size is None:
-        return None
+        return
     pad = _content(settings.get("pad_token"))
     surplus = [
         token
@@ -206,12 +199,11 @@ def tokenizer_fault(folder: Path, config: dict[str, Any]) -> Fault | None:
         if i >= size and (token == eos or not (special or token == pad))
     ]
     if surplus:
-        return Fault(
+        raise Fault(
             f"its tokenizer has {len(surplus)} tokens more than the model's {size} "
             f"({surplus[0][:40]!r} is one)",
             "in Python: model.resize_token_embeddings(len(tokenizer)), then save both again",
         )
-    return None
 
 
 def vocab_size(config: dict[str, Any]) -> int | None:

@@ -12,6 +12,7 @@ import shlex
 import stat
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.models import contents
@@ -35,7 +36,11 @@ CONVERT = (
 
 def wanting(folder: Path) -> str:
     """Returns what a folder lacks to be a model that can be loaded; empty when nothing."""
-    return _fault(folder).problem
+    try:
+        _check_model(folder)
+    except Fault as fault:
+        return fault.problem
+    return ""
 
 
 def checked(folder: Path, key: str) -> Path:
@@ -44,13 +49,14 @@ def checked(folder: Path, key: str) -> Path:
     Raises:
         DataError: If not, naming `key`, the setting that names the folder.
     """
-    fault = _fault(folder)
-    if fault.problem:
+    try:
+        _check_model(folder)
+    except Fault as fault:
         raise DataError(
             f"{key}={folder} is not a model that can be loaded: {fault.problem}",
             fault.fix.replace("KEY=", f"{key}=")
             or f"{key}=FOLDER that model.save_pretrained and tokenizer.save_pretrained wrote",
-        )
+        ) from None
     return folder
 
 
@@ -65,22 +71,19 @@ def adapter_base(folder: Path, key: str) -> str:
     Raises:
         DataError: If it holds no LoRA adapter that can be loaded, naming `key`.
     """
-    config: dict[str, object] = {}
-    fault = _files_fault(folder)
-    if fault is None:
-        config, fault = contents.read_adapter(folder / ADAPTER)
     weights = folder / "adapter_model.safetensors"
-    if fault is None:
-        fault = (
-            contents.weights_fault(weights)
-            if weights.is_file()
-            else Fault(f"it has no {weights.name} (other formats are not read: they can hold code)")
-        )
-    if fault is not None:
+    try:
+        _check_files(folder)
+        config = contents.read_adapter(folder / ADAPTER)
+        if not weights.is_file():
+            other = "(other formats are not read: they can hold code)"
+            raise Fault(f"it has no {weights.name} {other}")
+        contents.check_weights(weights)
+    except Fault as fault:
         raise DataError(
             f"{key}={folder} is not an adapter that can be loaded: {fault.problem}",
             fault.fix or f"{key}=FOLDER that peft's save_pretrained wrote",
-        )
+        ) from None
     return str(config.get("base_model_name_or_path"))
 
 
@@ -99,13 +102,6 @@ def digest(folder: Path) -> str:
     return total.hexdigest()[:16]
 
 
-def _fault(folder: Path) -> Fault:
-    try:
-        return _files_fault(folder) or _model_fault(folder) or Fault()
-    except OSError as error:
-        return Fault(f"{error.filename or folder} cannot be read: {error.strerror or error}")
-
-
 def _files(folder: Path) -> list[Path]:
     """Returns the files that a loader may read, in order of their names."""
     found = [path for path in folder.iterdir() if path.suffix in READ]
@@ -114,16 +110,26 @@ def _files(folder: Path) -> list[Path]:
     return sorted(found)
 
 
-def _files_fault(folder: Path) -> Fault | None:
+def _check_model(folder: Path) -> None:
+    try:
+        _check_files(folder)
+        config = _config(folder)
+        _check_weights(folder)
+        _check_tokenizer(folder, config)
+    except OSError as error:
+        reason = f"{error.filename or folder} cannot be read: {error.strerror or error}"
+        raise Fault(reason) from None
+
+
+def _check_files(folder: Path) -> None:
     if not os.path.isdir(folder):  # unlike Path's, false for names that no folder can have
-        return Fault("it is not a folder")
+        raise Fault("it is not a folder")
     for path in [*_files(folder), folder / TEMPLATES]:
         name = path.relative_to(folder)
         if path.is_symlink() and not _inside(path, folder):
-            return Fault(f"{name} is a link that leaves the folder", "copy the file itself there")
+            raise Fault(f"{name} is a link that leaves the folder", "copy the file itself there")
         if path.name != TEMPLATES and not stat.S_ISREG(os.stat(path).st_mode):
-            return Fault(f"{name} is not a file")
-    return None
+            raise Fault(f"{name} is not a file")
 
 
 def _inside(link: Path, folder: Path) -> bool:
@@ -136,59 +142,50 @@ def _inside(link: Path, folder: Path) -> bool:
     return target.is_relative_to(home) or target.parent == blobs
 
 
-def _model_fault(folder: Path) -> Fault | None:
+def _config(folder: Path) -> dict[str, Any]:
+    """Returns the configuration of what must be a model, whole and alone in its folder."""
     if not (folder / "config.json").is_file():
         if is_adapter(folder):
-            return Fault(
+            raise Fault(
                 "it holds an adapter without its model",
                 "KEY=FOLDER of a whole model; target.path= and retain_model.path= take an adapter",
             )
-        return Fault("it has no config.json")
+        raise Fault("it has no config.json")
     if (folder / ADAPTER).is_file():
-        return Fault("it holds a model and an adapter", "keep the two in folders of their own")
-    config, fault = contents.read_config(folder / "config.json")
-    return fault or _weights_fault(folder) or _tokenizer_fault(folder, config)
+        raise Fault("it holds a model and an adapter", "keep the two in folders of their own")
+    return contents.read_config(folder / "config.json")
 
 
-def _weights_fault(folder: Path) -> Fault | None:
-    names = {WEIGHTS}
-    if (folder / INDEX).exists():
-        shards, fault = contents.read_index(folder / INDEX)
-        if fault:
-            return fault
-        missing = sorted(name for name in shards if not (folder / name).is_file())
+def _check_weights(folder: Path) -> None:
+    index = folder / INDEX
+    if index.exists():
+        missing = sorted(n for n in contents.read_index(index) if not (folder / n).is_file())
         if missing:
-            return Fault(f"{missing[0]} is missing")
-        names = shards
-    if not (folder / WEIGHTS).is_file() and not (folder / INDEX).exists():
+            raise Fault(f"{missing[0]} is missing")
+    elif not (folder / WEIGHTS).is_file():
         if any(next(folder.glob(pattern), None) for pattern in PICKLES):
-            return Fault(
+            raise Fault(
                 "it has no .safetensors weights (other formats are not read: they can hold code)",
                 f"{CONVERT} {shlex.quote(str(folder))}",
             )
-        return Fault(f"it has no .safetensors weights: neither {WEIGHTS} nor {INDEX}")
+        raise Fault(f"it has no .safetensors weights: neither {WEIGHTS} nor {INDEX}")
     for path in sorted(folder.glob("*.safetensors")):
-        if fault := contents.weights_fault(path):
-            return fault
-    return None if names else Fault(f"{INDEX} names no weights")
+        contents.check_weights(path)
 
 
-def _tokenizer_fault(folder: Path, config: dict[str, object]) -> Fault | None:
+def _check_tokenizer(folder: Path, config: dict[str, Any]) -> None:
     if not any((folder / n).is_file() for n in ("tokenizer.json", "tokenizer.model", "vocab.json")):
-        return Fault("it has no tokenizer")
+        raise Fault("it has no tokenizer")
     for name in ("generation_config.json", "tokenizer_config.json", "special_tokens_map.json"):
         if (folder / name).is_file():
-            _, fault = contents.read_object(folder / name)
-            if fault:
-                return fault
+            contents.read_object(folder / name)
     if (folder / "tokenizer.json").is_file():
-        return contents.tokenizer_fault(folder, config)
-    if (folder / "tokenizer.model").is_file() and find_spec("sentencepiece") is None:
-        return Fault(
+        contents.check_tokenizer(folder, config)
+    elif (folder / "tokenizer.model").is_file() and find_spec("sentencepiece") is None:
+        raise Fault(
             "its tokenizer.model needs the SentencePiece library, which is not installed",
             "pip install sentencepiece protobuf",
         )
-    return None
 
 
 def _content(path: Path) -> bytes:

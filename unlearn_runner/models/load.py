@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, Llama
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from unlearn_runner.errors import DataError, listed
-from unlearn_runner.models.contents import read_object, vocab_size
+from unlearn_runner.models.contents import Fault, read_object, vocab_size
 from unlearn_runner.models.quiet import quietly
 from unlearn_runner.models.shape import Shape
 
@@ -240,8 +240,10 @@ def load_tokenizer(folder: Path) -> Any:
 
 def _num_embeddings(folder: Path) -> int | None:
     """Returns how many ids the model beside a tokenizer has rows for; none beside an adapter."""
-    path = folder / "config.json"
-    return vocab_size(read_object(path)[0]) if path.is_file() else None
+    try:
+        return vocab_size(read_object(folder / "config.json"))
+    except (FileNotFoundError, Fault):
+        return None
 
 
 def _reason(error: Exception) -> str:
