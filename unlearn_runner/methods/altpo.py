@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated
 
-from annotated_types import Gt
-
-from unlearn_runner.methods import losses
 from unlearn_runner.methods.alternates import Alternates
-from unlearn_runner.methods.base import Objective, Prerequisites, Term
+from unlearn_runner.methods.base import Prerequisites
+from unlearn_runner.methods.dpo import DPO
 
 
 @dataclass(frozen=True)
-class AltPO(Objective):
+class AltPO(DPO):
     """DPO whose winners are other answers that the start model itself gives.
 
     Source: Mekala et al. 2024 (AltPO). The alternates are sampled before training, in a stage that
@@ -22,17 +19,9 @@ class AltPO(Objective):
     5; lr 1e-5 to 5e-5; 2 epochs of 5 alternates, so 10 of these.
     """
 
-    beta: Annotated[float, Gt(0)] = 0.1
-    """Inverse temperature."""
     doubled: bool = True
     """Multiply by 2/beta, as open-unlearning, where AltPO is published, does."""
     alternates: Alternates = field(default_factory=Alternates)
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the preference term on forget rows and the retain term."""
-        loss = losses.DPO(self.beta, self.doubled)
-        forget = Term("forget", "forget", loss, self.weight, unit="row")
-        return forget, *self.retain.terms(self.unit)
 
     def prerequisites(self) -> Prerequisites:
         """Returns what its terms need, with alternates in the place of refusals."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
 from annotated_types import Ge, Gt
@@ -59,17 +59,14 @@ class Retain:
         """Returns the retain term, or nothing."""
         if self.loss == "none" or self.weight == 0:
             return ()
-        if self.loss == "ap":
-            unit = "row"
-        elif self.loss == "kl" and self.positions == "all" and unit == "token":
+        if self.loss == "kl" and self.positions == "all" and unit == "token":
             unit = "position"
-        chosen = retain_loss(self.loss, **self._settings())
-        return (Term("retain", "retain", chosen, self.weight, unit),)
-
-    def _settings(self) -> dict[str, object]:
-        """Returns the settings that the chosen loss has."""
         of = {"kl": ("positions",), "rr": ("layer", "over"), "ap": ("beta",)}
-        return {name: getattr(self, name) for name in of.get(self.loss, ())}
+        settings = {name: getattr(self, name) for name in of.get(self.loss, ())}
+        chosen = retain_loss(self.loss, **settings)
+        if chosen.per_row:
+            unit = "row"
+        return (Term("retain", "retain", chosen, self.weight, unit),)
 
 
 def no_retain() -> Retain:
@@ -159,6 +156,9 @@ class Method(ABC):
 class Objective(Method):
     """Base class of methods that minimise one loss on forget rows, and one on retain rows."""
 
+    loss: ClassVar[type[Loss]]
+    """Class of the loss on forget rows; it takes its settings from the fields of the same names."""
+
     retain: Retain = field(default_factory=Retain)
     reduction: Reduction = "token"
     """Mean over answer tokens (the scale of the published weights), or `sequence_sum`: sum over a
@@ -171,6 +171,16 @@ class Objective(Method):
     def unit(self) -> Unit:
         """What token losses are divided by."""
         return "token" if self.reduction == "token" else "row"
+
+    def terms(self) -> tuple[Term, ...]:
+        """Returns the forget term and the retain term."""
+        return self.forget_term(), *self.retain.terms(self.unit)
+
+    def forget_term(self, split: Split = "forget") -> Term:
+        """Returns the term of `loss`."""
+        names = [field.name for field in fields(self.loss) if hasattr(self, field.name)]
+        loss = self.loss(**{name: getattr(self, name) for name in names})
+        return Term("forget", split, loss, self.weight, "row" if loss.per_row else self.unit)
 
 
 def needs_start_model(terms: tuple[Term, ...]) -> bool:

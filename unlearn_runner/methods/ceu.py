@@ -18,6 +18,8 @@ class CEU(Objective):
     Source: Yang 2025 (CE-U), without a retain term.
     """
 
+    loss = losses.CEU
+
     ignore_first: Annotated[int, Ge(0)] = 1
     """Tokens at the front of every answer that are left alone; the paper leaves the first."""
     retain: Retain = field(default_factory=no_retain)
@@ -30,5 +32,4 @@ class CEU(Objective):
     def terms(self) -> tuple[Term, ...]:
         """Returns the cross entropy on forget rows and the retain term."""
         split = "tail" if self.ignore_first else "forget"
-        forget = Term("forget", split, losses.CEU(), self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)
+        return self.forget_term(split), *self.retain.terms(self.unit)

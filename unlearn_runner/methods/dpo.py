@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,9 @@ class DPO(Objective):
     each visit. `reduction` acts on the retain term alone.
     """
 
+    loss = losses.DPO
+
     beta: Annotated[float, Gt(0)] = 0.1
     """Inverse temperature."""
     doubled: bool = False
     """Multiply by 2/beta, as open-unlearning does."""
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the preference term on forget rows and the retain term."""
-        loss = losses.DPO(self.beta, self.doubled)
-        forget = Term("forget", "forget", loss, self.weight, unit="row")
-        return forget, *self.retain.terms(self.unit)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from unlearn_runner.methods.base import Objective, Retain, Term, no_retain
-from unlearn_runner.methods.losses import NLL
+from unlearn_runner.methods import losses
+from unlearn_runner.methods.base import Objective, Retain, Split, Term, no_retain
 
 
 @dataclass(frozen=True)
@@ -16,11 +16,10 @@ class GA(Objective):
     `retain.loss=nll` it is GradDiff (Liu et al. 2022), with `retain.loss=kl` GA + KL.
     """
 
+    loss = losses.NLL
+
     retain: Retain = field(default_factory=no_retain)
 
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the ascent on forget rows and the retain term."""
-        return (
-            Term("forget", "forget", NLL(), weight=-self.weight, unit=self.unit),
-            *self.retain.terms(self.unit),
-        )
+    def forget_term(self, split: Split = "forget") -> Term:
+        """Returns the ascent."""
+        return replace(super().forget_term(split), weight=-self.weight)

@@ -18,6 +18,8 @@ class IDK(Objective):
     exactly `idk` train on the forget answers; here refusals reach every combination.
     """
 
+    loss = losses.NLL
+
     concat: bool = False
     """One mean over the tokens of refusals and retain answers together (GRU and LoKU codes), in
     place of a term each."""
@@ -33,6 +35,5 @@ class IDK(Objective):
     def terms(self) -> tuple[Term, ...]:
         """Returns the refusal term and the retain term, or one term over both."""
         if self.concat:
-            return (Term("forget", "mixed", losses.NLL(), self.weight, self.unit),)
-        forget = Term("forget", "refusal", losses.NLL(), self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)
+            return (self.forget_term("mixed"),)
+        return self.forget_term("refusal"), *self.retain.terms(self.unit)

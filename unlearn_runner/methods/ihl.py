@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,4 @@ class IHL(Objective):
     runner-up once the answer is gone.
     """
 
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the hinge on forget rows and the retain term."""
-        forget = Term("forget", "forget", losses.IHL(), self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)
+    loss = losses.IHL

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,8 @@ class ME(Objective):
     Source: Yuan et al. 2025, with weight 0.1 beside a retain NLL of weight 1.
     """
 
+    loss = losses.Entropy
+
     order: Literal["model-uniform", "uniform-model"] = "model-uniform"
     """KL(model ‖ uniform), as the paper defines it, or the reverse, as its code computes."""
     weight: Annotated[float, Ge(0)] = 0.1
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the entropy term on forget rows and the retain term."""
-        forget = Term("forget", "forget", losses.Entropy(self.order), self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)

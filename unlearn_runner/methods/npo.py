@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -19,11 +19,7 @@ class NPO(Objective):
     `reduction` acts on the retain term alone: NPO is a mean over rows by definition.
     """
 
+    loss = losses.NPO
+
     beta: Annotated[float, Gt(0)] = 0.1
     """Inverse temperature; beta -> 0 approaches gradient ascent."""
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the NPO term on forget rows and the retain term."""
-        loss = losses.NPO(self.beta)
-        forget = Term("forget", "forget", loss, self.weight, unit="row")
-        return forget, *self.retain.terms(self.unit)

@@ -25,6 +25,8 @@ class PDU(Objective):
     bound 0.3, warm-up 5 of 10 epochs.
     """
 
+    loss = losses.Margin
+
     dual_step: Annotated[float, Ge(0)] = 5.0
     """Step size of the dual ascent; 0 keeps the weight."""
     retain_bound: Annotated[float, Ge(0)] = 0.3
@@ -39,11 +41,6 @@ class PDU(Objective):
                 "method.retain: PDU bounds a retain loss, so it needs one",
                 "method.retain.loss=nll method.retain.weight=100",
             )
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the flattening of forget rows and the retain term with its first weight."""
-        forget = Term("forget", "forget", losses.Margin(), self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)
 
     def terms_after(self, state: dict[str, float]) -> tuple[Term, ...]:
         """Returns the terms with the weight that `state` holds."""

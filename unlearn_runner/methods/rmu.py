@@ -31,6 +31,8 @@ class RMU(Objective):
     what rectifies a step, and otherwise stays as it is.
     """
 
+    loss = losses.Steering
+
     layer: Annotated[int, Ge(0)] | None = None
     """After how many blocks; null is three eighths of them, rounded up (9 of Phi-1.5's 24)."""
     coefficient: Annotated[float, Gt(0)] = 2.0
@@ -61,8 +63,6 @@ class RMU(Objective):
 
     def terms(self) -> tuple[Term, ...]:
         """Returns the steering term on forget rows and the retain term at the same layer."""
-        loss = losses.Steering(self.coefficient, self.layer, self.direction, self.over)
         layer = self.layer if self.retain.layer is None else self.retain.layer
         retain = replace(self.retain, layer=layer)
-        forget = Term("forget", "forget", loss, self.weight, self.unit)
-        return forget, *retain.terms(self.unit)
+        return self.forget_term(), *retain.terms(self.unit)

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Ge
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,10 @@ class SatImp(Objective):
     and retain 1, or 1 and 0.1); these are its YAML's.
     """
 
+    loss = losses.SatImp
+
     beta1: Annotated[float, Ge(0)] = 5.0
     """Exponent of p: how much less a forgotten token weighs."""
     beta2: Annotated[float, Ge(0)] = 1.0
     """Exponent of 1 - p: how much less a certain token weighs."""
     weight: Annotated[float, Ge(0)] = 0.1
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the weighted ascent on forget rows and the retain term."""
-        loss = losses.SatImp(self.beta1, self.beta2)
-        forget = Term("forget", "forget", loss, self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)

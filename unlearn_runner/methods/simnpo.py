@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Ge, Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -20,15 +20,11 @@ class SimNPO(Objective):
     alone.
     """
 
+    loss = losses.SimNPO
+
     beta: Annotated[float, Gt(0)] = 4.5
     """Inverse temperature."""
     gamma: Annotated[float, Ge(0)] = 0.0
     """Margin: the loss counts from log-probabilities above -gamma/beta per token."""
     margin_inside: bool = False
     """Multiply gamma by beta, as the authors' code and open-unlearning do."""
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the SimNPO term on forget rows and the retain term."""
-        loss = losses.SimNPO(self.beta, self.gamma, self.margin_inside)
-        forget = Term("forget", "forget", loss, self.weight, unit="row")
-        return forget, *self.retain.terms(self.unit)

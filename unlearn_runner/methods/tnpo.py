@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -18,6 +18,8 @@ class TNPO(Objective):
 
     Source: Wang et al. 2025 (G-effect): beta 4 on TOFU's 1 and 5 %, 5 on 10 %.
     """
+
+    loss = losses.TNPO
 
     beta: Annotated[float, Gt(0)] = 4.0
     """Inverse temperature of the weight 2 p^beta / (p^beta + p_start^beta)."""
@@ -33,12 +35,6 @@ class TNPO(Objective):
                 "method.eps=0",
             )
 
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the weighted ascent on forget rows and the retain term."""
-        loss = losses.TNPO(self.beta, eps=self.eps, closed=self.closed)
-        forget = Term("forget", "forget", loss, self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)
-
 
 @dataclass(frozen=True)
 class WTNPO(Objective):
@@ -48,15 +44,11 @@ class WTNPO(Objective):
     10 %; the published code falls back to beta 4.
     """
 
+    loss = losses.TNPO
+
     alpha: Annotated[float, Gt(0)] = 1.5
     """Exponent of the confidence."""
     beta: Annotated[float, Gt(0)] = 5.0
     """Inverse temperature of TNPO's weight."""
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to the weight's denominator: 1e-5 in the published code, 0 in the paper."""
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the weighted ascent on forget rows and the retain term."""
-        loss = losses.TNPO(self.beta, self.alpha, self.eps)
-        forget = Term("forget", "forget", loss, self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)

@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Retain, Term, no_retain
+from unlearn_runner.methods.base import Objective, Retain, no_retain
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,8 @@ class UNDIAL(Objective):
     Source: Dong et al. 2024. Published: beta 10, no retain term, lr 1e-4, 10 epochs.
     """
 
+    loss = losses.UNDIAL
+
     beta: Annotated[float, Gt(0)] = 10.0
     """How far the answer token's logit is lowered."""
     retain: Retain = field(default_factory=no_retain)
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the distillation term on forget rows and the retain term."""
-        forget = Term("forget", "forget", losses.UNDIAL(self.beta), self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)

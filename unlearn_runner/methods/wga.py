@@ -8,7 +8,7 @@ from typing import Annotated
 from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Objective
 
 
 @dataclass(frozen=True)
@@ -19,13 +19,9 @@ class WGA(Objective):
     1. The GRU code takes alpha from the setting that is NPO's beta, 0.1 unless set.
     """
 
+    loss = losses.WGA
+
     alpha: Annotated[float, Gt(0)] = 5.0
     """Exponent of the confidence; 1 cancels the 1/p of the ascent's gradient, more stops early."""
     closed: bool = False
     """Report p^alpha/alpha, which has the same gradient and falls steadily."""
-
-    def terms(self) -> tuple[Term, ...]:
-        """Returns the weighted ascent on forget rows and the retain term."""
-        loss = losses.WGA(self.alpha, self.closed)
-        forget = Term("forget", "forget", loss, self.weight, self.unit)
-        return forget, *self.retain.terms(self.unit)

@@ -31,6 +31,8 @@ class Loss(ABC):
     """Whether the loss reads the start model's log-probabilities, stored before training."""
     needs_start_model: ClassVar[bool] = False
     """Whether the loss needs the start model itself, held beside the trained one."""
+    per_row: ClassVar[bool] = False
+    """Whether it is one value per row, by definition."""
     needs_alternative: ClassVar[bool] = False
     """Whether every row must carry another answer to its question (`Batch.other`)."""
 

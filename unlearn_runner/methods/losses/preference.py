@@ -24,6 +24,7 @@ class NPO(Loss):
 
     beta: float
 
+    per_row: ClassVar[bool] = True
     needs_start_logprobs: ClassVar[bool] = True
 
     def __call__(self, models: Models, batch: Batch) -> Tensor:
@@ -45,6 +46,8 @@ class SimNPO(Loss):
     beta: float
     gamma: float = 0.0
     margin_inside: bool = False
+
+    per_row: ClassVar[bool] = True
 
     def __call__(self, models: Models, batch: Batch) -> Tensor:
         """Returns the sum over rows."""
@@ -68,6 +71,7 @@ class DPO(Loss):
     beta: float
     doubled: bool = False
 
+    per_row: ClassVar[bool] = True
     needs_start_logprobs: ClassVar[bool] = True
     needs_alternative: ClassVar[bool] = True
 
@@ -89,6 +93,7 @@ class AP(Loss):
 
     beta: float = 0.1
 
+    per_row: ClassVar[bool] = True
     needs_alternative: ClassVar[bool] = True
 
     def __call__(self, models: Models, batch: Batch) -> Tensor:
