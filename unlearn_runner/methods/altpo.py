@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 
-from unlearn_runner.methods.alternates import Alternates
-from unlearn_runner.methods.base import Prerequisites
+from unlearn_runner.methods.base import Alternates, Prerequisites
 from unlearn_runner.methods.dpo import DPO
 
 

@@ -6,10 +6,9 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, fields
 from typing import Annotated, ClassVar, Literal
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.methods.alternates import Alternates
 from unlearn_runner.methods.losses.base import Loss, Unit, retain_loss
 
 Reduction = Literal["token", "sequence_sum"]
@@ -72,6 +71,20 @@ class Retain:
 def no_retain() -> Retain:
     """Returns the setting of methods whose plain form has no retain term."""
     return Retain(loss="none")
+
+
+@dataclass(frozen=True)
+class Alternates:
+    """Settings of sampling other answers from the start model."""
+
+    number: Annotated[int, Ge(1), Le(1000)] = 5
+    """Number of alternates per question."""
+    temperature: Annotated[float, Gt(0), Le(1000)] = 1.0
+    """Temperature of sampling. An alternate that repeats the answer is drawn again, hotter."""
+    instruction: str = "{question}"
+    """Prompt of the model, with {question} and {answer} filled in. A model that follows
+    instructions can be told to change facts; a plain one gets the question again."""
+    max_new_tokens: Annotated[int, Ge(1), Le(1048576)] = 100
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from transformers import GenerationConfig
 from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.evaluation.probes.alternates import sample
-from unlearn_runner.methods.alternates import Alternates
+from unlearn_runner.methods.base import Alternates
 from unlearn_runner.models.load import new_llama, train_tokenizer
 from unlearn_runner.models.shape import Shape
 

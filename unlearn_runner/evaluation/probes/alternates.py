@@ -15,7 +15,7 @@ from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.decoding import continue_prompts
-from unlearn_runner.methods.alternates import Alternates
+from unlearn_runner.methods.base import Alternates
 from unlearn_runner.utils.progress import progress
 
 BATCH = 32  # part of the draw: another batch would see other random numbers
