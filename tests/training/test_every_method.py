@@ -205,7 +205,7 @@ def test_tru_rectifies_every_part_against_the_rest() -> None:
     vectors = [s[key] for key in ("T_k", "T_rest") for s in case["splits"]]
     method = TRU(alpha=case["alpha"], splits=3)
     space = GradientSpace([torch.nn.Parameter(torch.zeros(3, dtype=torch.float64))])
-    ctx = Context(space, lambda part: [torch.tensor(vectors[part], dtype=torch.float64)], 6)
+    ctx = Context(space, lambda part: [torch.tensor(vectors[part], dtype=torch.float64)])
     (change,) = method.run(ctx)
     assert change is not None
     expected = torch.tensor(case["delta_theta"], dtype=torch.float64)

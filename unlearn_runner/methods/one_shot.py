@@ -22,7 +22,6 @@ class Context:
     vector: Callable[[int], Gradient]
     """The task vector of a fine-tune: its weights minus the start model's. Computed anew at
     every call, so that a caller decides how many are held at once."""
-    num_finetunes: int
 
 
 @dataclass(frozen=True)

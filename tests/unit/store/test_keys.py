@@ -167,12 +167,17 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         every,
         ALL,
     ),
-    "the body of NPO's terms": (
-        ("methods/npo.py", "self.weight, unit", "1 * self.weight, unit"),
+    "the loss of NPO": (
+        ("methods/npo.py", "loss = losses.NPO", "loss = (losses.NPO, 0)[0]"),
         npo,
         UNLEARNED,
     ),
-    "the body of GA's terms": (
+    "how a forget term is made": (
+        (BASE_PY, "loss, self.weight, ", "loss, 1 * self.weight, "),
+        every,
+        UNLEARNED,
+    ),
+    "the body of GA's term": (
         ("methods/ga.py", "weight=-self", "weight=-1 * self"),
         ga,
         UNLEARNED,

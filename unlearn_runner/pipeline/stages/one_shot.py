@@ -51,7 +51,7 @@ class Edit(Stage):
             return [found[name].detach().sub_(p) for name, p in pairs]
 
         with torch.no_grad():
-            change = self.method.run(Context(space, vector, len(self.tuned)))
+            change = self.method.run(Context(space, vector))
             for parameter, entry in zip(space.parameters, change, strict=True):
                 if entry is not None:
                     parameter.add_(entry)
