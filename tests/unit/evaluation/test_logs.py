@@ -21,11 +21,10 @@ from helpers.cases import each
 from unlearn_runner.commands.score import main
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.errors import DataError
-from unlearn_runner.evaluation.logs.match import from_rows, from_texts, match
 from unlearn_runner.evaluation.logs.read import digest, open_log
-from unlearn_runner.evaluation.logs.retain_log import retain_evidence
+from unlearn_runner.evaluation.logs.retain_log import RetainLog, from_rows, from_texts, match
 from unlearn_runner.evaluation.metrics.base import MetricInputs
-from unlearn_runner.evaluation.metrics.evidence import Texts
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Texts
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
 
 Json = dict[str, Any]
@@ -321,6 +320,10 @@ def test_a_retain_log_without_what_is_compared(tmp_path: Path, capsys: Any) -> N
 # Matching.
 
 
+def matched(path: Path, rows: Rows, view: str = "forget") -> Evidence:
+    return RetainLog(path, digest(path), rows, view).matched()
+
+
 def asked(*rows: tuple[str, str], template: str = "[INST] {} [/INST]") -> Any:
     questions = [template.format(question) for question, _ in rows]
     return from_texts(Texts(questions, [""] * len(rows), [answer for _, answer in rows]))
@@ -417,13 +420,13 @@ def test_reference(shared: Path, log: str, split: str, rows: int | None) -> None
     path, view = shared / "data/tofu_eval_logs" / LOGS[log], tofu(shared, split)
     if rows is None:
         with pytest.raises(DataError, match="another forget split") as refused:
-            retain_evidence(path, view)
+            matched(path, view)
         assert f"{split} has {len(view)}" in refused.value.problem
         return
-    (found,) = retain_evidence(path, view, "forget").views.values()
+    (found,) = matched(path, view, "forget").views.values()
     assert found.keys == tuple(range(rows))
     backwards = Rows(split, view.items[::-1])
-    (found,) = retain_evidence(path, backwards, "forget").views.values()
+    (found,) = matched(path, backwards, "forget").views.values()
     assert found.keys == tuple(range(len(view)))[::-1][:rows]
 
 
@@ -433,16 +436,16 @@ def test_forget_quality_compares_the_rows_both_have(shared: Path) -> None:
     full = folder / "locuslab/llama2-7b_full_wd0.01.eval_log_aggregated.json"
     backwards = Rows("forget10", view.items[::-1])
     judged = MetricInputs(
-        retain_evidence(full, view, "forgotten"),
-        retain_evidence(folder / LOGS["7b retain90"], view, "forgotten"),
+        matched(full, view, "forgotten"),
+        matched(folder / LOGS["7b retain90"], view, "forgotten"),
         {},
     )
     expected = ForgetQuality().score("quality", judged)
     assert expected["quality"] == pytest.approx(1.834066410995e-21, rel=1e-9)
     for rows in (backwards, view.first(300)):
-        both = [retain_evidence(p, rows, "any") for p in (full, folder / LOGS["7b retain90"])]
+        both = [matched(p, rows, "any") for p in (full, folder / LOGS["7b retain90"])]
         assert ForgetQuality().score("quality", MetricInputs(*both, {})) == expected
-    mixed = retain_evidence(folder / LOGS["1B retain90"], backwards, "any")
+    mixed = matched(folder / LOGS["1B retain90"], backwards, "any")
     found = ForgetQuality().score("quality", MetricInputs(both[0], mixed, {}))
     assert found["quality"] != expected["quality"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -32,9 +31,9 @@ class Log(ABC):
     eps: ClassVar[float] = 0.0
     """What the format's own project adds to denominators; the `eps` of metrics."""
 
-    @staticmethod
+    @classmethod
     @abstractmethod
-    def recognises(content: Any) -> bool:
+    def recognises(cls, content: Any) -> bool:
         """Returns whether parsed JSON looks like this format."""
 
     @abstractmethod
@@ -55,6 +54,6 @@ class Log(ABC):
         record = self.record(name)
         return ViewEvidence(name, view.goal, view.probability, record, self.right(name))
 
-    def evidence(self, names: Iterable[str] = VIEWS) -> Evidence:
-        """Returns the evidence of the named views."""
-        return Evidence({name: self.view(name) for name in names})
+    def evidence(self) -> Evidence:
+        """Returns the evidence of all views."""
+        return Evidence({name: self.view(name) for name in VIEWS})

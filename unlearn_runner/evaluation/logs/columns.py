@@ -27,13 +27,18 @@ class Column:
     values: dict[int, Any]
     """By row, rows ascending."""
 
+    def has(self, name: str) -> bool:
+        """Returns whether the first row has a field; the others must then, too."""
+        first = next(iter(self.values.values()))
+        return isinstance(first, dict) and name in first
+
     def field(self, name: str) -> Column:
         """Returns the field `name` that every row holds."""
         key = f"{self.key}.{name}"
         inner = {}
         for row, value in self.values.items():
             if not isinstance(value, dict) or name not in value:
-                raise wrong(self.path, self.key, row, f"has no '{name}'")
+                raise self._wrong(row, f"has no '{name}'")
             inner[row] = value[name]
         return Column(self.path, key, inner)
 
@@ -60,8 +65,11 @@ class Column:
             try:
                 found.append(read(value))
             except ValueError as error:
-                raise wrong(self.path, self.key, row, str(error)) from None
+                raise self._wrong(row, str(error)) from None
         return found
+
+    def _wrong(self, row: int, problem: str) -> DataError:
+        return DataError(f"{self.path}: '{self.key}' row {row} {problem}", AGAIN)
 
 
 def column(path: Path, key: str, values: Any) -> Column:
@@ -93,8 +101,9 @@ def column(path: Path, key: str, values: Any) -> Column:
 
 def same_rows(columns: Iterable[Column]) -> None:
     """Refuses columns of one part that are not about the same rows."""
-    first, *others = columns
-    for other in others:
+    columns = list(columns)
+    for other in columns[1:]:
+        first = columns[0]
         unpaired = first.values.keys() ^ other.values.keys()
         if unpaired:
             row = min(unpaired)
@@ -104,11 +113,6 @@ def same_rows(columns: Iterable[Column]) -> None:
                 f"({len(has.values)} and {len(lacks.values)} rows)",
                 AGAIN,
             )
-
-
-def wrong(path: Path, key: str, row: int, problem: str) -> DataError:
-    """Returns the error for one value."""
-    return DataError(f"{path}: '{key}' row {row} {problem}", AGAIN)
 
 
 def _finite(value: Any) -> float:

@@ -1,18 +1,19 @@
-"""Opening a log: which format it is, by its content."""
+"""Opening a log: which format it is, by its content; own evaluations are one."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
-from unlearn_runner.evaluation.logs.artifact import Artifact
-from unlearn_runner.evaluation.logs.base import Log
-from unlearn_runner.evaluation.logs.locuslab import Locuslab
-from unlearn_runner.evaluation.logs.open_unlearning import OpenUnlearning
+from unlearn_runner.evaluation.logs.base import VIEWS, Log
+from unlearn_runner.evaluation.logs.formats import Locuslab, OpenUnlearning
+from unlearn_runner.evaluation.metrics.evidence import Record, read_record
+from unlearn_runner.evaluation.schema import PROBES, Probe, evidence_file
 from unlearn_runner.utils.regular import read_regular
 
 FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning)
@@ -20,6 +21,51 @@ KNOWN = (
     "logs that can be read: TOFU's eval_log_aggregated.json, open-unlearning's TOFU_EVAL.json "
     "(TOFU_SUMMARY.json has no rows), and the folder of an `evaluate` artifact"
 )
+
+
+@dataclass(frozen=True)
+class Artifact(Log):
+    """Own evaluation: the folder of an `evaluate` artifact; see `evaluation.schema`."""
+
+    format: ClassVar[str] = "unlearn-runner"
+
+    @classmethod
+    def recognises(cls, content: Any) -> bool:
+        """Returns whether the names in a folder are those of an evaluation of TOFU's views."""
+        return all(evidence_file(name, "logprobs") in content for name in VIEWS)
+
+    def record(self, view: str) -> Record:
+        """Returns the record of one view."""
+        probes: tuple[Probe, ...] = tuple(
+            probe for probe in PROBES if evidence_file(view, probe) in self.content
+        )
+        try:
+            for probe in probes:
+                if not (self.path / (name := evidence_file(view, probe))).is_file():
+                    raise ValueError(f"{name} is no file")
+            record = read_record(self.path, view, probes)
+            _check(record)
+        except (OSError, KeyError, ValueError, TypeError) as error:  # pyarrow's are among these
+            reason = " ".join(str(error).split())[:200]
+            raise DataError(
+                f"{self.path}: the evidence of '{view}' cannot be read: {reason}",
+                "the command that made it makes it again",
+            ) from error
+        return record
+
+
+def _check(record: Record) -> None:
+    """Refuses rows without an answer, answers without a row, and what is no text."""
+    sizes = {len(by_row) for by_row in record.losses.values()}
+    if any(not answers for by_row in record.losses.values() for answers in by_row):
+        raise ValueError("a row has no answer of a role that others have")
+    if (texts := record.texts) is not None:
+        columns = (texts.questions, texts.generations, texts.answers)
+        if any(not isinstance(text, str) for column in columns for text in column):
+            raise ValueError("a text is missing")
+        sizes.add(len(texts.answers))
+    if len(sizes) > 1:
+        raise ValueError(f"its parts have {' and '.join(map(str, sorted(sizes)))} rows")
 
 
 def open_log(path: Path) -> Log:

@@ -1,41 +1,117 @@
-"""Retain log: a log's forget rows, keyed by the rows they are compared with."""
+"""Retain log: a log's forget rows, keyed by the rows they are compared with.
+
+Forget quality compares distributions over rows, so it means something only when both models
+answered the same rows; no other project checks this. Logs keep prompts, with the model's template
+around the question, and texts that went through a tokenizer. So two rows are the same when their
+true answers agree and the question of one occurs in the prompt of the other, white space apart.
+A question is what is left of a prompt without the start and end that all prompts of the log share.
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
-from unlearn_runner.evaluation.logs.match import Match, NormalizedRow, from_rows, from_texts, match
 from unlearn_runner.evaluation.logs.read import open_log
-from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Texts, ViewEvidence
 from unlearn_runner.store.keys import INERT
 
 SAME_SPLIT = "give a log of the retain model that was evaluated on the same forget rows"
 
 
-def retain_evidence(path: Path, rows: Rows, name: str = FORGET) -> Evidence:
-    """Returns a log's forget view as the evidence of a benchmark's forget view.
+@dataclass(frozen=True)
+class NormalizedRow:
+    """Row as it is compared; all texts without white space."""
 
-    Args:
-        path: The retain model's log.
-        rows: The rows of the view.
-        name: The view's name in the benchmark.
+    prompt: str
+    question: str
+    answer: str
 
-    Raises:
-        DataError: The log is malformed, has no forget rows to compare, or is of another split.
+    def same(self, other: NormalizedRow) -> bool:
+        """Returns whether two rows ask and expect the same."""
+        same_question = self.question in other.prompt or other.question in self.prompt
+        return self.answer == other.answer and same_question
 
-    The evidence is keyed by the position in `rows`; the log's order may differ, and the log or the
-    view may stop early, so forget quality compares the rows that both have.
-    """
-    log = open_log(path)
-    theirs = comparable(log)
-    found = match(from_rows(rows), _normalized(theirs))
-    if not found.same_split:
-        raise DataError(_other_split(path, found, rows.name), SAME_SPLIT)
-    return Evidence({name: replace(theirs.keyed(found.keys()), name=name)})
+    def distance(self, other: NormalizedRow) -> int:
+        """Returns how much longer one question is: with several alike, the nearest is meant."""
+        return abs(len(self.question) - len(other.question))
+
+
+def from_texts(texts: Texts) -> list[NormalizedRow]:
+    """Returns the rows of a log."""
+    prompts = [_compact(prompt) for prompt in texts.questions]
+    start = _common_prefix(prompts)
+    end = _common_prefix([prompt[start:][::-1] for prompt in prompts])
+    # One prompt alone, or all alike, has no template to be seen.
+    cut = slice(start, -end or None) if len(set(prompts)) > 1 else slice(None)
+    answers = map(_compact, texts.answers)
+    return [NormalizedRow(p, p[cut], answer) for p, answer in zip(prompts, answers, strict=True)]
+
+
+def _common_prefix(texts: list[str]) -> int:
+    """Returns how many characters all texts begin with."""
+    low, high = min(texts), max(texts)
+    return next((i for i, letter in enumerate(low) if letter != high[i]), len(low))
+
+
+def from_rows(rows: Rows) -> list[NormalizedRow]:
+    """Returns the rows of a split of this project's data."""
+    compact = [(_compact(row.question), _compact(row.answer)) for row in rows]
+    return [NormalizedRow(question, question, answer) for question, answer in compact]
+
+
+def _compact(text: str) -> str:
+    """Returns a text without white space: decoding a tokenized text moves it."""
+    return "".join(text.split())
+
+
+@dataclass(frozen=True)
+class Match:
+    """Rows that two evaluations share."""
+
+    mine: int
+    theirs: int
+    pairs: tuple[tuple[int, int], ...]
+    """Row here, row there; each row at most once."""
+
+    @property
+    def same_split(self) -> bool:
+        """Whether one holds all rows of the other, and the other is not a larger split.
+
+        An evaluation cut after its first rows (TOFU's own stops at 300) is still one of the same
+        split. TOFU's smaller forget splits are the *last* rows of the larger ones.
+        """
+        shared, large = len(self.pairs), max(self.mine, self.theirs)
+        if not shared or shared < min(self.mine, self.theirs):
+            return False
+        side = 0 if self.mine == large else 1
+        first = {pair[side] for pair in self.pairs} == set(range(shared))
+        return first or 2 * shared > large
+
+    def keys(self) -> list[int]:
+        """Returns, for each row there, the row here that it is; -1 for none."""
+        by_row = {theirs: mine for mine, theirs in self.pairs}
+        return [by_row.get(row, -1) for row in range(self.theirs)]
+
+
+def match(mine: Sequence[NormalizedRow], theirs: Sequence[NormalizedRow]) -> Match:
+    """Pairs equal rows, in any order; rows that occur twice are paired one by one."""
+    waiting: defaultdict[str, list[int]] = defaultdict(list)
+    for place, row in enumerate(theirs):
+        waiting[row.answer].append(place)
+    pairs: list[tuple[int, int]] = []
+    for place, row in enumerate(mine):
+        found = [other for other in waiting[row.answer] if row.same(theirs[other])]
+        if found:
+            best = min(found, key=lambda other: row.distance(theirs[other]))
+            waiting[row.answer].remove(best)
+            pairs.append((place, best))
+    return Match(len(mine), len(theirs), tuple(pairs))
 
 
 def against(model: Log, retain: Log, only_shared: bool) -> tuple[Evidence, Match]:
@@ -47,7 +123,8 @@ def against(model: Log, retain: Log, only_shared: bool) -> tuple[Evidence, Match
         only_shared: Compare logs of different splits by the rows they share.
 
     Raises:
-        DataError: As above; with `only_shared` only when no row is shared.
+        DataError: One is malformed or has no forget rows to compare, or they are of different
+            splits; with `only_shared` only when no row is shared.
     """
     mine, theirs = comparable(model), comparable(retain)
     found = match(_normalized(mine), _normalized(theirs))
@@ -92,14 +169,22 @@ class RetainLog:
     rows: Rows
     """Rows of the view that forget quality looks at, which the log's rows are matched with."""
     view: str
+    """Its name in the benchmark."""
 
     def matched(self) -> Evidence:
-        """Returns its forget rows, keyed by ours.
+        """Returns its forget rows as the evidence of the view, keyed by the position in `rows`.
+
+        The log's order may differ, and the log or the view may stop early, so forget quality
+        compares the rows that both have.
 
         Raises:
-            DataError: If it is malformed, or of another split.
+            DataError: The log is malformed, has no forget rows to compare, or is of another split.
         """
-        return retain_evidence(self.path, self.rows, self.view)
+        theirs = comparable(open_log(self.path))
+        found = match(from_rows(self.rows), _normalized(theirs))
+        if not found.same_split:
+            raise DataError(_other_split(self.path, found, self.rows.name), SAME_SPLIT)
+        return Evidence({self.view: replace(theirs.keyed(found.keys()), name=self.view)})
 
     def everything(self) -> Evidence:
         """Returns all it recorded."""
