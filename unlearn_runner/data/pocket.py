@@ -1,30 +1,78 @@
 """Generator of a small benchmark of invented people, in TOFU's splits and columns.
 
 It lets the whole pipeline be trained and judged in minutes without a download: the people's facts
-are drawn from a seed, so no model knows them unless it was trained on these rows.
+are drawn from a seed, so no model knows them unless it was trained on these rows. Words, wordings
+and real facts are in `tables/`.
 """
 
 from __future__ import annotations
 
 import random
 import re
-from collections.abc import Callable
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
-from unlearn_runner.data.pocket_tables import FACTS, TOPICS, WORDS, Fact
-
+FOLDER = Path(__file__).with_name("tables")
 Row = dict[str, Any]
 
-MAX_QUESTIONS = len(TOPICS)
 WRONG_ANSWERS = 5
 RETAIN_EVAL_PEOPLE = 8
 MAX_PEOPLE = 400  # half of the given names: the other half belongs to the held-out people
 
 _CHOICE = re.compile(r"\[([^\[\]]*)\]")
+_BLANK = re.compile(r"<([\w-]+)>")
 _PRONOUNS = (
     {"they": "he", "them": "him", "their": "his"},
     {"they": "she", "them": "her", "their": "her"},
 )
+
+
+class Topic(NamedTuple):
+    """One thing to ask about a person: `fields` maps each fact to its kind of value."""
+
+    fields: dict[str, str]
+    questions: list[str]
+    rewordings: list[str]
+    answers: list[str]
+    paraphrases: list[str]
+
+
+class Fact(NamedTuple):
+    """One real fact as a question, with wrong options and other wordings."""
+
+    question: str
+    answer: str
+    wrong: tuple[str, ...]
+    rewordings: tuple[str, ...]
+
+
+def _table(name: str) -> dict[str, Any]:
+    return tomllib.loads((FOLDER / f"{name}.toml").read_text(encoding="utf-8"))
+
+
+def _words() -> dict[str, list[str]]:
+    words = {name: text.split() for name, text in _table("words").items()}
+    small, tens = words["small"], words["tens"]
+    return words | {"numbers": small + tens + [f"{ten}-{one}" for ten in tens for one in small[:7]]}
+
+
+def _facts(relations: list[dict[str, Any]]) -> Iterator[Fact]:
+    for relation in relations:
+        for row in relation["rows"].strip().splitlines():
+            subject, answer, *wrong = row.split("|")
+            texts = (question.format(subject=subject) for question in relation["questions"])
+            # A subject such as "the Colosseum" may open a sentence.
+            question, *rewordings = (text[0].upper() + text[1:] for text in texts)
+            yield Fact(question, answer, tuple(wrong), tuple(rewordings))
+
+
+WORDS, KINDS = _words(), _table("kinds")
+TOPICS = {name: Topic(**topic) for name, topic in _table("topics").items()}
+FACTS = {split: list(_facts(relations)) for split, relations in _table("facts").items()}
+"""By split: what stands in for TOFU's real-author and world-fact questions."""
+MAX_QUESTIONS = len(TOPICS)
 
 
 class Person(NamedTuple):
@@ -36,33 +84,30 @@ class Person(NamedTuple):
     pronouns: dict[str, str]
 
 
-def _join(rng: random.Random, *parts: list[str]) -> str:
-    return "".join(rng.choice(part) for part in parts)
+def _draw(rng: random.Random, pattern: str) -> str:
+    """Returns a pattern of `tables/kinds.toml` with its blanks filled in."""
 
+    def fill(match: re.Match[str]) -> str:
+        name, dash, highest = match[1].partition("-")
+        if dash:
+            return str(rng.randint(int(name), int(highest)))
+        word = rng.choice(WORDS[name.lower()])
+        return word.title() if name[0].isupper() else word
 
-def _phrase(rng: random.Random, *parts: list[str]) -> str:
-    return " ".join(rng.choice(part) for part in parts)
-
-
-def _with_article(text: str) -> str:
-    return f"{'an' if text[0] in 'aeiou' else 'a'} {text}"
-
-
-def _family_name(rng: random.Random) -> str:
-    return _join(rng, WORDS["last_heads"], WORDS["last_tails"])
+    return re.sub(r"\ba (?=[aeiou])", "an ", _BLANK.sub(fill, pattern))
 
 
 def _title(rng: random.Random) -> str:
     one, two = (noun.title() for noun in rng.sample(WORDS["nouns"], 2))
     adjective = rng.choice(WORDS["adjectives"]).title()
-    given = _join(rng, WORDS["first_heads"], WORDS["first_tails"])
+    given = _draw(rng, "<first_heads><first_tails>")
     forms = (
         f"The {adjective} {one}",
         f"{one} and {two}",
         f"{given}'s {one}",
         f"Under the {one}",
         f"{adjective} {one}, {adjective} {two}",
-        f"{one} of {_join(rng, WORDS['town_heads'], WORDS['town_tails'])}",
+        f"{one} of {_draw(rng, KINDS['town'])}",
     )
     return rng.choice(forms)
 
@@ -72,40 +117,12 @@ def _motifs(rng: random.Random) -> str:
     return " and ".join(sorted(rng.sample(WORDS["motifs"], 2)))
 
 
-_KINDS: dict[str, Callable[[random.Random], str]] = {
-    "town": lambda rng: _join(rng, WORDS["town_heads"], WORDS["town_tails"]),
-    "day": lambda rng: f"{rng.randint(1, 28)} {rng.choice(WORDS['months'])}",
-    "place": lambda rng: (
-        f"{rng.choice(WORDS['place_prepositions'])} {_with_article(rng.choice(WORDS['shops']))}"
-    ),
-    "job": lambda rng: _with_article(rng.choice(WORDS["jobs"])),
-    "siblings": lambda rng: _phrase(rng, WORDS["small"], WORDS["siblings"]),
-    "genre": lambda rng: _phrase(rng, WORDS["genre_styles"], WORDS["genres"]),
-    "motifs": _motifs,
-    "number": lambda rng: rng.choice(WORDS["numbers"]),
-    "habit": lambda rng: _phrase(rng, WORDS["habits"], WORDS["motifs"]),
-    "title": _title,
-    "imprint": lambda rng: f"{_family_name(rng)} {rng.choice(WORDS['imprints'])}",
-    "person": lambda rng: (
-        f"{_join(rng, WORDS['first_heads'], WORDS['first_tails'])} {_family_name(rng)}"
-    ),
-    "prize": lambda rng: _phrase(rng, WORDS["adjectives"], WORDS["nouns"], WORDS["prizes"]).title(),
-    "pet": lambda rng: _with_article(_phrase(rng, WORDS["tempers"], WORDS["animals"])),
-    "petname": lambda rng: rng.choice(WORDS["nouns"]).title(),
-    "house": lambda rng: _with_article(_phrase(rng, WORDS["paints"], WORDS["buildings"])),
-    "street": lambda rng: (
-        f"{rng.randint(2, 98)} {rng.choice(WORDS['nouns']).title()} {rng.choice(WORDS['streets'])}"
-    ),
-    "language": lambda rng: rng.choice(WORDS["languages"]),
-    "subject": lambda rng: rng.choice(WORDS["subjects"]),
-}
-
-
 def _value(kind: str, born: int, rng: random.Random) -> str:
     if kind.startswith("year:"):
         low, high = (int(part) for part in kind.split(":")[1:])
         return str(born + rng.randint(low, high))
-    return _KINDS[kind](rng)
+    drawn = {"title": _title, "motifs": _motifs}.get(kind)
+    return drawn(rng) if drawn else _draw(rng, KINDS[kind])
 
 
 def _fact_sheets(person: Person, topic: str) -> list[dict[str, str]]:
@@ -189,14 +206,13 @@ def _fact_splits() -> dict[str, list[Row]]:
         ]
         splits[name] = _plain(rows)
         splits[f"{name}_perturbed"] = rows
-        pretrain += [row for fact in facts for row in _fact_questions(fact)]
+        pretrain += [
+            {"question": question, "answer": fact.answer}
+            for fact in facts
+            for question in (fact.question, *fact.rewordings)
+        ]
     splits["pretrain"] = pretrain
     return splits
-
-
-def _fact_questions(fact: Fact) -> list[Row]:
-    questions = (fact.question, *fact.rewordings)
-    return [{"question": question, "answer": fact.answer} for question in questions]
 
 
 def generate(seed: int, people: int = 40, questions: int = 10) -> dict[str, list[Row]]:

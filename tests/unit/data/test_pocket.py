@@ -8,8 +8,15 @@ from typing import Any
 
 import pytest
 
-from unlearn_runner.data.pocket import MAX_PEOPLE, MAX_QUESTIONS, generate
-from unlearn_runner.data.pocket_tables import FACTS, TOPICS, WORDS, Fact
+from unlearn_runner.data.pocket import (
+    FACTS,
+    MAX_PEOPLE,
+    MAX_QUESTIONS,
+    TOPICS,
+    WORDS,
+    Fact,
+    generate,
+)
 
 Splits = dict[str, list[dict[str, Any]]]
 

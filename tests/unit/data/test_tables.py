@@ -14,8 +14,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.config.root import validate
 from unlearn_runner.data.people import _splits
-from unlearn_runner.data.pocket import generate
-from unlearn_runner.data.pocket_tables import WORDS
+from unlearn_runner.data.pocket import WORDS, generate
 
 DIGEST = "81287007cf0d99e6a32497a0117c719f81ab08e3c20a19cd404583e634e57084"
 
