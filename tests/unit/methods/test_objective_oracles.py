@@ -39,8 +39,7 @@ from unlearn_runner.methods.simnpo import SimNPO
 from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.methods.wga import WGA
-from unlearn_runner.models.forward import Models
-from unlearn_runner.models.hidden import hidden_states
+from unlearn_runner.models.forward import Models, hidden_states
 
 NONE = Retain(loss="none")
 

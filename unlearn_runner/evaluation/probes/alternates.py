@@ -14,7 +14,7 @@ from unlearn_runner.data.encode import encode, stops
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.evaluation.probes.decoding import continue_prompts
+from unlearn_runner.evaluation.probes.generations import continue_prompts
 from unlearn_runner.methods.base import Alternates
 from unlearn_runner.utils.progress import progress
 
