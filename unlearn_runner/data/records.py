@@ -27,7 +27,7 @@ def read_records(path: Path) -> list[Placed]:
     Raises:
         DataError: If the file cannot be read as what its name says it is, naming the line.
     """
-    read = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix, read_json_rows)
+    read = {".csv": _read_csv, ".parquet": _read_parquet}.get(path.suffix, _read_json)
     found = read(path)
     if not found:
         raise DataError(f"{path} is empty", f"{AGAIN}; {ROW}")
@@ -71,20 +71,14 @@ def _read_parquet(path: Path) -> list[Placed]:
     return [(f"{path} row {i}", row) for i, row in enumerate(filled, 1)]
 
 
-def read_json_rows(path: Path) -> list[Placed]:
-    """Reads a JSON array or JSON lines; each record with the place it stands at.
-
-    Raises:
-        DataError: If the file cannot be read, is not UTF-8 or not JSON, naming the line.
-    """
+def _read_json(path: Path) -> list[Placed]:
+    """Reads a JSON array or JSON lines."""
     text = _text(path)
     if text.lstrip().startswith("["):
-        found = [(f"{path} row {i}", record) for i, record in enumerate(_json(text, path), 1)]
-    else:
-        # Not splitlines: a JSON text may hold other line separators than the newline.
-        lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
-        found = [(f"{path}:{i}", _json(line, path, i)) for i, line in lines]
-    return found
+        return [(f"{path} row {i}", record) for i, record in enumerate(_json(text, path), 1)]
+    # Not splitlines: a JSON text may hold other line separators than the newline.
+    lines = [(i, line) for i, line in enumerate(text.split("\n"), 1) if line.strip()]
+    return [(f"{path}:{i}", _json(line, path, i)) for i, line in lines]
 
 
 def _text(path: Path) -> str:

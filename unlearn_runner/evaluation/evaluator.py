@@ -43,7 +43,7 @@ class Evaluator:
         Args:
             model: A causal LM in eval mode.
             tokenizer: Its tokenizer.
-            folder: Where the evidence goes.
+            folder: Where to.
             title: Name of the progress bars.
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
         """

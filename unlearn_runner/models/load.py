@@ -136,14 +136,10 @@ def _with_adapter(model: Any, folder: Path) -> Any:
 
 
 def for_training(model: Any, checkpointing: bool) -> Any:
-    """Returns the model keeping its activations, or computing them again in the backward pass.
+    """Returns the model, its adapter attached, as it keeps or computes its activations again.
 
     The non-reentrant kind of checkpoint: the other one passes no gradient on where its input asks
     for none, as under an adapter behind frozen embeddings, and says nothing.
-
-    Args:
-        model: In training precision, its adapter attached.
-        checkpointing: Whether to compute them again.
 
     Raises:
         DataError: If this kind of model cannot.
@@ -265,10 +261,10 @@ def save(
     dtype: str = "float32",
     state: dict[str, torch.Tensor] | None = None,
 ) -> None:
-    """Saves model and tokenizer as an ordinary safetensors folder.
+    """Saves model and tokenizer as an ordinary safetensors folder; the model is left as it is.
 
     Args:
-        model: A transformers model; left as it is.
+        model: A transformers model.
         tokenizer: Saved beside it.
         folder: Where.
         dtype: Number format of the stored weights: "float32", "bf16" or "float16".

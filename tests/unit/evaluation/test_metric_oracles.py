@@ -34,6 +34,7 @@ from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality, forg
 from unlearn_runner.evaluation.metrics.probability import (
     Probability,
     option_probability,
+    option_share,
     probability,
 )
 from unlearn_runner.evaluation.metrics.rouge import RougeL, rouge_l_recall
@@ -94,8 +95,10 @@ def _nine(log: Log, mean: Mean = "geometric", eps: float = 0.0) -> list[float]:
         part = log[view]
         if view == "retain":
             sure = probability(part.right)
+        elif eps:
+            sure = option_share(probability(part.right), [probability(x) for x in part.wrong], eps)
         else:
-            sure = option_probability(part.right, part.wrong, eps)
+            sure = option_probability(part.right, part.wrong)
         scores += [sure.mean(), part.rouge.mean(), knowing(part.ratio(mean, eps))]
     return scores
 

@@ -19,16 +19,8 @@ def probability(loss: Floats) -> Floats:
     return np.exp(-loss)
 
 
-def option_probability(loss: Floats, wrong: Sequence[Floats], eps: float = 0.0) -> Floats:
-    """Returns P / (P + the wrong options' P) per row.
-
-    Args:
-        loss: Mean token NLL of the right answer; [rows].
-        wrong: Mean token NLLs of each row's wrong answers.
-        eps: Added to the denominator; open-unlearning adds 1e-10, TOFU nothing.
-    """
-    if eps:
-        return option_share(probability(loss), [probability(row) for row in wrong], eps)
+def option_probability(loss: Floats, wrong: Sequence[Floats]) -> Floats:
+    """Returns P / (P + the wrong options' P) per row, from mean token NLLs; [rows]."""
     # By log-sum-exp: after a runaway ascent every option's probability can underflow to zero.
     total = [np.logaddexp.reduce([-mine, *-row]) for mine, row in zip(loss, wrong, strict=True)]
     return np.exp(-loss - np.array(total))

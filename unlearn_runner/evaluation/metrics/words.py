@@ -40,9 +40,7 @@ def _kind(character: str) -> str:
     return "latin" if script == "LATIN" or category == "N" else "other"
 
 
-@cache
-def _stemmer() -> porter.PorterStemmer:
-    return porter.PorterStemmer()
+_stemmer = cache(porter.PorterStemmer)
 
 
 def words(text: str) -> list[str]:

@@ -29,8 +29,8 @@ def map_batches(
     sharded the ranks compute in step: one with no batch left computes a filler, which is discarded.
 
     Args:
-        model: What `compute` calls.
-        lengths: Sort key of each row, in tokens.
+        model: What `compute` calls, in eval mode.
+        lengths: Tokens of each row, by which rows are sorted.
         batch_size: Rows per call.
         title: Name of the progress bar.
         ranks: Sharers of the work; every rank must call this.
@@ -61,9 +61,5 @@ def device_of(model: Any) -> torch.device:
     parameter = next(model.parameters())
     if isinstance(parameter, DTensor):
         kind = parameter.device_mesh.device_type
-        return (
-            torch.device(kind, torch.cuda.current_device())
-            if kind == "cuda"
-            else torch.device(kind)
-        )
+        return torch.device(kind, torch.cuda.current_device() if kind == "cuda" else None)
     return parameter.device

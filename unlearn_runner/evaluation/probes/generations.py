@@ -29,9 +29,7 @@ def generate(
     title: str,
     ranks: Ranks = ALONE,
 ) -> list[str]:
-    """Returns the greedy continuation of every row's prompt, cut at the first token of `ends`.
-
-    On rank 0 only; every rank must call it, and does its share of the batches.
+    """Returns the greedy answer to every row's prompt, up to a token of `ends`; see `map_batches`.
 
     The prompt's tokens are the ones in front of the first scored token: exactly what the model was
     trained on.

@@ -69,16 +69,7 @@ def probe(
     title: str,
     ranks: Ranks = ALONE,
 ) -> list[TokenStats]:
-    """Returns the statistics of every encoded answer, in their order; only on rank 0.
-
-    Args:
-        model: A causal LM in eval mode.
-        encoded: Prompt and answer in tokens.
-        pad: Token id that fills rows of a batch.
-        batch_size: Answers per forward pass.
-        title: Name of the progress bar.
-        ranks: Sharers of the work; every rank must call it.
-    """
+    """Returns the statistics of every encoded answer, in their order; see `map_batches`."""
 
     def compute(rows: Sequence[int]) -> Iterator[TokenStats]:
         return _probe_batch(model, collate([encoded[i] for i in rows], pad, device_of(model)))
