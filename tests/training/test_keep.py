@@ -197,11 +197,12 @@ def evaluated_again(stage: Any, model: Path, folder: Path) -> dict[str, bytes]:
     """The evidence of a kept model, taken anew; `stage` has what it is asked."""
     import torch
 
+    from unlearn_runner.distributed.ranks import ALONE
     from unlearn_runner.models.load import load_frozen, load_tokenizer
 
     folder.mkdir()
     loaded = load_frozen(model, "float32", torch.device("cpu"), "sdpa")
-    stage.evaluator.run(loaded, load_tokenizer(model), folder, "again")
+    stage.evaluator.run(loaded, load_tokenizer(model), folder, "again", ALONE)
     return evidence(folder)
 
 

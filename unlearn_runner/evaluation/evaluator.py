@@ -35,24 +35,20 @@ class Evaluator:
     probes: dict[str, tuple[Probe, ...]] = field(default_factory=dict)
     """By view; a view that is not named has all."""
 
-    def run(
-        self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks | None = None
-    ) -> None:
+    def run(self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.
 
         Args:
             model: A causal LM in eval mode.
             tokenizer: Its tokenizer.
-            folder: Where to.
+            folder: Where the evidence goes.
             title: Name of the progress bars.
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
         """
         from unlearn_runner.data.encode import encode_rows, encode_whole, length_limit, stops
-        from unlearn_runner.distributed.ranks import ALONE
         from unlearn_runner.evaluation.probes.generations import generate
         from unlearn_runner.evaluation.probes.logprobs import probe
 
-        ranks = ranks or ALONE
         size, max_tokens = self.batch_size, length_limit(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
