@@ -11,6 +11,9 @@ from annotated_types import Ge, Gt, Le
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.losses.base import Loss, Unit, retain_loss
 
+Positive = Annotated[float, Gt(0)]
+NonNegative = Annotated[float, Ge(0)]
+Count = Annotated[int, Ge(0)]
 Reduction = Literal["token", "sequence_sum"]
 Split = Literal["forget", "retain", "train", "refusal", "mixed", "tail"]
 """Split a loss is over: forget rows; retain rows; a fine-tune's rows; the forget questions with
@@ -44,14 +47,14 @@ class Retain:
     loss: Literal["none", "nll", "kl", "rr", "ap"] = "nll"
     """Nothing; likelihood of the retain answers; KL to the start model on them; closeness to its
     hidden states (representation retention); preference of the answer over a refusal."""
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: NonNegative = 1.0
     positions: Literal["answer", "all"] = "answer"
     """Of `kl`: where it is taken. The published codes take all positions, and padding."""
-    layer: Annotated[int, Ge(0)] | None = None
+    layer: Count | None = None
     """Of `rr`: after how many blocks; null is three eighths of them (RMU: where RMU steers)."""
     over: Literal["sum", "mean"] = "sum"
     """Of `rr`: the squared norm, or its mean over the hidden dimension."""
-    beta: Annotated[float, Gt(0)] = 0.1
+    beta: Positive = 0.1
     """Of `ap`: inverse temperature."""
 
     def terms(self, unit: Unit) -> tuple[Term, ...]:
@@ -177,7 +180,7 @@ class Objective(Method):
     """Mean over answer tokens (the scale of the published weights), or `sequence_sum`: sum over a
     row's tokens, mean over rows (the form most papers print). Losses of whole rows are row means
     either way."""
-    weight: Annotated[float, Ge(0)] = 1.0
+    weight: NonNegative = 1.0
     """Of the forget term."""
 
     @property

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
-
-from annotated_types import Ge
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Retain, Term, no_retain
+from unlearn_runner.methods.base import Count, Objective, Retain, Term, no_retain
 
 
 @dataclass(frozen=True)
@@ -20,7 +17,7 @@ class CEU(Objective):
 
     loss = losses.CEU
 
-    ignore_first: Annotated[int, Ge(0)] = 1
+    ignore_first: Count = 1
     """Tokens at the front of every answer that are left alone; the paper leaves the first."""
     retain: Retain = field(default_factory=no_retain)
 

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import Objective, Positive
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class DPO(Objective):
 
     loss = losses.DPO
 
-    beta: Annotated[float, Gt(0)] = 0.1
+    beta: Positive = 0.1
     """Inverse temperature."""
     doubled: bool = False
     """Multiply by 2/beta, as open-unlearning does."""

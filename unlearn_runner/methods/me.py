@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
-
-from annotated_types import Ge
+from typing import Literal
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import NonNegative, Objective
 
 
 @dataclass(frozen=True)
@@ -22,4 +20,4 @@ class ME(Objective):
 
     order: Literal["model-uniform", "uniform-model"] = "model-uniform"
     """KL(model ‖ uniform), as the paper defines it, or the reverse, as its code computes."""
-    weight: Annotated[float, Ge(0)] = 0.1
+    weight: NonNegative = 0.1

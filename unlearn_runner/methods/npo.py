@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import Objective, Positive
 
 
 @dataclass(frozen=True)
@@ -21,5 +18,5 @@ class NPO(Objective):
 
     loss = losses.NPO
 
-    beta: Annotated[float, Gt(0)] = 0.1
+    beta: Positive = 0.1
     """Inverse temperature; beta -> 0 approaches gradient ascent."""

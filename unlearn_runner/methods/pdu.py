@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Annotated
-
-from annotated_types import Ge
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Retain, Term
+from unlearn_runner.methods.base import NonNegative, Objective, Retain, Term
 
 STATE = "retain_weight"
 
@@ -27,11 +24,11 @@ class PDU(Objective):
 
     loss = losses.Margin
 
-    dual_step: Annotated[float, Ge(0)] = 5.0
+    dual_step: NonNegative = 5.0
     """Step size of the dual ascent; 0 keeps the weight."""
-    retain_bound: Annotated[float, Ge(0)] = 0.3
+    retain_bound: NonNegative = 0.3
     """Retain loss, in nats per token, that is good enough."""
-    warmup: Annotated[float, Ge(0)] = 5.0
+    warmup: NonNegative = 5.0
     """Epochs before the weight begins to move."""
     retain: Retain = field(default_factory=lambda: Retain(weight=100.0))
 

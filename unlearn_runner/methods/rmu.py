@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
-
-from annotated_types import Ge, Gt
+from typing import Literal
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Term
+from unlearn_runner.methods.base import Count, Objective, Positive, Term
 
 
 @dataclass(frozen=True)
@@ -33,9 +31,9 @@ class RMU(Objective):
 
     loss = losses.Steering
 
-    layer: Annotated[int, Ge(0)] | None = None
+    layer: Count | None = None
     """After how many blocks; null is three eighths of them, rounded up (9 of Phi-1.5's 24)."""
-    coefficient: Annotated[float, Gt(0)] = 2.0
+    coefficient: Positive = 2.0
     """Length of the direction that states are steered to."""
     direction: Literal["unit", "uniform"] = "unit"
     """Whether the drawn direction is brought to length 1, or left as drawn from [0, 1)."""

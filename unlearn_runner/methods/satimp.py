@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Ge
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import NonNegative, Objective
 
 
 @dataclass(frozen=True)
@@ -21,8 +18,8 @@ class SatImp(Objective):
 
     loss = losses.SatImp
 
-    beta1: Annotated[float, Ge(0)] = 5.0
+    beta1: NonNegative = 5.0
     """Exponent of p: how much less a forgotten token weighs."""
-    beta2: Annotated[float, Ge(0)] = 1.0
+    beta2: NonNegative = 1.0
     """Exponent of 1 - p: how much less a certain token weighs."""
-    weight: Annotated[float, Ge(0)] = 0.1
+    weight: NonNegative = 0.1

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Ge, Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import NonNegative, Objective, Positive
 
 
 @dataclass(frozen=True)
@@ -22,9 +19,9 @@ class SimNPO(Objective):
 
     loss = losses.SimNPO
 
-    beta: Annotated[float, Gt(0)] = 4.5
+    beta: Positive = 4.5
     """Inverse temperature."""
-    gamma: Annotated[float, Ge(0)] = 0.0
+    gamma: NonNegative = 0.0
     """Margin: the loss counts from log-probabilities above -gamma/beta per token."""
     margin_inside: bool = False
     """Multiply gamma by beta, as the authors' code and open-unlearning do."""

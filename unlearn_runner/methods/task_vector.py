@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
-
-from annotated_types import Gt
+from typing import TYPE_CHECKING
 
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.methods.base import Positive
 from unlearn_runner.methods.one_shot import Context, OneShot
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ class TaskVector(OneShot):
     Source: Ilharco et al. 2023; a baseline of MUSE.
     """
 
-    alpha: Annotated[float, Gt(0)] = 1.0
+    alpha: Positive = 1.0
     """How far back, in lengths of the way there; found on validation data in the paper."""
 
     def finetunes(self, forget: Rows) -> tuple[Rows, ...]:

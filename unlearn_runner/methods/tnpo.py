@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Ge, Gt
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import NonNegative, Objective, Positive
 
 
 @dataclass(frozen=True)
@@ -21,9 +18,9 @@ class TNPO(Objective):
 
     loss = losses.TNPO
 
-    beta: Annotated[float, Gt(0)] = 4.0
+    beta: Positive = 4.0
     """Inverse temperature of the weight 2 p^beta / (p^beta + p_start^beta)."""
-    eps: Annotated[float, Ge(0)] = 0.0
+    eps: NonNegative = 0.0
     """Added to the weight's denominator: 1e-5 in the published code, 0 in the paper."""
     closed: bool = False
     """Report (2/beta) log(1 + (p/p_start)^beta), which has the same gradient and falls steadily."""
@@ -46,9 +43,9 @@ class WTNPO(Objective):
 
     loss = losses.TNPO
 
-    alpha: Annotated[float, Gt(0)] = 1.5
+    alpha: Positive = 1.5
     """Exponent of the confidence."""
-    beta: Annotated[float, Gt(0)] = 5.0
+    beta: Positive = 5.0
     """Inverse temperature of TNPO's weight."""
-    eps: Annotated[float, Ge(0)] = 0.0
+    eps: NonNegative = 0.0
     """Added to the weight's denominator: 1e-5 in the published code, 0 in the paper."""

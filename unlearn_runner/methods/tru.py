@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated
 
-from annotated_types import Ge, Gt
+from annotated_types import Ge
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.methods.base import Positive
 from unlearn_runner.methods.one_shot import Context, OneShot
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ class TRU(OneShot):
     that is, -T_k may not conflict with R_k, the surrogate of general ability.
     """
 
-    alpha: Annotated[float, Gt(0)] = 1.0
+    alpha: Positive = 1.0
     """How far back; to be found on validation data."""
     splits: Annotated[int, Ge(2)] = 4
     """Parts; each costs two fine-tunes, of the part and of the rest."""

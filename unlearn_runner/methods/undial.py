@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Annotated
-
-from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective, Retain, no_retain
+from unlearn_runner.methods.base import Objective, Positive, Retain, no_retain
 
 
 @dataclass(frozen=True)
@@ -20,6 +17,6 @@ class UNDIAL(Objective):
 
     loss = losses.UNDIAL
 
-    beta: Annotated[float, Gt(0)] = 10.0
+    beta: Positive = 10.0
     """How far the answer token's logit is lowered."""
     retain: Retain = field(default_factory=no_retain)

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
-
-from annotated_types import Gt
 
 from unlearn_runner.methods import losses
-from unlearn_runner.methods.base import Objective
+from unlearn_runner.methods.base import Objective, Positive
 
 
 @dataclass(frozen=True)
@@ -21,7 +18,7 @@ class WGA(Objective):
 
     loss = losses.WGA
 
-    alpha: Annotated[float, Gt(0)] = 5.0
+    alpha: Positive = 5.0
     """Exponent of the confidence; 1 cancels the 1/p of the ascent's gradient, more stops early."""
     closed: bool = False
     """Report p^alpha/alpha, which has the same gradient and falls steadily."""
