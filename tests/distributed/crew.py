@@ -24,6 +24,7 @@ from unlearn_runner.data.encode import with_start
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.ddp import DDP
 from unlearn_runner.distributed.fsdp2 import FSDP2
+from unlearn_runner.distributed.shards import Shards
 from unlearn_runner.distributed.single import Single
 from unlearn_runner.evaluation.benchmarks.base import Generation
 from unlearn_runner.evaluation.probes.generations import generate
@@ -235,7 +236,7 @@ def diverged(folder: Path, rows: Any, session: Session) -> list[Any]:
     assert engine.count_nonfinite() == {}
     lines = []
     weight = engine.layout.to_local(engine.models.trained.get_input_embeddings().weight.detach())
-    if not engine.layout.sharded or session.ranks.rank == session.ranks.world - 1:
+    if not isinstance(engine.layout, Shards) or session.ranks.rank == session.ranks.world - 1:
         weight[-1, -1] = torch.nan
     for act in (lambda: engine.step(step), lambda: engine.check_finite(step, facts)):
         try:

@@ -18,6 +18,7 @@ from crew import BATCH, CASES, ENGINES, assembled, engine_for, loader_for, run_s
 from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.distributed.fsdp2 import FSDP2
+from unlearn_runner.distributed.shards import Shards
 from unlearn_runner.evaluation.probes.alternates import sample
 from unlearn_runner.methods.altpo import Alternates
 from unlearn_runner.methods.base import needs_start_model
@@ -70,7 +71,7 @@ def held(folder: Path, rows: Any, session: Session) -> dict[str, Any]:
     run_steps(engine, rows, 0, 1)
     gradients, _ = engine.gradients(loader_for(rows).step(1))
     moments = [x for s in engine.optimizer.state.values() for x in s.values() if x.dim()]
-    place = folder / f"checkpoint-{'pieces' if session.layout.sharded else 'whole'}"
+    place = folder / f"checkpoint-{'pieces' if isinstance(session.layout, Shards) else 'whole'}"
     if session.ranks.main:
         place.mkdir()
     session.ranks.barrier()

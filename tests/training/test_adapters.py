@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unlearn_runner.data.encode import Encoded, collate, with_start
-from unlearn_runner.distributed.state import restore_trainable, trainable_state
+from unlearn_runner.distributed.layout import Layout, trainable_state
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.methods.base import Method, Retain, needs_start_model
@@ -304,7 +304,7 @@ def test_a_whole_model_s_state_is_all_of_it(tiny: Any) -> None:
     assert trainable_state(model).keys() == model.state_dict().keys()
     with torch.no_grad():
         model.model.norm.weight += 1
-    restore_trainable(other, trainable_state(model))
+    Layout().restore(other, trainable_state(model))
     assert torch.equal(other.model.norm.weight, model.model.norm.weight)
 
 

@@ -14,21 +14,23 @@ import torch
 from torch import Tensor, nn
 
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.distributed.state import restore_trainable, trainable_state
 
 SHARD = "shard"
-"""Key of the one-entry dictionary that stands, in a checkpoint, for a shard of a tensor."""
+"""Key of the one-entry dictionary that stands, in a checkpoint, for a shard of a tensor, and once
+loaded for the list of all its shards along the first dimension."""
 
 
-@dataclass
-class TensorShards:
-    """A tensor of a checkpoint in shards along its first dimension, read when it is needed."""
+def whole(stored: Any) -> Tensor:
+    """Returns a tensor of a loaded checkpoint; its shards are read only here."""
+    return torch.cat(stored[SHARD]) if isinstance(stored, dict) else stored
 
-    shards: list[Tensor]
 
-    def whole(self) -> Tensor:
-        """Returns the whole tensor."""
-        return torch.cat(self.shards)
+def trainable_state(model: Any) -> dict[str, Tensor]:
+    """Returns a model's state by name: all of it, or the trained tensors if some are frozen."""
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return model.state_dict()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {name: tensor for name, tensor in model.state_dict().items() if name in trained}
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[object]:
@@ -44,11 +46,6 @@ class Layout:
 
     ranks: Ranks = ALONE
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-    @property
-    def sharded(self) -> bool:
-        """Whether a rank has only a shard of each tensor."""
-        return False
 
     @property
     def loading(self) -> torch.device:
@@ -88,26 +85,34 @@ class Layout:
         """Returns sums over all ranks."""
         return self.ranks.all_reduce_sum(numbers)
 
-    def to_checkpoint(self, local: Tensor) -> Any:
-        """Returns a local part as a checkpoint stores it."""
-        return local
+    def to_checkpoint(self, tensor: Any) -> Any:
+        """Returns a tensor as a checkpoint stores it; counters and buffers as they are."""
+        return tensor
 
-    def from_checkpoint(self, stored: Any, parameter: nn.Parameter) -> Tensor:
+    def from_checkpoint(self, stored: Any, parameter: Tensor) -> Tensor:
         """Returns the local part of a stored tensor of the parameter's shape, of any layout."""
-        return stored.whole() if isinstance(stored, TensorShards) else stored
+        return whole(stored)
 
     def state(self, model: Any) -> dict[str, Any]:
         """Returns a model's weights as a checkpoint stores them; only what is trained."""
-        return trainable_state(model)
+        return {name: self.to_checkpoint(x) for name, x in trainable_state(model).items()}
 
     def restore(self, model: Any, stored: dict[str, Any]) -> None:
         """Loads what `state` of any layout returned.
 
         Raises:
-            RuntimeError: If it is of another model.
+            RuntimeError: If it is of another model, or of other parts of it.
         """
-        whole = {n: v.whole() if isinstance(v, TensorShards) else v for n, v in stored.items()}
-        restore_trainable(model, whole)
+        own = trainable_state(model)
+        differ = sorted(set(own) ^ set(stored))
+        if differ:
+            raise RuntimeError(f"other tensors are trained: {', '.join(differ[:3])}")
+        for name, tensor in own.items():
+            local, found = self.to_local(tensor), self.from_checkpoint(stored[name], tensor)
+            if found.shape != local.shape:
+                shapes = f"{[*found.shape]} instead of {[*local.shape]}"
+                raise RuntimeError(f"{name} has another shape: {shapes}")
+            local.copy_(found)
 
     def whole_state(self, model: Any, trained_only: bool = False) -> dict[str, Tensor] | None:
         """Returns a model's weights, whole, on rank 0; none stands for its own `state_dict`.

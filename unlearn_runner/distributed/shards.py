@@ -23,8 +23,7 @@ from torch.distributed.fsdp import (
 )
 from torch.distributed.tensor import DTensor
 
-from unlearn_runner.distributed.layout import SHARD, Layout, TensorShards
-from unlearn_runner.distributed.state import trainable_state
+from unlearn_runner.distributed.layout import SHARD, Layout, whole
 
 
 @dataclass(frozen=True)
@@ -34,11 +33,6 @@ class Shards(Layout):
     reshard: bool = True
     reduce_when: str = "each"
     offload: bool = False
-
-    @property
-    def sharded(self) -> bool:
-        """True."""
-        return True
 
     @property
     def loading(self) -> torch.device:
@@ -103,38 +97,17 @@ class Shards(Layout):
             stride=parameter.stride(),
         )
 
-    def to_checkpoint(self, local: Tensor) -> Any:
-        """Returns a shard, marked as one."""
-        return {SHARD: local}
+    def to_checkpoint(self, tensor: Any) -> Any:
+        """Returns a tensor's local shard, marked as one; what is not in shards stays as it is."""
+        return {SHARD: tensor.to_local()} if isinstance(tensor, DTensor) else tensor
 
-    def from_checkpoint(self, stored: Any, parameter: nn.Parameter) -> Tensor:
+    def from_checkpoint(self, stored: Any, parameter: Tensor) -> Tensor:
         """Returns this rank's shard of a whole tensor, or of one in any number of shards."""
         if not isinstance(parameter, DTensor):
-            return super().from_checkpoint(stored, parameter)
-        whole = stored.whole() if isinstance(stored, TensorShards) else stored
+            return whole(stored)
         length = -(-parameter.shape[0] // self.ranks.world)
-        shard = whole[length * self.ranks.rank : length * (self.ranks.rank + 1)]
+        shard = whole(stored)[length * self.ranks.rank : length * (self.ranks.rank + 1)]
         return shard.to(parameter.device, copy=True)
-
-    def state(self, model: Any) -> dict[str, Any]:
-        """Returns shards of parameters, and whole buffers."""
-        return {
-            name: self.to_checkpoint(tensor.to_local()) if isinstance(tensor, DTensor) else tensor
-            for name, tensor in trainable_state(model).items()
-        }
-
-    def restore(self, model: Any, stored: dict[str, Any]) -> None:
-        """Copies this rank's shards into the model."""
-        own = trainable_state(model)
-        if set(own) != set(stored):
-            different = sorted(set(own) ^ set(stored))
-            raise RuntimeError(f"names of weights differ: {', '.join(different[:3])}")
-        for name, tensor in own.items():
-            local = tensor.to_local() if isinstance(tensor, DTensor) else tensor
-            found = self.from_checkpoint(stored[name], cast(nn.Parameter, tensor))
-            if found.shape != local.shape:
-                raise RuntimeError(f"{name} has another shape")
-            local.copy_(found)
 
     def whole_state(self, model: Any, trained_only: bool = False) -> dict[str, Tensor] | None:
         """Gathers the weights on rank 0, in host memory, one tensor at a time."""

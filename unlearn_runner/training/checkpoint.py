@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from unlearn_runner.distributed.layout import SHARD, TensorShards
+from unlearn_runner.distributed.layout import SHARD
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.errors import DataError, UserError
 from unlearn_runner.utils.console import console
@@ -90,7 +90,7 @@ def load(
 ) -> dict[str, Any] | None:
     """Returns the state of the newest undamaged checkpoint, or none when there is none.
 
-    It may have been written by any number of ranks; sharded tensors come back as `TensorShards`.
+    It may have been written by any number of ranks; tensors in shards are for `layout.whole`.
     Damaged checkpoints are reported, set aside and passed over. Every rank must call it.
 
     Raises:
@@ -170,7 +170,7 @@ def _merged(states: list[Any]) -> Any:
             return [_merged(list(items)) for items in zip(*states, strict=True)]
         return first
     if set(first) == {SHARD}:
-        return TensorShards([state[SHARD] for state in states])
+        return {SHARD: [state[SHARD] for state in states]}
     return {name: _merged([state[name] for state in states]) for name in first}
 
 

@@ -194,26 +194,24 @@ class Engine:
         """Returns this rank's share of everything that the steps after `step` depend on."""
         layout, optimizer = self.layout, self.optimizer.state_dict()
         moments = {
-            i: {n: self._to_checkpoint(x) for n, x in entry.items()}
+            i: {n: layout.to_checkpoint(x) for n, x in entry.items()}
             for i, entry in optimizer["state"].items()
+        }
+        rectifier_state = {
+            name: [
+                None if entry is None else layout.to_checkpoint(layout.from_local(entry, parameter))
+                for entry, parameter in zip(gradient, self.space.parameters, strict=True)
+            ]
+            for name, gradient in self.rectifier_state.items()
         }
         return {
             "step": step,
             "model": layout.state(self.models.trained),
             "optimizer": {**optimizer, "state": moments},
             "schedule": self.schedule.state_dict(),
-            "rectifier_state": {
-                name: [None if entry is None else layout.to_checkpoint(entry) for entry in gradient]
-                for name, gradient in self.rectifier_state.items()
-            },
+            "rectifier_state": rectifier_state,
             "method_state": self.method_state,
         }
-
-    def _to_checkpoint(self, entry: Any) -> Any:
-        """Returns an entry of the optimizer's state as a checkpoint stores it; counters as is."""
-        if not isinstance(entry, torch.Tensor) or entry.dim() == 0:
-            return entry
-        return self.layout.to_checkpoint(self.layout.to_local(entry))
 
     def restore(self, state: dict[str, Any]) -> int:
         """Continues from `state`, of any number of ranks; returns the number of steps done.
@@ -231,7 +229,7 @@ class Engine:
             }
             self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
             self.schedule.load_state_dict(state["schedule"])
-        except (RuntimeError, ValueError, KeyError, IndexError) as error:
+        except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:160]
             raise DataError(
                 f"a checkpoint does not fit the model that is trained: {reason}",
