@@ -78,12 +78,12 @@ def start_job(job: PlannedJob, brief: bool = False) -> int:
 def serve(composed: ComposedJob) -> None:
     """Takes part in a job, as the rank that the environment names."""
     from unlearn_runner.pipeline.session import open_session
-    from unlearn_runner.utils.progress import be_silent
+    from unlearn_runner.utils.console import console
 
     job = plan_job(composed)
     is_main = external.main_rank()
     if not is_main:
-        be_silent()
+        console.quiet = True  # one of many that do the same work
     session = open_session(job.run.parallel)
     # Rank 0 decides for all: another might look at the store later, and see more.
     if session.ranks.broadcast_unbounded(complete(job.plan, job.store)):

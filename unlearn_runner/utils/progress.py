@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 from rich.progress import (
     BarColumn,
@@ -39,10 +39,9 @@ def watch(watcher: Watcher | None) -> None:
 class Tick:
     """Progress of one piece of work, shown on the terminal or in a log."""
 
-    def __init__(self, title: str, total: int, bar: Progress | None) -> None:
+    def __init__(self, title: str, total: int, bar: Progress) -> None:
         self.title, self.total, self.done, self.before = title, total, 0, 0
-        self.bar = bar
-        self.task = bar.add_task(title, total=total, note="") if bar else None
+        self.bar, self.task = bar, bar.add_task(title, total=total, note="")
         self.started = self.printed = time.monotonic()
 
     def __call__(self, count: int = 1, note: str = "", check_signals: bool = True) -> None:
@@ -64,9 +63,8 @@ class Tick:
         rate = self.done / max(spent, 1e-9)
         for watcher in _watchers:
             watcher(self.title, done, self.total, rate)
-        if self.bar is not None and self.task is not None:
-            self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
-        elif now - self.printed >= LINE_EVERY_S or done == self.total:
+        self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
+        if self.bar.disable and (now - self.printed >= LINE_EVERY_S or done == self.total):
             self.printed = now
             left = (self.total - done) / max(rate, 1e-9)
             console.print(
@@ -77,31 +75,22 @@ class Tick:
     def resume(self, done: int) -> None:
         """Starts counting at `done` without letting it enter the rate."""
         self.before = done
-        if self.bar is not None and self.task is not None:
-            self.bar.reset(self.task, completed=done)  # forgets the speed, which this is no part of
+        self.bar.reset(self.task, completed=done)  # forgets the speed, which this is no part of
 
 
 _shown: list[Progress] = []
-_silent: list[bool] = []
-
-
-def be_silent() -> None:
-    """Turns progress off for this process: one of many that do the same work."""
-    _silent.append(True)
-    console.quiet = True
 
 
 @contextmanager
 def progress(title: str, total: int) -> Iterator[Tick]:
-    """Shows the progress of `total` units of work, below that of the work it is a part of."""
-    if _silent or not sys.stderr.isatty():
-        yield Tick(title, total, None)
-        return
+    """Shows the progress of `total` units of work, below that of the work it is a part of.
+
+    On a console that is quiet, or no terminal, there are lines in place of the bars.
+    """
     if _shown:
         tick = Tick(title, total, _shown[0])
         yield tick
-        if tick.task is not None:
-            _shown[0].remove_task(tick.task)
+        _shown[0].remove_task(tick.task)
         return
     columns = (
         TextColumn("{task.description}"),
@@ -111,7 +100,9 @@ def progress(title: str, total: int) -> Iterator[Tick]:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    with Progress(*columns, console=console) as bar:
+    plain = console.quiet or not sys.stderr.isatty()
+    bar = Progress(*columns, console=console, disable=plain)
+    with nullcontext() if plain else bar:
         _shown.append(bar)
         try:
             yield Tick(title, total, bar)

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.progress import Progress
 
 from unlearn_runner.commands.status import main
 from unlearn_runner.report.run_folder import read
@@ -37,7 +38,7 @@ def test_progress_reaches_the_status_file(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(records, "BEAT", 0.0)
     record = Record(tmp_path / "run")
     record.status("running", stage="unlearn", number=4, of=10)
-    tick = Tick("unlearn", 50, None)
+    tick = Tick("unlearn", 50, Progress(disable=True))
     tick.resume(20)
     tick(5)
     tick(5)
@@ -63,7 +64,7 @@ def test_progress_is_written_every_other_second_not_every_tick(
     monkeypatch.setattr(records, "time", SimpleNamespace(monotonic=lambda: now[0]))
     record = Record(tmp_path)
     record.status("running", stage="unlearn")
-    tick = Tick("unlearn", 1000, None)
+    tick = Tick("unlearn", 1000, Progress(disable=True))
 
     def done() -> int:
         found = status(tmp_path)["progress"]
@@ -89,7 +90,7 @@ def test_a_disk_that_refuses_progress_does_not_end_the_work(
     record.status("running", stage="unlearn")
     (tmp_path / "run" / "status.json").unlink()
     (tmp_path / "run").rmdir()
-    Tick("unlearn", 3, None)()
+    Tick("unlearn", 3, Progress(disable=True))()
 
 
 def job(folder: Path, **facts: object) -> None:
