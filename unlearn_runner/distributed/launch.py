@@ -19,14 +19,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from random import SystemRandom
 from types import FrameType
-from typing import IO, cast
+from typing import IO, Any
 
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.external import whole_number
 from unlearn_runner.distributed.gpus import visible
 from unlearn_runner.errors import SIGNALLED, ConfigError
-from unlearn_runner.utils.process import feed, start_child
-from unlearn_runner.utils.signals import SIGNALS, Interrupted, check, name
+from unlearn_runner.utils.process import start_child
+from unlearn_runner.utils.signals import SIGNALS, Handler, Interrupted, check, handle_signals, name
 
 GRACE_S = 10.0
 """How long the other ranks may take to end by themselves once one has."""
@@ -64,10 +64,8 @@ def start(launch: Launch, parallel: Parallel) -> int:
     """
     node = _node_rank(parallel)
     address = _main_address(parallel, node)
-    with _children(launch.module, parallel, node, address) as children, _forward_signals(children):
+    with _children(launch, parallel, node, address) as children, handle_signals(_forward(children)):
         check()  # a signal may have come before there were children to forward it to
-        for child in children:
-            feed(child.process, launch.task)
         failed = _watch(children)
         code = 0 if failed is None else _report(launch, failed, children[0], node)
     if code - SIGNALLED in SIGNALS:
@@ -101,16 +99,19 @@ class Child:
 
 @contextmanager
 def _children(
-    module: str, parallel: Parallel, node: int, address: tuple[str, int]
+    launch: Launch, parallel: Parallel, node: int, address: tuple[str, int]
 ) -> Iterator[list[Child]]:
     here = ranks_here(parallel)
     children: list[Child] = []
     try:
         for local in range(here):
             rank = node * here + local
-            output = None if rank == 0 else _output_file()
+            output: Any = None
+            if rank:
+                output = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
             process = start_child(
-                [sys.executable, "-m", module],
+                launch.module,
+                launch.task,
                 stdout=output,
                 stderr=output,
                 env=_environment(rank, local, here, address, parallel),
@@ -122,10 +123,6 @@ def _children(
         _end(children, 0.0)
         for child in children:
             child.close()
-
-
-def _output_file() -> IO[str]:
-    return cast(IO[str], tempfile.TemporaryFile("w+", encoding="utf-8"))
 
 
 def _environment(
@@ -189,21 +186,15 @@ def _free_port() -> int:
     raise ConfigError("no port of this machine is free", "parallel.master=HOST:PORT")
 
 
-@contextmanager
-def _forward_signals(children: list[Child]) -> Iterator[None]:
-    """Forwards signals to the ranks, who agree on a step to stop after."""
+def _forward(children: list[Child]) -> Handler:
+    """Returns what forwards signals to the ranks, who agree on a step to stop after."""
 
     def forward(number: int, _: FrameType | None) -> None:
         for child in children:
             if child.process.poll() is None:
                 child.process.send_signal(number)
 
-    before = {number: signal.signal(number, forward) for number in SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    return forward
 
 
 def _watch(children: list[Child]) -> Child | None:

@@ -13,36 +13,34 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NoReturn
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
+from unlearn_runner.utils import signals
 from unlearn_runner.utils.redact import redacted
 
 TRACEBACK = "traceback: "
 """Begins the note of an error whose traceback stands in a file already."""
 
 
-def start_child(command: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
-    """Starts a child that waits for its task; it gets signals as soon as it catches them.
+def start_child(module: str, task: str, **options: Any) -> subprocess.Popen[Any]:
+    """Starts a child and hands it its task; it gets signals as soon as it catches them.
 
     Args:
-        command: What to run: a module that calls `run_child`.
+        module: Run with `python -m`; it calls `run_child`.
+        task: One line. The pipe stays open behind it, for its end means that we are gone.
         options: Of `subprocess.Popen`.
     """
-    from unlearn_runner.utils.signals import block_signals
-
-    with block_signals():
-        return subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **options)
-
-
-def feed(child: subprocess.Popen[Any], task: str) -> None:
-    """Hands a child its task; the pipe stays open, for its end means that we are gone."""
+    command = [sys.executable, "-m", module]
+    with signals.block_signals():
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, text=True, **options)
     assert child.stdin is not None
     with suppress(BrokenPipeError):  # it died at once; whoever waits for it will find out
         child.stdin.write(task + "\n")
         child.stdin.flush()
+    return child
 
 
 def run_child(work: Callable[[str], int]) -> NoReturn:
@@ -62,8 +60,6 @@ def _die_with_the_owner() -> None:
 
 
 def _code(work: Callable[[str], int], text: str) -> int:
-    from unlearn_runner.utils import signals
-
     with signals.catch_signals():
         try:
             return work(text)

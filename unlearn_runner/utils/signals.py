@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+Handler = Callable[[int, FrameType | None], None]
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
 
 _received: list[int] = []
@@ -45,6 +46,17 @@ def check() -> None:
 
 
 @contextmanager
+def handle_signals(handler: Handler) -> Iterator[None]:
+    """Has signals handled by a function while it lasts."""
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
 def catch_signals() -> Iterator[None]:
     """Takes signals as requests while it lasts.
 
@@ -55,14 +67,12 @@ def catch_signals() -> Iterator[None]:
         return
     _received.clear()
     _catching.append(True)
-    before = {number: signal.signal(number, _note) for number in SIGNALS}
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `block_signals`
     try:
-        yield
+        with handle_signals(_note):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)  # see `block_signals`
+            yield
     finally:
         _catching.clear()
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextmanager

@@ -15,11 +15,10 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster, Job, Monitor
-from unlearn_runner.distributed.clusters.spec import JobSpec, command, exit_cause
+from unlearn_runner.distributed.clusters.spec import JobSpec, exit_cause
 from unlearn_runner.distributed.gpus import lock_gpus, visible
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.utils import signals
-from unlearn_runner.utils.process import feed, start_child
 
 POLL_S = 0.1
 
@@ -95,19 +94,11 @@ class MachineSlots:
             return None
         monitor.begin(job)
         spec = job.spec().with_overrides(f"parallel.threads={self.threads}")
-        spec.log.parent.mkdir(parents=True, exist_ok=True)
         environment = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         if gpus:
             environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
-        with spec.log.open("ab") as log:
-            process = start_child(
-                command(),
-                stdout=log,
-                stderr=log,
-                env=environment,
-                start_new_session=True,  # Ctrl-C reaches this process alone, which forwards it
-            )
-        feed(process, spec.text())
+        # In a session of its own: Ctrl-C reaches this process alone, which forwards it.
+        process = spec.start(env=environment, start_new_session=True)
         return RunningJob(job, process, spec, locks)
 
 

@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import sys
-from collections.abc import Sequence
+import subprocess
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
+
+from unlearn_runner.utils.process import start_child
 
 LOG = "log.txt"
-COMMAND = ("-m", "unlearn_runner.sweeps.worker")
+WORKER = "unlearn_runner.sweeps.worker"
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,12 @@ class JobSpec:
     def text(self) -> str:
         """Returns it as one line."""
         return json.dumps(asdict(self))
+
+    def start(self, **options: Any) -> subprocess.Popen[Any]:
+        """Starts its process, whose output goes to the log; `options` are those of `Popen`."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        with self.log.open("ab") as log:
+            return start_child(WORKER, self.text(), stdout=log, stderr=log, **options)
 
     @property
     def log(self) -> Path:
@@ -64,8 +72,3 @@ def exit_cause(code: int, log: Path) -> str:
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return last_line(log) or f"exit code {code}"
-
-
-def command(python: Sequence[str] | None = None) -> list[str]:
-    """Returns the command that runs the job whose spec it reads from its standard input."""
-    return [*(python or [sys.executable]), *COMMAND]

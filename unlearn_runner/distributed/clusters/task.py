@@ -17,9 +17,8 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
-from unlearn_runner.distributed.clusters.spec import JobSpec, command
+from unlearn_runner.distributed.clusters.spec import JobSpec
 from unlearn_runner.errors import SIGNALLED
-from unlearn_runner.utils.process import feed, start_child
 
 WARNING = signal.SIGUSR2
 AGAIN_S = 5.0
@@ -45,10 +44,7 @@ class Task:
             warnings.append(number)
 
         signal.signal(WARNING, note)
-        spec.log.parent.mkdir(parents=True, exist_ok=True)
-        with spec.log.open("ab") as log:
-            process = start_child(command(), stdout=log, stderr=log, env=_environment())
-        feed(process, spec.text())
+        process = spec.start(env=_environment())
         code, forwarded = None, 0.0
         while code is None:
             with suppress(subprocess.TimeoutExpired):
