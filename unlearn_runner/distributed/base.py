@@ -7,7 +7,6 @@ they differ in where parameters and gradients live (`Parallel.layout`).
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Parallel(ABC):
+class Parallel:
     """Base class of engines."""
 
     starts_ranks: ClassVar[bool] = True
@@ -65,6 +64,8 @@ class Parallel(ABC):
         """Whether weights, gradients and optimizer state are kept in host memory."""
         return False
 
-    @abstractmethod
     def layout(self, ranks: Ranks, device: torch.device) -> Layout:
-        """Returns where parameters and gradients of trained models live."""
+        """Returns where parameters and gradients of trained models live: whole on each rank."""
+        from unlearn_runner.distributed.layout import Layout
+
+        return Layout(ranks, device)

@@ -1,4 +1,4 @@
-"""Layout: where parameters and gradients of a trained model live (one process, replicas, shards).
+"""Layout: where parameters and gradients of a trained model live: whole on each rank, or shards.
 
 Training, rectifiers and checkpoints handle only the local part of a tensor (all of it, or a shard),
 as plain tensors. Sums over all ranks go through `total`.
@@ -6,15 +6,18 @@ as plain tensors. Sums over all ranks go through `total`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
 
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 
+BUCKET = 8 << 20  # numbers sent at once: one message per small tensor would be slow
 SHARD = "shard"
 """Key of the one-entry dictionary that stands, in a checkpoint, for a shard of a tensor, and once
 loaded for the list of all its shards along the first dimension."""
@@ -42,7 +45,10 @@ def autocast(device: torch.device, precision: str) -> AbstractContextManager[obj
 
 @dataclass(frozen=True)
 class Layout:
-    """Layout of one process, which has every tensor whole; base class of the other layouts."""
+    """Layout of whole models on every rank; gradients are summed over ranks after each pass.
+
+    No wrapper module: the models start equal, see gradients with equal bits and so stay equal.
+    """
 
     ranks: Ranks = ALONE
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
@@ -53,8 +59,13 @@ class Layout:
         return self.device
 
     def place(self, model: Any, precision: str) -> Any:
-        """Returns a loaded model as this layout has it, for training or for forward passes."""
-        return model.to(self.device)
+        """Returns a loaded model as this layout has it: here with rank 0's weights."""
+        model = model.to(self.device)
+        if self.ranks.world > 1:
+            with torch.no_grad():
+                for tensor in (*model.parameters(), *model.buffers()):
+                    dist.broadcast(tensor.data, src=0)
+        return model
 
     def autocast(self, precision: str) -> AbstractContextManager[object]:
         """Returns the context of a forward pass."""
@@ -75,11 +86,29 @@ class Layout:
         return local
 
     def reduce(self, gradient: list[Tensor | None]) -> None:
-        """Sums a pass's gradient over the ranks, in place, unless the backward pass did."""
+        """Sums a pass's gradient over the ranks, in place and in a few large messages."""
+        if self.ranks.world == 1:
+            return
+        requests = []
+        for bucket in _buckets([entry for entry in gradient if entry is not None]):
+            in_place = len(bucket) == 1 and bucket[0].is_contiguous()
+            flat = bucket[0].view(-1) if in_place else torch.cat([x.reshape(-1) for x in bucket])
+            requests.append((bucket, flat, in_place, dist.all_reduce(flat, async_op=True)))
+        for bucket, flat, in_place, request in requests:
+            assert request is not None
+            request.wait()
+            if not in_place:
+                sums = flat.split([x.numel() for x in bucket])
+                for entry, summed in zip(bucket, sums, strict=True):
+                    entry.copy_(summed.view_as(entry))
 
     def flat_shard(self, local: Tensor) -> Tensor:
-        """Returns this rank's addends of a sum over all numbers of a tensor; [numbers]."""
-        return local.reshape(-1)
+        """Returns this rank's addends of a sum over all numbers of a tensor; [numbers].
+
+        Of a tensor that all ranks have, it is an equal share.
+        """
+        flat, rank, world = local.reshape(-1), self.ranks.rank, self.ranks.world
+        return flat[len(flat) * rank // world : len(flat) * (rank + 1) // world]
 
     def total(self, numbers: Tensor) -> Tensor:
         """Returns sums over all ranks."""
@@ -124,3 +153,14 @@ class Layout:
             trained_only: Leave out what is frozen.
         """
         return None
+
+
+def _buckets(entries: list[Tensor]) -> Iterator[list[Tensor]]:
+    bucket: list[Tensor] = []
+    for entry in entries:
+        if bucket and sum(x.numel() for x in bucket) + entry.numel() > BUCKET:
+            yield bucket
+            bucket = []
+        bucket.append(entry)
+    if bucket:
+        yield bucket

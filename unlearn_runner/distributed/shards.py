@@ -80,6 +80,13 @@ class Shards(Layout):
             if isinstance(module, FSDPModule):
                 module.reshard()
 
+    def reduce(self, gradient: list[Tensor | None]) -> None:
+        """Does nothing: the backward pass has summed it."""
+
+    def flat_shard(self, local: Tensor) -> Tensor:
+        """Returns the local shard; [numbers]."""
+        return local.reshape(-1)
+
     def to_local(self, gradient: Tensor) -> Tensor:
         """Returns the local shard."""
         return gradient.to_local() if isinstance(gradient, DTensor) else gradient

@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.errors import ConfigError
-
-if TYPE_CHECKING:
-    import torch
-
-    from unlearn_runner.distributed.layout import Layout
-    from unlearn_runner.distributed.ranks import Ranks
 
 
 @dataclass(frozen=True)
@@ -33,9 +27,3 @@ class Single(Parallel):
                 "process",
                 "parallel=ddp (a whole model in each process) or parallel=fsdp2 (one in shards)",
             )
-
-    def layout(self, ranks: Ranks, device: torch.device) -> Layout:
-        """Returns the layout of one process."""
-        from unlearn_runner.distributed.layout import Layout
-
-        return Layout(ranks, device)
