@@ -29,7 +29,7 @@ from unlearn_runner.models.load import new_llama, train_tokenizer
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.training.batches import StepLoader, step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -74,8 +74,8 @@ class Workload:
     def step_loader(self, method: str, recipe: Recipe) -> StepLoader:
         """Returns the loader that the stages would make."""
         if METHODS[method] is None:
-            return step_loader("train", self.retain, recipe.batch_size, 0)
-        return step_loader("forget", self.forget, recipe.batch_size, 0, self.retain)
+            return StepLoader("train", self.retain, recipe.batch_size, 0)
+        return StepLoader("forget", self.forget, recipe.batch_size, 0, self.retain)
 
 
 def prepare(folder: Path | None, shape: Shape, vocab: int, threads: int) -> Workload:

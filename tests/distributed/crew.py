@@ -40,7 +40,7 @@ from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.batches import StepLoader, step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
@@ -83,7 +83,7 @@ def freeze(model: Any) -> None:
 
 def loader_for(rows: dict[str, Any]) -> StepLoader:
     forget = with_start(rows["forget"], rows["start"])
-    return step_loader("forget", forget, BATCH, 3, rows["retain"])
+    return StepLoader("forget", forget, BATCH, 3, rows["retain"])
 
 
 def engine_for(folder: Path, rows: Any, session: Session, case: str, precision: str) -> Engine:

@@ -32,7 +32,7 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
-from unlearn_runner.training.batches import StepLoader, step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -99,7 +99,7 @@ class Workbench:
 
     def step_loader(self, method: Method, batch_size: int = 32) -> StepLoader:
         """Returns a loader of all that the method's terms read."""
-        loader = step_loader("forget", self.forget, batch_size, 3, self.tiny.retain)
+        loader = StepLoader("forget", self.forget, batch_size, 3, self.tiny.retain)
         terms = method.terms()
         forget = self.others(self.tiny.forget) if needs_alternatives(terms, "forget") else None
         retain = (

@@ -33,7 +33,7 @@ from unlearn_runner.models.load import for_training, load_frozen, load_model, sa
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import NoRectifier
-from unlearn_runner.training.batches import StepLoader, step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -76,7 +76,7 @@ def engine_for(
 
 def loader_for(tiny: Any) -> StepLoader:
     found = probe(tiny.llama().eval(), tiny.forget, tiny.pad, 20, "start logprobs")
-    return step_loader(
+    return StepLoader(
         "forget", with_start(tiny.forget, [r.logprob for r in found]), 8, 0, tiny.retain
     )
 

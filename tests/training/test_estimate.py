@@ -27,7 +27,7 @@ from unlearn_runner.models.load import for_training
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import NoRectifier
-from unlearn_runner.training.batches import step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -189,7 +189,7 @@ def test_the_estimate_is_within_a_tenth_of_what_is_counted(
     if compared is not None:
         work = replace(work, other_length=PROMPT + OTHER, other_scored=size * OTHER)
     found = peak(known, work, setting)
-    real = counted(engine, step_loader("forget", rows, batch, 0, rows).step(0))
+    real = counted(engine, StepLoader("forget", rows, batch, 0, rows).step(0))
     assert abs(found.total / real - 1) < 0.1, f"{found.total / real:.3f}: {found}"
     if tied and adapter is None:
         assert real > 3 * 4 * everything, "masters and moments alone"

@@ -27,7 +27,7 @@ from unlearn_runner.rectifiers.gru import GRU, MEAN, OBJECTIVE
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.tracking.divergence import evidence
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.batches import Sampler, StepLoader, StepRows, step_loader
+from unlearn_runner.training.batches import Sampler, StepLoader, StepRows
 from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.loop import TrainingLog, train
@@ -60,7 +60,7 @@ def engine_for(tiny: Any, method: Method, rectifier: Rectifier, **recipe: Any) -
 
 
 def unlearning_loader(tiny: Any) -> StepLoader:
-    return step_loader("forget", tiny.forget, 8, 0, tiny.retain)
+    return StepLoader("forget", tiny.forget, 8, 0, tiny.retain)
 
 
 def weights(engine: Engine) -> torch.Tensor:
@@ -115,7 +115,7 @@ def test_what_is_stepped_with_is_orthogonal_to_the_retain_gradient(
 
 
 def same_rows(tiny: Any, step: int) -> StepRows:
-    rows = step_loader("forget", tiny.retain, 8, 0).step(step).splits["forget"]
+    rows = StepLoader("forget", tiny.retain, 8, 0).step(step).splits["forget"]
     return StepRows({"forget": rows, "retain": rows})
 
 
@@ -208,7 +208,7 @@ class Case:
         return (
             unlearning_loader(self.tiny)
             if self.unlearns
-            else step_loader("train", self.tiny.rows, 8, 0)
+            else StepLoader("train", self.tiny.rows, 8, 0)
         )
 
     def run(self, folder: Path, killed_at: int | None = None) -> tuple[torch.Tensor, list[int]]:
@@ -531,7 +531,7 @@ def test_each_forget_row_comes_with_its_own_partner(tiny: Any) -> None:
     assert splits["retain"] == [
         tiny.retain[loader.sampler.retain_partner(*visit)] for visit in visits
     ]
-    assert "retain" not in step_loader("forget", tiny.forget, 8, 0).step(0).splits
+    assert "retain" not in StepLoader("forget", tiny.forget, 8, 0).step(0).splits
 
 
 def test_the_kl_risk_has_no_direction_at_the_start() -> None:

@@ -29,7 +29,7 @@ from unlearn_runner.models.load import load_model, save
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import NoRectifier
-from unlearn_runner.training.batches import MicroBatch, StepRows, step_loader
+from unlearn_runner.training.batches import MicroBatch, StepLoader, StepRows
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -62,7 +62,7 @@ def engine_for(tiny: Any, method: str, rectifier: str, dtype: torch.dtype, **rec
 def loader_for(tiny: Any, dtype: torch.dtype, batch_size: int = 32) -> Any:
     probed = probe(tiny.llama(dtype).eval(), tiny.forget, tiny.pad, 20, "start logprobs")
     forget = with_start(tiny.forget, [row.logprob for row in probed])
-    return step_loader("forget", forget, batch_size, 3, tiny.retain)
+    return StepLoader("forget", forget, batch_size, 3, tiny.retain)
 
 
 def weights(engine: Engine) -> torch.Tensor:
@@ -151,7 +151,7 @@ def whole(tiny: Any) -> Any:
 def test_a_step_is_cut_into_micro_batches_that_hold_every_row_once(
     tiny: Any, micro_batch: int | None, sizes: list[int]
 ) -> None:
-    rows = step_loader("forget", tiny.forget, 32, 3, tiny.retain).step(0)
+    rows = StepLoader("forget", tiny.forget, 32, 3, tiny.retain).step(0)
     cut = [m.batch for m in rows.micro("forget", micro_batch, tiny.pad, torch.device("cpu"))]
     assert [batch.num_rows for batch in cut] == sizes
     found = [

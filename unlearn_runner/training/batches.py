@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 import torch
@@ -35,13 +35,8 @@ class Sampler:
     def step(self, step: int) -> list[tuple[int, int]]:
         """Returns the (epoch, row) visits of an optimizer step; batches run across epoch ends."""
         visits = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [
-            (v // self.num_rows, int(self._order(v // self.num_rows)[v % self.num_rows]))
-            for v in visits
-        ]
-
-    def _order(self, epoch: int) -> np.ndarray:
-        return _permutation(self.seed, epoch, self.num_rows)
+        places = (divmod(visit, self.num_rows) for visit in visits)
+        return [(e, int(_permutation(self.seed, e, self.num_rows)[place])) for e, place in places]
 
     def retain_partner(self, epoch: int, row: int) -> int:
         """Returns the retain row that goes with a visit: a uniform draw, anew each epoch."""
@@ -86,7 +81,7 @@ class MicroBatch:
 class StepRows:
     """The rows of one optimizer step, by split."""
 
-    splits: dict[str, list[Encoded]]
+    splits: Splits
 
     def count(self, split: str, unit: Unit) -> int:
         """Returns what a loss sum over the whole step is divided by."""
@@ -127,14 +122,22 @@ class StepLoader:
     """Loader of the rows of each optimizer step of a training stage."""
 
     split: str
-    """Name of the split that epochs go through."""
+    """Name of the split that epochs go through: "forget" or "train"."""
     rows: Sequence[Encoded]
     """Rows of that split."""
-    retain: Sequence[Encoded]
+    batch_size: int
+    """Rows per optimizer step."""
+    seed: int
+    """Seed of order and partners."""
+    retain: Sequence[Encoded] = ()
     """Retain rows, of which each visit gets one as its partner; may be empty."""
-    sampler: Sampler
     add_splits: Callable[[Sampler, list[tuple[int, int]], Splits], None] | None = None
     """Adds the splits that a method needs besides, given the step's visits: `ExtraSplits`."""
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """Order of the rows, and their partners."""
+        return Sampler(self.seed, len(self.rows), self.batch_size, len(self.retain))
 
     def step(self, step: int) -> StepRows:
         """Returns the rows of an optimizer step."""
@@ -145,22 +148,3 @@ class StepLoader:
         if self.add_splits is not None:
             self.add_splits(self.sampler, visits, splits)
         return StepRows(splits)
-
-
-def step_loader(
-    split: str,
-    rows: Sequence[Encoded],
-    batch_size: int,
-    seed: int,
-    retain: Sequence[Encoded] = (),
-) -> StepLoader:
-    """Returns a loader over `rows`, each visit with a retain partner where there are any.
-
-    Args:
-        split: Name of the split that epochs go through: "forget" or "train".
-        rows: Its rows.
-        batch_size: Rows per optimizer step.
-        seed: Seed of order and partners.
-        retain: Retain rows.
-    """
-    return StepLoader(split, rows, retain, Sampler(seed, len(rows), batch_size, len(retain)))

@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 import torch
 
-from unlearn_runner.distributed.ranks import Ranks
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.divergence import Diverged
@@ -88,17 +87,9 @@ def train(
             if save:
                 checkpoint.save(log.checkpoints, log.key, done, engine.state(done), ranks)
             if stop:
-                raise_stop(ranks)
+                # Some rank has received a signal: all raise the same one.
+                raise signals.Interrupted(ranks.all_reduce_max(signals.requested() or 0))
             after_step(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, check_signals=False)  # a rank must not leave before the others know
     return True
-
-
-def raise_stop(ranks: Ranks) -> NoReturn:
-    """Stops on every rank, since some rank received a signal; all raise the same one.
-
-    Raises:
-        Interrupted: Always.
-    """
-    raise signals.Interrupted(ranks.all_reduce_max(signals.requested() or 0))

@@ -16,7 +16,7 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.rectifiers.gru import GRU, MEAN
-from unlearn_runner.training.batches import step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -58,7 +58,7 @@ def stepped(tiny: Any, rectifier: GRU, steps: int = 3) -> tuple[Engine, torch.Te
         pad=tiny.pad,
         rectifier=rectifier,
     )
-    loader = step_loader("forget", tiny.forget, 8, 0, tiny.retain)
+    loader = StepLoader("forget", tiny.forget, 8, 0, tiny.retain)
     before = weights(engine)
     for step in range(steps):
         before = weights(engine)

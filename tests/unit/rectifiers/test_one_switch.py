@@ -16,7 +16,7 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import NoRectifier
-from unlearn_runner.training.batches import StepRows, step_loader
+from unlearn_runner.training.batches import StepLoader, StepRows
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -54,7 +54,7 @@ def trained(tiny: Any, rectifier: Rectifier, clip: float | None) -> tuple[Any, l
         pad=tiny.pad,
         rectifier=rectifier,
     )
-    loader, norms = step_loader("forget", tiny.retain, 8, 0), []
+    loader, norms = StepLoader("forget", tiny.retain, 8, 0), []
     for step in range(5):
         rows = loader.step(step).splits["forget"]
         facts = engine.step(StepRows({"forget": rows, "retain": rows}))

@@ -17,7 +17,7 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
-from unlearn_runner.training.batches import step_loader
+from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -46,7 +46,7 @@ def test_norms_are_decayed_or_exempt(tiny: Any, decay_norms: bool) -> None:
 
 def test_moments_return_to_their_own_parameters(tiny: Any, tmp_path: Path) -> None:
     """Exempt parameters are numbered after the others by the optimizer."""
-    loader = step_loader("forget", tiny.forget, 8, 0, tiny.retain)
+    loader = StepLoader("forget", tiny.forget, 8, 0, tiny.retain)
     whole, half, fresh = (
         engine_for(tiny, GA(), GRU(), decay_norms=False, schedule="linear") for _ in range(3)
     )
@@ -68,7 +68,7 @@ def test_moments_return_to_their_own_parameters(tiny: Any, tmp_path: Path) -> No
 def test_a_module_named_n_is_steered_by_layer_n_plus_one(tiny: Any, layer: int) -> None:
     """open-unlearning's `layers.7` is `layer=8`: at 7 it would have no gradient."""
     engine = engine_for(tiny, RMU(Retain("none"), layer=layer), NoRectifier())
-    rows = step_loader("forget", tiny.forget, 8, 0, tiny.retain).step(0)
+    rows = StepLoader("forget", tiny.forget, 8, 0, tiny.retain).step(0)
     (gradient,) = engine.gradients(rows)[0].values()
     named = [name for name, _ in engine.models.trained.named_parameters()]
     reached = {

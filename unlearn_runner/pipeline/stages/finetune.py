@@ -67,7 +67,7 @@ def fit(
     from unlearn_runner.data.encode import encode_rows, length_limit
     from unlearn_runner.models.forward import Models
     from unlearn_runner.models.load import for_training
-    from unlearn_runner.training.batches import step_loader
+    from unlearn_runner.training.batches import StepLoader
     from unlearn_runner.training.engine import Engine
     from unlearn_runner.training.loop import train
 
@@ -82,5 +82,5 @@ def fit(
         pad=tokenizer.pad_token_id,
         layout=session.layout,
     )
-    loader = step_loader("train", encoded, recipe.batch_size, seed)
+    loader = StepLoader("train", encoded, recipe.batch_size, seed)
     return train(engine, loader, title, context.training_log())

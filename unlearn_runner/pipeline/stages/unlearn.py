@@ -62,7 +62,7 @@ class Unlearn(Stage):
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
         from unlearn_runner.pipeline.stages import start_logprobs
-        from unlearn_runner.training.batches import step_loader
+        from unlearn_runner.training.batches import StepLoader
         from unlearn_runner.training.engine import Engine
         from unlearn_runner.training.loop import train
 
@@ -102,7 +102,7 @@ class Unlearn(Stage):
             layout=layout,
             method=self.method,
         )
-        loader = step_loader("forget", forget, recipe.batch_size, self.seed, retain)
+        loader = StepLoader("forget", forget, recipe.batch_size, self.seed, retain)
         loader = replace(loader, add_splits=self.also(tokenizer, max_tokens, context))
 
         def save(place: Path, dtype: str = "float32") -> None:
