@@ -191,8 +191,7 @@ def _forward(children: list[Child]) -> Handler:
 
     def forward(number: int, _: FrameType | None) -> None:
         for child in children:
-            if child.process.poll() is None:
-                child.process.send_signal(number)
+            child.process.send_signal(number)
 
     return forward
 
@@ -224,8 +223,7 @@ def _end(children: list[Child], grace: float) -> None:
     """Ends all ranks: by SIGTERM, and by SIGKILL those that are there after `grace` seconds."""
     for how, seconds in ((signal.SIGTERM, grace), (signal.SIGKILL, 5.0)):
         for child in children:
-            if child.process.poll() is None:
-                child.process.send_signal(how)
+            child.process.send_signal(how)
         _wait(children, seconds)
 
 

@@ -28,16 +28,14 @@ class InProcess(Cluster):
             if monitor.stopped:
                 return
             monitor.begin(job)
-            cause: Exception | None = None
-            code = 0
             try:
                 code = job.run()
             except UserError as error:
-                cause, code = error, 2
+                monitor.end(job, 2, error)
             except Exception as error:  # its traceback is in the run folder
-                cause, code = error, 1
-            monitor.end(job, code, cause)
-            cause = None
+                monitor.end(job, 1, error)
+            else:
+                monitor.end(job, code)
             free_memory()
 
 

@@ -48,14 +48,15 @@ class Local(Cluster):
                 if (stop_requested or monitor.stopped) and not signalled:
                     signalled = True
                     for job in running:
-                        job.signal(stop_requested or signal.SIGTERM)
+                        # It stops after its next step.
+                        job.process.send_signal(stop_requested or signal.SIGTERM)
                 while queue and len(running) < slots.at_once:
                     started = slots.start(queue[0], monitor)
                     if started is None:
                         break
                     running.append(started)
                     queue.pop(0)
-                for job in [job for job in running if job.ended()]:
+                for job in [job for job in running if job.process.poll() is not None]:
                     running.remove(job)
                     job.close(monitor)
                 time.sleep(POLL_S)
@@ -110,15 +111,6 @@ class RunningJob:
     process: subprocess.Popen[Any]
     spec: JobSpec
     locks: ExitStack
-
-    def ended(self) -> bool:
-        """Returns whether it has ended."""
-        return self.process.poll() is not None
-
-    def signal(self, number: int) -> None:
-        """Sends a signal, at which it stops after its next step."""
-        if not self.ended():
-            self.process.send_signal(number)
 
     def close(self, monitor: Monitor) -> None:
         """Unlocks its GPUs, and reports how it ended."""

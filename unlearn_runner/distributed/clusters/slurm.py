@@ -220,18 +220,14 @@ def states(jobs: set[str]) -> dict[str, str]:
 
 def last_state(job: str) -> str:
     """Returns the state a job ended in; empty where SLURM does not know it any more."""
-    done = subprocess.run(
-        ["scontrol", "--oneliner", "show", "job", job], capture_output=True, text=True
-    )
-    found = re.search(r"\bJobState=(\w+)", done.stdout)
-    if found is None:
-        done = subprocess.run(
-            ["sacct", "--noheader", "--allocations", "--format", "State", "--jobs", job],
-            capture_output=True,
-            text=True,
-        )
-        found = re.search(r"(\w+)", done.stdout) if done.returncode == 0 else None
-    return found[1] if found else ""
+    for query, pattern in (
+        (["scontrol", "--oneliner", "show", "job"], r"\bJobState=(\w+)"),
+        (["sacct", "--noheader", "--allocations", "--format", "State", "--jobs"], r"(\w+)"),
+    ):
+        done = subprocess.run([*query, job], capture_output=True, text=True)
+        if done.returncode == 0 and (found := re.search(pattern, done.stdout)):
+            return found[1]
+    return ""
 
 
 def submitted_ids(path: Path) -> dict[str, str]:

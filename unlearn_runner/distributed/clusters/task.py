@@ -14,7 +14,6 @@ import subprocess
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from types import FrameType
 from typing import Any
 
 from unlearn_runner.distributed.clusters.spec import JobSpec
@@ -39,11 +38,7 @@ class Task:
         spec = JobSpec(**json.loads(self.spec))
         requeue: Any = signal.getsignal(WARNING)
         warnings: list[int] = []
-
-        def note(number: int, _: FrameType | None) -> None:
-            warnings.append(number)
-
-        signal.signal(WARNING, note)
+        signal.signal(WARNING, lambda number, _: warnings.append(number))
         process = spec.start(env=_environment())
         code, forwarded = None, 0.0
         while code is None:
