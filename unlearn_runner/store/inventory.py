@@ -104,14 +104,10 @@ def entries(root: Path, every: bool = False) -> list[Entry]:
             fix = shlex.join(["unlearn-store", "ls", str(within[0])])
         raise UserError(f"there is no store at {root}", fix)
     try:
-        folders = sorted(p for kind in sorted(root.iterdir()) if kind.is_dir() for p in _in(kind))
+        folders = [path for kind in _folders(root) for path in sorted(kind.iterdir())]
     except OSError as error:
         raise refusal(error, root) or error from None
     return [entry for path in folders if (entry := inspect_entry(path, every))]
-
-
-def _in(kind: Path) -> list[Path]:
-    return [] if kind.name.startswith(".") else list(kind.iterdir())
 
 
 def inspect_entry(path: Path, every: bool = False) -> Entry | None:
@@ -206,7 +202,7 @@ def uses(outputs: Iterable[Path], stored: Iterable[Entry]) -> Uses:
 
 
 def _folders(place: Path) -> list[Path]:
-    """Returns the folders in a folder of runs, without hidden ones; none where it is missing."""
+    """Returns the folders in a folder, without hidden ones; none where it is missing."""
     if not place.is_dir():
         return []
     return sorted(p for p in place.iterdir() if p.is_dir() and not p.name.startswith("."))

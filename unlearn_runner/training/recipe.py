@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Lt
 
-INERT: dict[str, Any] = {"inert": True}
+from unlearn_runner.store.keys import INERT
 
 
 @dataclass(frozen=True)
