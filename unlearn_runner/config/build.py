@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 from unlearn_runner.config.groups import CONF, groups
 from unlearn_runner.config.synonyms import note, synonym
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
-from unlearn_runner.utils.nested import leaves
+from unlearn_runner.utils.files import leaves
 
 T = TypeVar("T")
 

@@ -9,7 +9,7 @@ from fnmatch import fnmatch
 from typing import Any
 
 from unlearn_runner.errors import ConfigError, shortened
-from unlearn_runner.utils.nested import leaves
+from unlearn_runner.utils.files import leaves
 from unlearn_runner.utils.redact import redacted
 
 # What a run may change without becoming another experiment: where and how, not what.

@@ -23,7 +23,7 @@ from unlearn_runner.config.compose import forced
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.errors import as_value
 from unlearn_runner.utils.console import results_console
-from unlearn_runner.utils.nested import leaves
+from unlearn_runner.utils.files import leaves
 
 COMMAND_LINE, DEFAULT = "command line", "default"
 SHOWN = ("method", "rectifier", "adapter", "train", "target", "retain_model", "evaluate")

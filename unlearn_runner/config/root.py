@@ -29,7 +29,7 @@ from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.tracking.base import Tracker
 from unlearn_runner.training.recipe import Recipe
 from unlearn_runner.utils.console import console
-from unlearn_runner.utils.nested import leaves
+from unlearn_runner.utils.files import leaves
 
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 MAX_SCORED = 10_000

@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from unlearn_runner.errors import DataError
-from unlearn_runner.utils.regular import read_regular
+from unlearn_runner.utils.untrusted import read_regular
 
 MAX_BYTES = 10_000_000
 

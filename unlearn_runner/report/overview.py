@@ -8,7 +8,7 @@ from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report.compare import Comparison, choices, how_they_ended, number
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.tracking.divergence import last_finite
-from unlearn_runner.utils.nested import leaves
+from unlearn_runner.utils.files import leaves
 
 PER_RUN = ("config_hash",)
 """Facts of provenance that differ from run to run by their nature."""

@@ -1,11 +1,11 @@
-"""Files: written whole or not at all, read without trust, hashed."""
+"""Files: written whole or not at all, read without trust, hashed; and the plain content of JSON."""
 
 from __future__ import annotations
 
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from hashlib import file_digest
 from pathlib import Path
@@ -83,6 +83,15 @@ def finite(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [finite(item) for item in value]
     return value
+
+
+def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the values of nested mappings with their dotted keys; an empty mapping is a value."""
+    if isinstance(content, Mapping) and content:
+        for key, value in content.items():
+            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, content
 
 
 def append_line(path: Path, facts: dict[str, Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import stat
@@ -9,8 +10,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any, TypeGuard
 
-MAX_CONFIG, MAX_FILE = 1 << 20, 1 << 26
-"""Bytes of a configuration, and of any other file."""
+MAX_CONFIG, MAX_FILE, MAX_BYTES = 1 << 20, 1 << 26, 1 << 30
+"""Bytes of a configuration, of what a run writes, and of any other file."""
 MAX_DEPTH, MAX_NODES = 64, 200_000
 """Of what a file may hold, one within the other and in all."""
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
@@ -51,6 +52,22 @@ def read_bounded(path: Path, max_bytes: int = MAX_FILE) -> str:
         raise
     except OSError as error:
         raise UntrustedError(str(error.strerror)) from None
+
+
+def read_regular(path: Path, max_bytes: int = MAX_BYTES) -> bytes:
+    """Returns the bytes of a file; links are followed.
+
+    Raises:
+        OSError: If it cannot be read, is a device, pipe, socket or folder, or is larger than
+            `max_bytes`; `strerror` says which.
+    """
+    if path.exists() and not path.is_file():
+        raise OSError(errno.EINVAL, "it is no regular file")
+    with path.open("rb") as file:
+        found = file.read(max_bytes + 1)
+    if len(found) > max_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {max_bytes:,} bytes")
+    return found
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from unlearn_runner.evaluation.logs.base import VIEWS, Log
 from unlearn_runner.evaluation.logs.formats import Locuslab, OpenUnlearning
 from unlearn_runner.evaluation.metrics.evidence import Record, read_record
 from unlearn_runner.evaluation.schema import PROBES, Probe, evidence_file
-from unlearn_runner.utils.regular import read_regular
+from unlearn_runner.utils.untrusted import read_regular
 
 FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning)
 KNOWN = (
