@@ -35,13 +35,8 @@ def main_rank() -> bool:
 def whole_number(variable: str, below: int | None = None, low: int = 0) -> int | None:
     """Returns the whole number in an environment variable; none if it is not set.
 
-    Args:
-        variable: Its name.
-        below: What the number must be less than.
-        low: The smallest that is allowed.
-
     Raises:
-        ConfigError: If it is none, or not in that range.
+        ConfigError: If it is none, or not from `low` to less than `below`.
     """
     text = os.environ.get(variable)
     if text is None:

@@ -15,8 +15,7 @@ from filelock import FileLock, Timeout
 def visible(device: str = "auto") -> list[str]:
     """Returns the GPUs' names, as CUDA_VISIBLE_DEVICES has them.
 
-    Args:
-        device: The setting `parallel.device`; "cpu" wants none, and so does accelerate's switch.
+    None with `parallel.device` "cpu", and none with accelerate's switch.
     """
     if device == "cpu" or os.environ.get("ACCELERATE_USE_CPU", "").lower() == "true":
         return []
@@ -29,15 +28,10 @@ def visible(device: str = "auto") -> list[str]:
 
 
 def lock_gpus(names: Sequence[str], count: int, locks: ExitStack) -> list[str] | None:
-    """Locks GPUs that no other job of this machine uses.
+    """Locks `count` of the named GPUs that no other job of this machine uses.
 
-    Args:
-        names: Of the GPUs to choose from.
-        count: How many to lock.
-        locks: Unlocks them when it is closed.
-
-    Returns:
-        Their names, or none when too few are free at this moment; then none is locked.
+    Returns their names, or none when too few are free at this moment; then none is locked. Closing
+    `locks` unlocks them.
     """
     folder = Path(tempfile.gettempdir()) / f"unlearn-gpus-{os.getuid()}"
     locked: list[str] = []

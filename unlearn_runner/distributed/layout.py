@@ -146,11 +146,7 @@ class Layout:
     def whole_state(self, model: Any, trained_only: bool = False) -> dict[str, Tensor] | None:
         """Returns a model's weights, whole, on rank 0; none stands for its own `state_dict`.
 
-        Every rank must call it.
-
-        Args:
-            model: As `place` returned it.
-            trained_only: Leave out what is frozen.
+        Every rank must call it. `trained_only` leaves out what is frozen.
         """
         return None
 

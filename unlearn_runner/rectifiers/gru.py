@@ -122,10 +122,7 @@ class GRU(Rectifier):
     def _coefficient(self, dot: float, square: float, norm_square: float) -> float:
         """Returns the multiple of m to add to g; 0 where there is no conflict or no direction.
 
-        Args:
-            dot: <g, m>.
-            square: <m, m>.
-            norm_square: <g, g>.
+        By <g, m>, <m, m> and <g, g>, in this order.
         """
         if not (math.isfinite(dot) and math.isfinite(square) and square > 0 and dot < 0):
             return 0.0

@@ -88,11 +88,7 @@ def _class(component: object) -> str:
 
 
 def entries(root: Path, every: bool = False) -> list[Entry]:
-    """Returns what lies in a store, kind by kind.
-
-    Args:
-        root: The store.
-        every: Hash every file, not only small ones.
+    """Returns what lies in a store, kind by kind; hashes small files, or `every` one.
 
     Raises:
         UserError: If there is no store.

@@ -86,10 +86,7 @@ class Store:
     def manifest(self, artifact: Artifact, load: bool = False) -> dict[str, Any] | None:
         """Returns the manifest of a whole artifact, or none when it is missing or damaged.
 
-        Args:
-            artifact: Whose artifact.
-            load: Whether its files are about to be read; then all of them are hashed, and one
-                whose weights were dropped does not serve.
+        To `load` its files all of them are hashed, and one whose weights were dropped is no use.
         """
         if artifact.given:
             return {"outcome": "completed", "files": {}} if artifact.outside() else None
@@ -148,22 +145,16 @@ class Store:
     ) -> Iterator[None]:
         """Holds the lock of one artifact; waits for another process that holds it.
 
-        Args:
-            artifact: Whose artifact.
-            on_wait: Called, before waiting, with what is waited for.
+        `on_wait` is called, before waiting, with what is waited for.
 
         Raises:
             DiskError: When the disk refuses something within; checkpoints stay as they are.
         """
         folder = self.path(artifact).parent
+        what = f"{artifact.label} ({artifact.kind}/{artifact.key})"
         with (
             disk_errors(folder / artifact.key),
-            locked(
-                folder,
-                artifact.key,
-                f"{artifact.label} ({artifact.kind}/{artifact.key})",
-                on_wait=on_wait,
-            ),
+            locked(folder, artifact.key, what, on_wait=on_wait),
         ):
             yield
 
@@ -216,9 +207,7 @@ class Store:
 def inspect(folder: Path, every: bool) -> tuple[dict[str, Any], str]:
     """Returns an artifact's manifest, and what is wrong with it or an empty string.
 
-    Args:
-        folder: Of the artifact.
-        every: Hash files of any size, not only small ones and those whose digest is known.
+    Hashed are small files and those whose digest is known, or `every` one.
     """
     if not (folder / MANIFEST).is_file():
         return {}, f"{MANIFEST} is missing"

@@ -44,13 +44,9 @@ class Sampler:
         return int(generator.integers(self.num_retain))
 
     def alternative(self, split: str, epoch: int, row: int, count: int) -> int:
-        """Returns which of `count` alternative answers goes with a visit.
+        """Returns which of `count` alternative answers goes with the visit of a row.
 
-        Args:
-            split: "forget" for the visited row itself, "retain" for its retain partner.
-            epoch: Of the visit.
-            row: Of the visit, in either case.
-            count: How many there are to choose from.
+        They are the row's own when the split is "forget", its partner's when it is "retain".
         """
         generator = np.random.default_rng([self.seed, ALTERNATIVE[split], epoch, row])
         return int(generator.integers(count))

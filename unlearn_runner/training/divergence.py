@@ -57,11 +57,6 @@ def count_nonfinite(
     """Counts the weights that are not finite, on all ranks together; empty where all are.
 
     One transfer from the device and one message. Every rank must call it, and gets the same.
-
-    Args:
-        names: Of the weights.
-        weights: Tensors as the layout has them.
-        layout: Where they live.
     """
     import torch
 

@@ -148,10 +148,6 @@ class Engine:
         Weights may be finite and yet so large that nothing computed with them is. So each term is
         computed once more, on the first micro-batch of the step's rows.
 
-        Args:
-            rows: Rows of the step.
-            facts: Telemetry of the step.
-
         Raises:
             Diverged: If a weight or a loss is not finite.
         """

@@ -29,10 +29,7 @@ class DiskError(UserError):
 
 @contextmanager
 def disk_errors(where: Path) -> Iterator[None]:
-    """Turns what a disk refuses within it into an error for people.
-
-    Args:
-        where: The path to name when an exception names none.
+    """Turns what a disk refuses within it into an error for people, see `refusal`.
 
     Raises:
         DiskError: When the disk refused something.

@@ -23,16 +23,12 @@ LINE_EVERY_S = 20.0  # a log should show life without filling up
 
 
 Watcher = Callable[[str, int, int, float], None]
+"""Takes the work's title, units done, units in all, and units per second of this process's own."""
 _watchers: list[Watcher] = []
 
 
 def watch(watcher: Watcher | None) -> None:
-    """Sets the only function that is called at every tick.
-
-    Args:
-        watcher: Takes the work's title, units done, units in all, and units per second of this
-            process's own; none: no function is called.
-    """
+    """Sets the only function that is called at every tick; none: no function is."""
     _watchers[:] = [] if watcher is None else [watcher]
 
 
@@ -45,15 +41,10 @@ class Tick:
         self.started = self.printed = time.monotonic()
 
     def __call__(self, count: int = 1, note: str = "", check_signals: bool = True) -> None:
-        """Counts `count` more units done.
-
-        Args:
-            count: Units done.
-            note: What is shown beside the rate.
-            check_signals: Whether to end here when a signal requested it.
+        """Counts `count` more units done, and shows the note beside the rate.
 
         Raises:
-            Interrupted: If one did.
+            Interrupted: If a signal requested the end, unless signals are not to be checked.
         """
         if check_signals:
             signals.check()

@@ -48,13 +48,7 @@ class Monitor(Protocol):
         """Notes that a job begins."""
 
     def end(self, job: Any, code: int = 0, cause: Exception | str | None = None) -> None:
-        """Notes how a job ended.
-
-        Args:
-            job: The job.
-            code: Exit code of its process.
-            cause: What went wrong, where its folder does not say so.
-        """
+        """Notes a job's exit code, and what went wrong where its folder does not say so."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +69,7 @@ class Cluster(ABC):
 
     @abstractmethod
     def run(self, jobs: Sequence[Job], monitor: Monitor) -> None:
-        """Runs jobs to their ends, whatever these are, and reports each to the monitor.
-
-        Args:
-            jobs: Jobs to run, in order.
-            monitor: Notified by `begin` and `end`; says when to stop.
+        """Runs jobs in order to their ends, whatever these are, and reports each to the monitor.
 
         Raises:
             Interrupted: If a signal was received; then no job is running any more, or a scheduler

@@ -63,12 +63,7 @@ def last_line(log: Path) -> str:
 
 
 def exit_cause(code: int, log: Path) -> str:
-    """Returns why a job ended whose folder does not say so.
-
-    Args:
-        code: Exit code as `subprocess` has it: negative for a signal.
-        log: File of its output.
-    """
+    """Returns why a job ended, by its log and the exit code as `subprocess` has it."""
     if code < 0:
         return f"killed by {signal.Signals(-code).name}"
     return last_line(log) or f"exit code {code}"

@@ -65,11 +65,9 @@ def _imported(node: ast.AST, package: str) -> Iterator[tuple[str, Target]]:
 
 
 def owners(statement: ast.stmt, bound: set[str]) -> set[str]:
-    """Returns the module's names whose value a top-level statement takes part in making.
+    """Returns the module's names whose value a top-level statement, no import, helps to make.
 
-    Args:
-        statement: Any but a plain import.
-        bound: The names that the module binds, other than by importing.
+    Those that it binds, or else what it changes of `bound`, which the module binds by no import.
     """
     nodes = list(own([statement]))
     names = binds(nodes) | imports(nodes, "").keys()
