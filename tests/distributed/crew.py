@@ -41,7 +41,7 @@ from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import StepLoader
-from unlearn_runner.training.divergence import Diverged
+from unlearn_runner.training.divergence import Diverged, count_nonfinite
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -233,7 +233,7 @@ def diverged(folder: Path, rows: Any, session: Session) -> list[Any]:
     step = loader_for(rows).step(0)
     facts = engine.step(step)
     engine.check_finite(step, facts)  # nothing is wrong yet
-    assert engine.count_nonfinite() == {}
+    assert count_nonfinite(engine.models.trained, engine.layout) == {}
     lines = []
     weight = engine.layout.to_local(engine.models.trained.get_input_embeddings().weight.detach())
     if not isinstance(engine.layout, Shards) or session.ranks.rank == session.ranks.world - 1:

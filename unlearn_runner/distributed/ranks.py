@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import torch
 import torch.distributed as dist
 from torch import Tensor
 
@@ -46,14 +45,6 @@ class Ranks:
             nccl = dist.get_backend() == "nccl"
             dist.all_reduce(numbers, group=self.control if nccl and not numbers.is_cuda else None)
         return numbers
-
-    def all_reduce_max(self, number: int) -> int:
-        """Returns the maximum over ranks."""
-        if self.world == 1:
-            return number
-        found = torch.tensor([number])
-        dist.all_reduce(found, op=dist.ReduceOp.MAX, group=self.control)
-        return int(found)
 
     def broadcast(self, value: T) -> T:
         """Returns rank 0's value, on every rank."""

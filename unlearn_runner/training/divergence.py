@@ -7,11 +7,11 @@ was not finite, and whether that was seen in the step's own numbers or in the mo
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import nn
 
     from unlearn_runner.distributed.layout import Layout
 
@@ -51,17 +51,16 @@ def nonfinite(numbers: Mapping[str, Any]) -> dict[str, float]:
     return {n: v for n, v in numbers.items() if isinstance(v, float) and not math.isfinite(v)}
 
 
-def count_nonfinite(
-    names: Sequence[str], weights: Iterable[Tensor], layout: Layout
-) -> dict[str, Any]:
-    """Counts the weights that are not finite, on all ranks together; empty where all are.
+def count_nonfinite(model: nn.Module, layout: Layout) -> dict[str, Any]:
+    """Counts the trained weights that are not finite, on all ranks together; empty where all are.
 
     One transfer from the device and one message. Every rank must call it, and gets the same.
     """
     import torch
 
-    local = (layout.flat_shard(layout.to_local(weight.detach())) for weight in weights)
+    weights = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    local = (layout.flat_shard(layout.to_local(weight)) for weight in weights.values())
     counts = torch.stack([(~torch.isfinite(shard)).sum() for shard in local])
     totals = layout.total(counts).tolist()
-    named = [name for name, count in zip(names, totals, strict=True) if count]
+    named = [name for name, count in zip(weights, totals, strict=True) if count]
     return {"first": named[0], "tensors": len(named), "numbers": sum(totals)} if named else {}

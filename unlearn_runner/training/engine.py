@@ -113,9 +113,9 @@ class Engine:
         lr = self.schedule.get_last_lr()[0]
         if divergence.nonfinite(numbers):
             self.space.clear()
-            raise Diverged(
-                {**numbers, **rectified.facts}, self.count_nonfinite(), facts={**numbers, "lr": lr}
-            )
+            weights = divergence.count_nonfinite(self.models.trained, self.layout)
+            facts = {**numbers, "lr": lr}
+            raise Diverged({**numbers, **rectified.facts}, weights, facts=facts)
         self.space.assign(gradient)
         self._update()
         self.schedule.step()
@@ -134,12 +134,6 @@ class Engine:
         corrected = self.rectifier.correct(update, self.rectifier_state, self.space)
         if corrected is not None:
             self.space.set_weights(self.space.add(before, corrected))
-
-    def count_nonfinite(self) -> dict[str, Any]:
-        """Counts the trained weights that are not finite; every rank must call it."""
-        named = self.models.trained.named_parameters()
-        names = [name for name, parameter in named if parameter.requires_grad]
-        return divergence.count_nonfinite(names, self.space.parameters, self.layout)
 
     @torch.no_grad()
     def check_finite(self, rows: StepRows, facts: dict[str, Any]) -> None:
@@ -161,7 +155,7 @@ class Engine:
         self.layout.release(trained)
         values = ranks.all_reduce_sum(torch.stack(list(losses.values()))).tolist()
         numbers = _losses(dict(zip(losses, values, strict=True)))
-        weights = self.count_nonfinite()
+        weights = divergence.count_nonfinite(trained, self.layout)
         if weights or divergence.nonfinite(numbers):
             raise Diverged(numbers, weights, True, facts)
 

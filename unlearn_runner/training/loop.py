@@ -88,7 +88,7 @@ def train(
                 checkpoint.save(log.checkpoints, log.key, done, engine.state(done), ranks)
             if stop:
                 # Some rank has received a signal: all raise the same one.
-                raise signals.Interrupted(ranks.all_reduce_max(signals.requested() or 0))
+                raise signals.Interrupted(max(ranks.all_gather(signals.requested() or 0)))
             after_step(done)
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, check_signals=False)  # a rank must not leave before the others know

@@ -60,7 +60,9 @@ def locked(
         # A courtesy to those who wait: a disk that is full must not fail here.
         with suppress(OSError):
             note.unlink(missing_ok=True)  # of an owner that was killed
-            append_line(note, {**_me(), "what": what})
+            since = datetime.now(UTC).isoformat(timespec="seconds")
+            owned = {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
+            append_line(note, {**owned, "what": what})
         yield
     finally:
         with suppress(OSError):
@@ -106,8 +108,3 @@ def owner(note: Path) -> str:
         return "another process"
     where = "" if facts["host"] == socket.gethostname() else f" on {facts['host']}"
     return f"process {facts['pid']}{where} (since {facts['since']})"
-
-
-def _me() -> dict[str, object]:
-    since = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}

@@ -56,7 +56,7 @@ class Edit(Stage):
                 if entry is not None:
                     parameter.add_(entry)
         facts = {"stage": self.label, "step": 1, "change_norm": space.norm(change)}
-        if weights := count_nonfinite(names, space.parameters, space.layout):
+        if weights := count_nonfinite(model, space.layout):
             context.log(Diverged({}, weights, True, facts).line)
             return "diverged"
         context.log(facts)
