@@ -19,17 +19,22 @@ class Artifact(Protocol):
     @property
     def key(self) -> str:
         """Hash of everything that determines it."""
+        ...
 
     @property
     def label(self) -> str:
         """What a run calls it."""
+        ...
 
     @property
     def inputs(self) -> tuple[Artifact, ...]:
         """The artifacts it was made from."""
+        ...
 
     def outside(self) -> Path | None:
         """Returns the folder of a given artifact, or none when it is not there (yet)."""
+        ...
 
     def reads(self) -> str:
         """Returns a short text of what it was made from."""
+        ...

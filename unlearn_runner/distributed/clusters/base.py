@@ -18,23 +18,29 @@ class Job(Protocol):
     @property
     def name(self) -> str:
         """Name, unique in the sweep."""
+        ...
 
     @property
     def folder(self) -> Path:
         """Its run folder."""
+        ...
 
     @property
     def parallel(self) -> Parallel:
         """How it uses a machine."""
+        ...
 
     def spec(self) -> JobSpec:
         """Returns the job as another process can run it."""
+        ...
 
     def written(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the run folder; empty where there is none."""
+        ...
 
     def run(self) -> int:
         """Runs it in this process, or in ranks that are its children; returns the exit code."""
+        ...
 
 
 class Monitor(Protocol):
@@ -43,12 +49,15 @@ class Monitor(Protocol):
     @property
     def stopped(self) -> bool:
         """Whether no further job is to begin."""
+        ...
 
     def begin(self, job: Any) -> None:
         """Notes that a job begins."""
+        ...
 
     def end(self, job: Any, code: int = 0, cause: Exception | str | None = None) -> None:
         """Notes a job's exit code, and what went wrong where its folder does not say so."""
+        ...
 
 
 @dataclass(frozen=True)
