@@ -118,7 +118,7 @@ def settings(hint: Any, node: object = None, key: str = "", entries: bool = Fals
     """
     content = node if isinstance(node, Mapping) else {}
     for cls in _options(hint):
-        if dataclasses.is_dataclass(cls):
+        if isinstance(cls, type) and dataclasses.is_dataclass(cls):
             with contextlib.suppress(ConfigError):
                 cls = _component(content[TARGET], cls, key, TRUSTED) if TARGET in content else cls
             for name in _fields(cls):

@@ -61,5 +61,9 @@ def device_of(model: Any) -> torch.device:
     parameter = next(model.parameters())
     if isinstance(parameter, DTensor):
         kind = parameter.device_mesh.device_type
-        return torch.device(kind, torch.cuda.current_device() if kind == "cuda" else None)
+        return (
+            torch.device(kind, torch.cuda.current_device())
+            if kind == "cuda"
+            else torch.device(kind)
+        )
     return parameter.device
