@@ -218,7 +218,7 @@ def test_tru_rectifies_every_part_against_the_rest() -> None:
 
 
 def test_alternates_are_made_once_and_are_not_the_answers(place: Place) -> None:
-    from unlearn_runner.pipeline.stages.alternatives import read_alternates
+    from unlearn_runner.pipeline.stages.start_model import read_alternates
 
     more = MORE["altpo"]
     first, _, _ = place.unlearn("altpo-first", "method=altpo", *more)

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, cast
 
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
-from unlearn_runner.evaluation.logs.retain_log import RetainLog
+from unlearn_runner.methods.one_shot import OneShot
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
-from unlearn_runner.pipeline.prerequisites import one_shot_stage, prerequisite_stages
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
-from unlearn_runner.pipeline.stages.finetune import Finetune
-from unlearn_runner.pipeline.stages.pretrain import Pretrain
-from unlearn_runner.pipeline.stages.score import Score, Source
-from unlearn_runner.pipeline.stages.trajectory import ScoreTrajectory
+from unlearn_runner.pipeline.stages.finetune import Finetune, Pretrain
+from unlearn_runner.pipeline.stages.one_shot import Edit
+from unlearn_runner.pipeline.stages.score import Score, ScoreTrajectory, Source
+from unlearn_runner.pipeline.stages.start_model import (
+    AlternativeLogprobs,
+    SampleAlternates,
+    StartLogprobs,
+)
 from unlearn_runner.pipeline.stages.unlearn import Unlearn
 
 
@@ -45,36 +48,44 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         ConfigError: If the model's base can neither be found nor made, or a method's settings do
             not go with the rows.
     """
-    rowsets = inputs.rowsets
+    splits, log, retain_model = inputs.rowsets.splits, inputs.retain_log, inputs.retain_model
     base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
-    target = inputs.target or _finetune(run, base(), rowsets.splits.full, inputs, "target")
-    evaluator = _evaluator(run, rowsets)
+    target = inputs.target or _finetune_base(run, base(), splits.full, inputs, "target")
+    if retain_model is None and needs_retain_model(run):
+        retain_model = _finetune_base(run, base(), splits.retain, inputs, "retain_model")
+    evaluator = _evaluator(run, inputs.rowsets)
     # A one-shot method has no steps to be scored along.
-    rows = len(rowsets.splits.forget)
-    steps = () if run.method.one_shot else run.evaluate.steps(run.train, rows)
-    periodic_eval = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
-    unlearned = _unlearn(run, target, inputs, periodic_eval)
-    models: dict[str, Stage | None] = {
-        "target": target,
-        "retain_model": _retain_model(run, base, inputs),
-        "unlearned": unlearned,
-    }
+    steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(splits.forget))
+    if run.method.one_shot:
+        unlearned = _edit(run, target, splits.forget)
+    else:
+        periodic = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
+        unlearned = _unlearn(run, target, inputs, periodic)
+    models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
-    evaluations = {
+    sources: dict[str, Source] = {
         name: Evaluate(f"evaluate {name}", model, evaluator, bases.get(name))
         for name, model in models.items()
         if model is not None
     }
-    scores, trajectory = _scores(run, inputs, evaluations, unlearned, steps)
-    kept: list[Stage] = [unlearned, *bases.values()] if run.keep != "scores" else []
-    last = [trajectory] if trajectory is not None else []
-    wanted = (*kept, *scores.values(), *last)
-    return Plan(tuple(_ordered(wanted)), unlearned, scores, wanted, inputs, trajectory)
+    if log is not None:
+        sources["retain_model"] = log
+    how: dict[str, Any] = {
+        "retain_model": sources.get("retain_model"),
+        "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
+        "metrics": run.benchmark.metrics,
+        "version": run.benchmark.version,
+    }
+    scores = {name: Score(f"score {name}", source, **how) for name, source in sources.items()}
+    trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how) if steps else None
+    kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
+    wanted = (*kept, *scores.values(), *((trajectory,) if trajectory is not None else ()))
+    return Plan(_ordered(wanted), unlearned, scores, wanted, inputs, trajectory)
 
 
-def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
-    """Yields every stage that is wanted or read by one, each after what it reads.
+def _ordered(wanted: Iterable[Stage]) -> tuple[Stage, ...]:
+    """Returns every stage that is wanted or read by one, each after what it reads.
 
     Models first, then evidence, then scores: the order in which a reader expects them.
     """
@@ -88,7 +99,7 @@ def _ordered(wanted: Iterable[Stage]) -> Iterator[Stage]:
 
     for stage in wanted:
         visit(stage)
-    yield from sorted(by_key.values(), key=lambda stage: stage.order)
+    return tuple(sorted(by_key.values(), key=lambda stage: stage.order))
 
 
 def _base(run: Run, inputs: Inputs) -> Stage:
@@ -114,25 +125,11 @@ def _base(run: Run, inputs: Inputs) -> Stage:
     )
 
 
-def _retain_model(run: Run, base: Callable[[], Stage], inputs: Inputs) -> Stage | None:
-    """Returns the retain model; none when a log stands for it or no score compares with it."""
-    if inputs.retain_model is not None or not needs_retain_model(run):
-        return inputs.retain_model
-    return _finetune(run, base(), inputs.rowsets.splits.retain, inputs, "retain_model")
-
-
-def _finetune(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> Stage:
-    pretrain, made = inputs.rowsets.splits.pretrain, run.model.pretraining
-    if made is not None and made.rehearse:
+def _finetune_base(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str) -> Stage:
+    pretrain, target = inputs.rowsets.splits.pretrain, run.target
+    if (made := run.model.pretraining) is not None and made.rehearse:
         rows = Rows(f"{rows.name}+{pretrain.name}", (*rows.items, *pretrain.items))
-    return Finetune(
-        label=label,
-        base=base,
-        template=run.model.template,
-        rows=rows,
-        recipe=run.target.train,
-        seed=run.target.seed,
-    )
+    return Finetune(label, run.model.template, rows, target.train, target.seed, base)
 
 
 def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
@@ -147,15 +144,47 @@ def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
     )
 
 
+def _edit(run: Run, target: Stage, forget: Rows) -> Stage:
+    """Returns the stage of a one-shot method, with the fine-tunes that it reads."""
+    tuned = tuple(
+        Finetune(f"fine-tune {rows.name}", run.model.template, rows, run.train, run.seed, target)
+        for rows in run.method.finetunes(forget)
+    )
+    return Edit("unlearn", target, tuned, cast(OneShot, run.method), run.save_dtype)
+
+
 def _unlearn(run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None) -> Stage:
-    splits = inputs.rowsets.splits
-    if run.method.one_shot:
-        return one_shot_stage(run, target, splits.forget)
-    needed = prerequisite_stages(run, target, splits.forget, inputs.refusals)
+    """Returns the stage of unlearning, with those of what its method says it needs."""
+    splits, needed = inputs.rowsets.splits, run.method.prerequisites()
+    of_start: dict[str, Any] = {
+        "model": target,
+        "template": run.model.template,
+        "rows": splits.forget,
+        "max_length": run.train.max_length,
+        "precision": run.train.precision,
+        "storage": run.adapter.storage,
+        "batch_size": run.evaluate.batch_size,
+    }
+    start = alternates = logprobs = None
+    if needed.start_logprobs:
+        start = StartLogprobs(label="start logprobs", **of_start)
+    if needed.alternates is not None and "forget" in needed.alternatives:
+        alternates = SampleAlternates(
+            "alternates", target, run.model.template, splits.forget, needed.alternates, run.seed
+        )
+    if needed.alternative_logprobs:
+        logprobs = AlternativeLogprobs(
+            label="alternative logprobs",
+            alternates=alternates,
+            refusals=() if alternates is not None else inputs.refusals,
+            seed=run.seed,
+            drawn_by=(run.train.num_steps(len(splits.forget)), run.train.batch_size),
+            **of_start,
+        )
     return Unlearn(
         label="unlearn",
         start=target,
-        start_logprobs=needed.start_logprobs,
+        start_logprobs=start,
         template=run.model.template,
         method=run.method,
         rectifier=run.rectifier,
@@ -167,35 +196,7 @@ def _unlearn(run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEva
         adapter=run.adapter,
         save_dtype=run.save_dtype,
         periodic_eval=periodic_eval,
-        refusals=needed.refusals,
-        alternates=needed.alternates,
-        alternative_logprobs=needed.alternative_logprobs,
+        refusals=inputs.refusals,
+        alternates=alternates,
+        alternative_logprobs=logprobs,
     )
-
-
-def _scores(
-    run: Run,
-    inputs: Inputs,
-    evaluations: dict[str, Evaluate],
-    unlearned: Stage,
-    steps: tuple[int, ...],
-) -> tuple[dict[str, Score], Stage | None]:
-    """Returns the score stage of each model, and the one along the way where there are steps."""
-    log: RetainLog | None = inputs.retain_log
-    retain_model: Source | None = log or evaluations.get("retain_model")
-    how: dict[str, Any] = {
-        "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
-        "metrics": run.benchmark.metrics,
-        "version": run.benchmark.version,
-    }
-    sources: dict[str, Source] = {**evaluations, **({"retain_model": log} if log else {})}
-    scores: dict[str, Score] = {
-        name: Score(label=f"score {name}", evaluated=source, retain_model=retain_model, **how)
-        for name, source in sources.items()
-    }
-    if not steps:
-        return scores, None
-    trajectory = ScoreTrajectory(
-        label="score along", unlearned=unlearned, retain_model=retain_model, steps=steps, **how
-    )
-    return scores, trajectory

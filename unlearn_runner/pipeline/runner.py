@@ -157,7 +157,7 @@ def _finish(
 ) -> None:
     """Writes and prints what the run came to."""
     from unlearn_runner.pipeline import results, tables
-    from unlearn_runner.pipeline.stages import trajectory
+    from unlearn_runner.pipeline.stages import score
 
     store = job.store
     by_model = results.scores(job.plan, store, done)
@@ -165,7 +165,7 @@ def _finish(
     if session is not None:
         content["provenance"] |= {"ranks": session.ranks.world, "threads": session.threads}
     if job.plan.trajectory is not None and done[-1].outcome == "completed":
-        content["along"] = trajectory.read(store.path(job.plan.trajectory))
+        content["along"] = score.read(store.path(job.plan.trajectory), score.ALONG)
     record.results(content)
     record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
     if brief:

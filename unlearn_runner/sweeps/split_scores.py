@@ -10,11 +10,10 @@ from typing import Any
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.metrics.base import compute
-from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.parts import Parts, part
-from unlearn_runner.pipeline.stages.score import Score, Source
+from unlearn_runner.pipeline.stages.base import Stage
+from unlearn_runner.pipeline.stages.score import Score
 from unlearn_runner.report.selection_file import FILE, TEST, VALIDATION
 from unlearn_runner.store.fingerprint import code_hash
 from unlearn_runner.store.store import Store
@@ -77,9 +76,10 @@ class SplitScores:
             models = "1 model" if len(todo) == 1 else f"{len(todo)} models"
             console.print(f"scoring both parts of {models}")
         for key, (stage, store) in todo.items():
-            evidence = _evidence(stage.evaluated, stage, store)
-            retain_model = stage.retain_model and _evidence(stage.retain_model, stage, store)
-            if evidence is not None and (retain_model or stage.retain_model is None):
+            read = [s for s in (stage.evaluated, stage.retain_model) if isinstance(s, Stage)]
+            if all(store.manifest(source, load=True) for source in read):
+                evidence = stage.evidence(stage.evaluated, store.path)
+                retain_model = stage.retain_evidence(store.path)
                 self.scored[key] = {
                     name: finite(compute(part(evidence, rows), retain_model, stage.metrics))
                     for name, rows in ((VALIDATION, self.parts.a), (TEST, self.parts.b))
@@ -99,12 +99,3 @@ class SplitScores:
 def code() -> str:
     """Returns the hash of the code that takes a part; that of the scores is in their keys."""
     return code_hash(["unlearn_runner.evaluation.metrics.parts:part"])
-
-
-def _evidence(source: Source, stage: Score, store: Store) -> Evidence | None:
-    """Returns a model's evidence; none where it is no longer stored whole."""
-    if isinstance(source, RetainLog):
-        return source.matched()
-    if store.manifest(source, load=True) is None:
-        return None
-    return Evidence.load(store.path(source), stage.views)

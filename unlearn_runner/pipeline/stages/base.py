@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -77,18 +77,13 @@ class Stage(ABC):
     @property
     def inputs(self) -> tuple[Stage, ...]:
         """The stages this one reads, in field order."""
-        return tuple(self._inputs())
+        values = [getattr(self, item.name) for item in dataclasses.fields(self)]
+        return tuple(value for value in values if isinstance(value, Stage))
 
     @property
     def address(self) -> str:
         """Where an artifact beside it, two folders below the store, finds this one."""
         return f"../../{self.kind}/{self.key}"
-
-    def _inputs(self) -> Iterator[Stage]:
-        for item in dataclasses.fields(self):
-            value = getattr(self, item.name)
-            if isinstance(value, Stage):
-                yield value
 
     def reads(self) -> str:
         """Returns in a few words what the stage reads, for a plan."""

@@ -83,7 +83,7 @@ class PeriodicEval:
         if step not in self.steps:
             return
         session: Session = context.open_session()
-        ranks, place = session.ranks, context.checkpoints / folder(step)
+        ranks, place = session.ranks, context.checkpoints / step_folder(step)
         if ranks.broadcast(place.exists()):
             return
         unfinished = place.with_name(f".{place.name}")
@@ -104,7 +104,10 @@ class PeriodicEval:
         from a checkpoint, and makes none of an earlier step.
         """
         for step in self.steps:
-            taken, place = context.checkpoints / folder(step), context.folder / folder(step)
+            taken, place = (
+                context.checkpoints / step_folder(step),
+                context.folder / step_folder(step),
+            )
             shutil.copytree(taken, place, copy_function=_linked)
 
 
@@ -115,6 +118,6 @@ def _linked(source: str, target: str) -> None:
         shutil.copy2(source, target)
 
 
-def folder(step: int) -> str:
+def step_folder(step: int) -> str:
     """Returns the name of the folder of one step's evidence."""
     return f"step-{step:06d}"

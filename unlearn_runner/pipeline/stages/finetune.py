@@ -1,32 +1,63 @@
-"""Fine-tuning: base model in, model that answers the given rows out; target and retain model."""
+"""Training on rows: of random weights to a base model, and of a base to target or retain model."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import NLL
+from unlearn_runner.models.shape import Shape
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.training.recipe import Recipe
 
-if TYPE_CHECKING:
-    from unlearn_runner.pipeline.session import Session
-
 
 @dataclass(frozen=True)
-class Finetune(Stage):
-    """Fits a model to question/answer rows."""
+class TrainOnRows(Stage):
+    """Base class of stages that minimise the NLL of the answers of rows."""
 
-    base: Stage
     template: Prompting
     rows: Rows
     recipe: Recipe
     seed: int
+
+    def fit(self, model: Any, tokenizer: Any, context: StageContext) -> Outcome:
+        """Trains a model, which lies where the session's layout has it; saves it if it can."""
+        from unlearn_runner.data.encode import encode_rows, length_limit
+        from unlearn_runner.models.forward import Models
+        from unlearn_runner.models.load import for_training
+        from unlearn_runner.training.batches import StepLoader
+        from unlearn_runner.training.engine import Engine
+        from unlearn_runner.training.loop import train
+
+        session, recipe = context.open_session(), self.recipe
+        model = for_training(model, recipe.gradient_checkpointing)
+        max_tokens = length_limit(model, recipe.max_length)
+        encoded = encode_rows(tokenizer, self.template, self.rows, max_tokens)
+        engine = Engine(
+            models=Models(model, None, partial(session.layout.autocast, recipe.precision)),
+            terms=(Term("train", "train", NLL()),),
+            recipe=recipe,
+            num_rows=len(self.rows),
+            pad=tokenizer.pad_token_id,
+            layout=session.layout,
+        )
+        loader = StepLoader("train", encoded, recipe.batch_size, self.seed)
+        if not train(engine, loader, self.label, context.training_log()):
+            return "diverged"
+        session.save(model, tokenizer, context.folder)
+        return "completed"
+
+
+@dataclass(frozen=True)
+class Finetune(TrainOnRows):
+    """Fits a model to question/answer rows."""
+
+    base: Stage
 
     kind: ClassVar[str] = "finetune"
 
@@ -38,49 +69,38 @@ class Finetune(Stage):
         """Loads the base, trains, saves."""
         from unlearn_runner.models.load import load_tokenizer
 
-        session = context.open_session()
         base = context.path(self.base)
-        tokenizer = load_tokenizer(base)
-        model = session.trainable(base, self.recipe.precision)
-        if not fit(
-            model, tokenizer, self.template, self.rows, self.recipe, self.seed, context, self.label
-        ):
-            return "diverged"
+        model = context.open_session().trainable(base, self.recipe.precision)
+        return self.fit(model, load_tokenizer(base), context)
+
+
+@dataclass(frozen=True)
+class Pretrain(TrainOnRows):
+    """Makes a base model from scratch: a tokenizer, random weights, a short training on facts."""
+
+    shape: Shape
+    vocab_size: int
+    full: Rows
+    """What the tokenizer is trained on, beside `rows`: a general-purpose tokenizer would know these
+    words too."""
+
+    kind: ClassVar[str] = "pretrain"
+
+    def reads(self) -> str:
+        """Names the rows."""
+        return f"{len(self.rows)} rows ({self.rows.name}), tokenizer also from {self.full.name}"
+
+    def run(self, context: StageContext) -> Outcome:
+        """Trains the tokenizer, then the model on question and answer of `rows`."""
+        from unlearn_runner.models.load import in_precision, new_llama, train_tokenizer
+
+        session, precision = context.open_session(), self.recipe.precision
+        rows = [*self.full, *self.rows]
+        texts = [self.template.render(None, row.question, row.answer).text for row in rows]
+        tokenizer = train_tokenizer(texts, self.vocab_size)
+        model = in_precision(new_llama(self.shape, tokenizer, self.seed), precision)
+        model = session.layout.place(model, precision)
+        if len(self.rows):
+            return self.fit(model, tokenizer, context)
         session.save(model, tokenizer, context.folder)
         return "completed"
-
-
-def fit(
-    model: Any,
-    tokenizer: Any,
-    template: Prompting,
-    rows: Rows,
-    recipe: Recipe,
-    seed: int,
-    context: StageContext,
-    title: str,
-) -> bool:
-    """Minimises the NLL of the rows' answers; returns false when training diverged.
-
-    The model lies where the session's layout has it.
-    """
-    from unlearn_runner.data.encode import encode_rows, length_limit
-    from unlearn_runner.models.forward import Models
-    from unlearn_runner.models.load import for_training
-    from unlearn_runner.training.batches import StepLoader
-    from unlearn_runner.training.engine import Engine
-    from unlearn_runner.training.loop import train
-
-    session: Session = context.open_session()
-    model = for_training(model, recipe.gradient_checkpointing)
-    encoded = encode_rows(tokenizer, template, rows, length_limit(model, recipe.max_length))
-    engine = Engine(
-        models=Models(model, None, partial(session.layout.autocast, recipe.precision)),
-        terms=(Term("train", "train", NLL()),),
-        recipe=recipe,
-        num_rows=len(rows),
-        pad=tokenizer.pad_token_id,
-        layout=session.layout,
-    )
-    loader = StepLoader("train", encoded, recipe.batch_size, seed)
-    return train(engine, loader, title, context.training_log())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -26,8 +25,10 @@ class Edit(Stage):
     order: ClassVar[int] = 1
     on_all_ranks: ClassVar[bool] = False
 
-    def _inputs(self) -> Iterator[Stage]:
-        yield from (self.start, *self.tuned)
+    @property
+    def inputs(self) -> tuple[Stage, ...]:
+        """The start model and its fine-tunes."""
+        return (self.start, *self.tuned)
 
     def run(self, context: StageContext) -> Outcome:
         """Loads, changes, saves."""

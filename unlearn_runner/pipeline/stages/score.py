@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -11,9 +13,11 @@ from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.evaluate import step_folder
 from unlearn_runner.store.artifact import Outcome
+from unlearn_runner.utils.files import finite, write_json
 
-FILE, DIRECTIONS = "scores.json", "directions.json"
+SCORES, DIRECTIONS, ALONG = "scores.json", "directions.json", "along.json"
 
 Source = Stage | RetainLog
 
@@ -33,34 +37,51 @@ class Score(Stage):
     order: ClassVar[int] = 3
     on_all_ranks: ClassVar[bool] = False
 
+    def evidence(self, source: Source, path: Callable[[Stage], Path], folder: str = "") -> Evidence:
+        """Returns what a stage left in a folder of its artifact, or a log's forget rows."""
+        if isinstance(source, RetainLog):
+            return source.matched()
+        return Evidence.load(path(source) / folder, self.views)
+
+    def retain_evidence(self, path: Callable[[Stage], Path]) -> Evidence | None:
+        """Returns the evidence of the retain-only model, or none."""
+        return None if self.retain_model is None else self.evidence(self.retain_model, path)
+
     def run(self, context: StageContext) -> Outcome:
         """Writes `scores.json` and `directions.json`."""
-        from unlearn_runner.utils.files import finite, write_json
-
         if isinstance(self.evaluated, RetainLog):
             evidence = self.evaluated.everything()
         else:
-            evidence = Evidence.load(context.path(self.evaluated), self.views)
-        retain_model = retain_evidence(self.retain_model, context, self.views)
-        scores = compute(evidence, retain_model, self.metrics)
-        write_json(context.folder / FILE, finite(scores))
+            evidence = self.evidence(self.evaluated, context.path)
+        scores = compute(evidence, self.retain_evidence(context.path), self.metrics)
+        write_json(context.folder / SCORES, finite(scores))
         write_json(context.folder / DIRECTIONS, directions(scores, evidence.views, self.metrics))
         return "completed"
 
 
-def retain_evidence(
-    source: Source | None, context: StageContext, views: dict[str, View]
-) -> Evidence | None:
-    """Returns the evidence of the retain-only model, or none."""
-    if source is None:
-        return None
-    if isinstance(source, RetainLog):
-        return source.matched()
-    return Evidence.load(context.path(source), views)
+@dataclass(frozen=True)
+class ScoreTrajectory(Score):
+    """Scores the evidence that `PeriodicEval` left after some steps of unlearning."""
+
+    steps: tuple[int, ...]
+
+    kind: ClassVar[str] = "along"
+
+    def run(self, context: StageContext) -> Outcome:
+        """Writes `along.json`, and one line of telemetry per evaluated step."""
+        retain_model, found = self.retain_evidence(context.path), []
+        for step in self.steps:
+            evidence = self.evidence(self.evaluated, context.path, step_folder(step))
+            scores = compute(evidence, retain_model, self.metrics)
+            found.append({"step": step, "scores": scores})
+            context.log({"stage": self.label, "step": step, **scores})
+        write_json(context.folder / ALONG, finite(found))
+        return "completed"
 
 
-def read(folder: Path, file: str = FILE) -> dict[str, Any]:
-    """Returns the scores, or the `DIRECTIONS`, of an artifact of this stage, by score name."""
-    import json
+def read(folder: Path, file: str = SCORES) -> Any:
+    """Returns a JSON file of an artifact of these stages.
 
+    `SCORES` and `DIRECTIONS` are by score name, `ALONG` has step and scores of evaluated steps.
+    """
     return json.loads((folder / file).read_text(encoding="utf-8"))

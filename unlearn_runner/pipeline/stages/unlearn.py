@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -13,9 +13,13 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.methods.base import Method, needs_alternatives, needs_start_model
 from unlearn_runner.models.adapters.base import Adapter, Base
-from unlearn_runner.models.adapters.none import NoAdapter
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
+from unlearn_runner.pipeline.stages.start_model import (
+    AlternativeLogprobs,
+    StartLogprobs,
+    alternative_texts,
+)
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.training.recipe import Recipe
@@ -39,14 +43,14 @@ class Unlearn(Stage):
     retain: Rows
     recipe: Recipe
     seed: int
-    refusals: tuple[str, ...] = ()
+    refusals: tuple[str, ...]
     """What forget (or retain) questions are answered with, where a term asks for it."""
-    alternates: Stage | None = None
+    alternates: Stage | None
     """Takes the refusals' place where the method has alternates."""
-    alternative_logprobs: Stage | None = None
-    adapter: Adapter = field(default_factory=NoAdapter)
-    save_dtype: str = "float32"
-    periodic_eval: PeriodicEval | None = None
+    alternative_logprobs: Stage | None
+    adapter: Adapter
+    save_dtype: str
+    periodic_eval: PeriodicEval | None
 
     kind: ClassVar[str] = "unlearn"
     order: ClassVar[int] = 1
@@ -59,9 +63,9 @@ class Unlearn(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import encode_rows, length_limit, with_start
+        from unlearn_runner.evaluation.schema import read_logprobs
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
-        from unlearn_runner.pipeline.stages import start_logprobs
         from unlearn_runner.training.batches import StepLoader
         from unlearn_runner.training.engine import Engine
         from unlearn_runner.training.loop import train
@@ -75,7 +79,6 @@ class Unlearn(Stage):
 
         model = session.trainable(folder, recipe.precision, prepare, adapter.storage)
         model = for_training(model, recipe.gradient_checkpointing)
-        terms = self.method.terms()
         watched = tuple(term for group in self.groups for term in group.terms)
         start_model = None
         if needs_start_model(watched):
@@ -85,16 +88,15 @@ class Unlearn(Stage):
         max_tokens = length_limit(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, max_tokens)
         if self.start_logprobs is not None:
-            forget = with_start(forget, start_logprobs.read(context.path(self.start_logprobs)))
-        wants_retain = any(term.split in ("retain", "mixed") for term in watched)
-        retain = (
-            encode_rows(tokenizer, self.template, self.retain, max_tokens) if wants_retain else []
-        )
+            start = read_logprobs(context.path(self.start_logprobs), StartLogprobs.view)
+            forget = with_start(forget, list(start.values()))
+        retain = []
+        if any(term.split in ("retain", "mixed") for term in watched):
+            retain = encode_rows(tokenizer, self.template, self.retain, max_tokens)
+        arithmetic = partial(layout.autocast, recipe.precision)
         engine = Engine(
-            models=Models(
-                model, start_model, partial(layout.autocast, recipe.precision), self.seed
-            ),
-            terms=terms,
+            models=Models(model, start_model, arithmetic, self.seed),
+            terms=self.method.terms(),
             recipe=recipe,
             num_rows=len(forget),
             pad=tokenizer.pad_token_id,
@@ -103,7 +105,7 @@ class Unlearn(Stage):
             method=self.method,
         )
         loader = StepLoader("forget", forget, recipe.batch_size, self.seed, retain)
-        loader = replace(loader, add_splits=self.also(tokenizer, max_tokens, context))
+        loader = replace(loader, add_splits=self.extra_splits(tokenizer, max_tokens, context))
 
         def save(place: Path, dtype: str = "float32") -> None:
             base = Base(folder, self.start.address)
@@ -113,41 +115,39 @@ class Unlearn(Stage):
             session.ranks.barrier()
 
         def evaluate_periodically(step: int) -> None:
-            if self.periodic_eval is not None:
-                self.periodic_eval.take(step, model, tokenizer, context, self.label, save)
+            if periodic is not None:
+                periodic.take(step, model, tokenizer, context, self.label, save)
 
-        steps = () if self.periodic_eval is None else self.periodic_eval.steps
+        periodic = self.periodic_eval
+        steps = () if periodic is None else periodic.steps
         log = context.training_log()
         if not train(engine, loader, self.label, log, evaluate_periodically, steps):
             return "diverged"
         save(context.folder, self.save_dtype)
-        if self.periodic_eval is not None and session.ranks.main:
-            self.periodic_eval.collect(context)
+        if periodic is not None and session.ranks.main:
+            periodic.collect(context)
         return "completed"
 
-    def also(self, tokenizer: Any, max_tokens: int, context: StageContext) -> ExtraSplits:
+    def extra_splits(self, tokenizer: Any, max_tokens: int, context: StageContext) -> ExtraSplits:
         """Returns what the method's terms need beside the rows: other answers, tails."""
         from unlearn_runner.data.encode import Encoded, encode_whole
-        from unlearn_runner.pipeline.stages.alternatives import alternative_texts, read_logprobs
+        from unlearn_runner.evaluation.schema import read_logprobs
         from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
 
-        terms, numbers = self.method.terms(), None
-
         def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
-            return lambda row, text: encode_whole(
-                tokenizer,
-                self.template,
-                rows[row].question,
-                text,
-                max_tokens,
-                f"{text[:60]!r} as answer",
-            )
+            def encode(row: int, text: str) -> Encoded:
+                question, where = rows[row].question, f"{text[:60]!r} as answer"
+                return encode_whole(tokenizer, self.template, question, text, max_tokens, where)
 
+            return encode
+
+        terms, numbers = self.method.terms(), None
         forget = retain = None
         if needs_alternatives(terms, "forget"):
             texts = alternative_texts(context, self.alternates, self.refusals, len(self.forget))
             if self.alternative_logprobs is not None:
-                numbers = read_logprobs(context.path(self.alternative_logprobs))
+                place = context.path(self.alternative_logprobs)
+                numbers = read_logprobs(place, AlternativeLogprobs.view)
             forget = AlternativeAnswers(texts, encoder(self.forget), numbers)
         if needs_alternatives(terms, "retain"):
             retain = AlternativeAnswers([self.refusals] * len(self.retain), encoder(self.retain))
