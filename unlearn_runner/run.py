@@ -40,7 +40,7 @@ def main() -> int:
     try:
         return _run(arguments)
     except UserError as error:
-        _say(error)
+        _print_error(error)
         return USAGE_ERROR
     except BrokenPipeError:  # the reader of our output, `head` say, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -48,14 +48,14 @@ def main() -> int:
     except KeyboardInterrupt as error:
         from unlearn_runner.utils.process import command
 
-        _say(f"interrupted; to continue: {command()}")
+        _print_error(f"interrupted; to continue: {command()}")
         return SIGNALLED + getattr(error, "number", signal.SIGINT)
     except Exception:
         print(redacted(traceback.format_exc()), file=sys.stderr)
         return FAILURE
 
 
-def _say(words: object) -> None:
+def _print_error(words: object) -> None:
     """Prints an error once, however many ranks would."""
     from unlearn_runner.distributed.external import main_rank
 
@@ -82,7 +82,7 @@ def _run(arguments: list[str]) -> int:
     if command.for_hydra:
         from unlearn_runner.config import hydra_app
 
-        return hydra_app.run(command, run_composed, _say)
+        return hydra_app.run(command, run_composed, _print_error)
     if command.is_sweep:
         from unlearn_runner.sweeps import sweep
 

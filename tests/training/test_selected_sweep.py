@@ -253,7 +253,7 @@ def test_a_search_goes_on_from_its_folders(swept: Swept) -> None:
     pytest.importorskip("optuna", reason="optuna is not installed (the extra `search`)")
     from unlearn_runner.config.select import Select
     from unlearn_runner.config.sweep import Range, Search
-    from unlearn_runner.sweeps.propose import Trial, propose
+    from unlearn_runner.sweeps.search import Trial, propose
 
     folder = swept.outputs / "sweeps" / "found"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,14 +63,11 @@ class Executor:
     shared: Session | None = None
 
     @cached_property
-    def _opened(self) -> Session:
+    def _session(self) -> Session:
         # Imported here: a fully cached run never loads torch.
         from unlearn_runner.pipeline.session import open_session
 
-        return open_session(self.parallel)
-
-    def _session(self) -> Session:
-        return self.shared or self._opened
+        return self.shared or open_session(self.parallel)
 
     def run(self, plan: Plan) -> list[StageResult]:
         """Computes what the plan wants, and leaves the run folder's telemetry complete.
@@ -81,24 +78,22 @@ class Executor:
             UserError: If something was removed that other ranks were about to read.
         """
         results: dict[str, StageResult] = {}
-        vanished, passes = "", 0
-        while vanished or not passes:
-            if vanished:
-                console.print(f"warning: {vanished}; it is made again", markup=False)
+        for passes in range(1, PASSES + 1):
             stored: dict[str, bool] = {}
-            passes += 1
+            failure = None
             try:
                 self._run_stages(plan, results, stored)
-                wanted = {stage.key: False for stage in plan.wanted if stage.key in stored}
-                vanished = self._vanished(plan, wanted)
+                stored = {stage.key: False for stage in plan.wanted if stage.key in stored}
             except Exception as error:
-                vanished = self._vanished(plan, stored)
-                if vanished and (self.shared is not None or passes == PASSES):
-                    raise UserError(vanished, AGAIN) from error
-                if not vanished:
-                    raise
-            if vanished and passes == PASSES:
-                raise UserError(vanished, AGAIN)
+                failure = error
+            vanished = self._vanished(plan, stored)
+            if vanished and (passes == PASSES or (failure and self.shared is not None)):
+                raise UserError(vanished, AGAIN) from failure
+            if not vanished and failure:
+                raise failure
+            if not vanished:
+                break
+            console.print(f"warning: {vanished}; it is made again", markup=False)
         if self.shared is not None:
             self.shared.ranks.broadcast_unbounded(None)
         self.record.telemetry(
@@ -154,11 +149,7 @@ class Executor:
         if manifest is not None and not (keep and manifest.get(EPHEMERAL)):
             return StageResult(stage, True, time.monotonic() - started, manifest["outcome"])
         if stage.given:  # fetched to where it belongs, never published
-            here = self.store.root
-            context = StageContext(
-                here, here, stage.key, self.store.path, self._session, self.record.line
-            )
-            outcome = self._compute(stage, context)
+            outcome = self._compute(stage, self.store.root, self.store.root, self.record.line)
             return StageResult(stage, False, time.monotonic() - started, outcome)
 
         waited: list[str] = []
@@ -176,11 +167,10 @@ class Executor:
                 if keep:
                     self.store.keep(stage, manifest)
                 return StageResult(stage, True, time.monotonic() - started, manifest["outcome"])
-            outcome, seconds = self._publish(stage, keep, started)
-        return StageResult(stage, False, seconds, outcome)
+            return self._publish(stage, keep, started)
 
-    def _publish(self, stage: Stage, keep: bool, started: float) -> tuple[Outcome, float]:
-        """Computes a stage whose lock is held; returns how it ended and the seconds it took."""
+    def _publish(self, stage: Stage, keep: bool, started: float) -> StageResult:
+        """Computes a stage whose lock is held."""
         ephemeral = not keep and self.store.is_ephemeral(stage)
         if fault := self.store.fault(stage):
             warning = f"{self.store.path(stage)} is damaged and is computed again: {fault}"
@@ -192,26 +182,30 @@ class Executor:
             append_line(lines, facts)
             self.record.line(facts, lines)
 
-        folder, checkpoints = building.folder, building.checkpoints
-        context = StageContext(folder, checkpoints, stage.key, self.store.path, self._session, log)
-        outcome = self._compute(stage, context)
+        outcome = self._compute(stage, building.folder, building.checkpoints, log)
         if telemetry := last_by_step(lines):
             (building.folder / METRICS).write_text("".join(telemetry), encoding="utf-8")
         seconds = time.monotonic() - started
-        facts = {"seconds": round(seconds, 3), "versions": versions()}
-        facts |= {EPHEMERAL: True} if ephemeral else {}
+        facts: dict[str, Any] = {"seconds": round(seconds, 3), "versions": versions()}
+        if ephemeral:
+            facts[EPHEMERAL] = True
         self.store.publish(stage, building, outcome, facts)
-        return outcome, seconds
+        return StageResult(stage, False, seconds, outcome)
 
-    def _compute(self, stage: Stage, context: StageContext) -> Outcome:
+    def _compute(
+        self, stage: Stage, folder: Path, checkpoints: Path, log: Callable[[dict[str, Any]], None]
+    ) -> Outcome:
+        """Runs a stage, on all ranks where it takes them all."""
         if self.shared is not None and stage.on_all_ranks:
-            self.shared.ranks.broadcast_unbounded((stage.key, context.folder, context.checkpoints))
-        return stage.run(context)
+            self.shared.ranks.broadcast_unbounded((stage.key, folder, checkpoints))
+        path = self.store.path
+        return stage.run(
+            StageContext(folder, checkpoints, stage.key, path, lambda: self._session, log)
+        )
 
     def _uncomputed(self, stage: Stage, over: bool) -> StageResult:
         """Returns what the store has of a stage that nothing is computed for."""
-        manifest = self.store.manifest(stage)
-        if manifest is not None:
+        if (manifest := self.store.manifest(stage)) is not None:
             return StageResult(stage, True, 0.0, manifest["outcome"])
         return StageResult(stage, False, 0.0, None if over else "completed", needed=over)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn_runner.config.root import Run
+from unlearn_runner.config.root import RetainModel, Run, Target
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Splits
@@ -51,18 +51,10 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     """
     if rowsets is None:
         rowsets = Rowsets(run.benchmark.splits(), run.benchmark.evaluation_rows())
-    target = retain_model = base = None
-    if run.target.path is not None:
-        target = given(
-            "target", "target.path", run.target.path, run.target.revision, run.model.given
-        )
-    if (path := run.retain_model.path) is not None:
-        retain_model = given(
-            "retain_model", "retain_model.path", path, run.retain_model.revision, run.model.given
-        )
-    trains_retain_model = retain_model is None and needs_retain_model(run)
-    if target is None or trains_retain_model:
-        base = _base(run)
+    target = _given(run, "target", run.target)
+    retain_model = _given(run, "retain_model", run.retain_model)
+    fine_tunes = target is None or (retain_model is None and needs_retain_model(run))
+    base = _base(run) if fine_tunes else None
     for key, stage in (("target.path", target), ("model.path", base)):
         if stage is not None and (folder := stage.outside()) is not None:
             run.model.template.check(folder, key)
@@ -75,6 +67,12 @@ def needs_retain_model(run: Run) -> bool:
     """Returns whether a score compares with the retain model, and no log stands for it."""
     wanted = any(metric.needs_retain_model for metric in run.benchmark.metrics.values())
     return wanted and run.retain_model.log is None
+
+
+def _given(run: Run, label: str, place: Target | RetainModel) -> Stage | None:
+    if place.path is None:
+        return None
+    return given(label, f"{label}.path", place.path, place.revision, run.model.given)
 
 
 def _base(run: Run) -> Stage | None:

@@ -5,6 +5,7 @@ The object that travels: `run.py` and sweeps make it, the runner takes it to its
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sys
 from collections.abc import Callable, Mapping
@@ -86,6 +87,12 @@ class PlannedJob:
         """The settings that make it this experiment and no other."""
         return names.identity(self.config)
 
+    @property
+    def config_hash(self) -> str:
+        """Hash of those settings."""
+        text = json.dumps(self.identity, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
 
 def plan_job(composed: ComposedJob) -> PlannedJob:
     """Returns a composed job with its inputs read and its stages planned."""
@@ -116,13 +123,13 @@ def plan_config(
     if run.output_dir:
         outputs = expanded("output_dir", run.output_dir)
     store = expanded("store", run.store) if run.store else outputs / "store"
+    options = {
+        str(group): str(option)
+        for group, option in choices.items()
+        if option is not None and not str(group).startswith(("hydra/", "smallest"))
+    }
     composed = ComposedJob(
-        config,
-        outputs.absolute(),
-        name_run(run),
-        store.absolute(),
-        sys.argv[1:],
-        _options(choices),
+        config, outputs.absolute(), name_run(run), store.absolute(), sys.argv[1:], options
     )
     return PlannedJob(composed, run, planned)
 
@@ -134,14 +141,6 @@ def _read_config(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError, TypeError, RecursionError, YAMLError, OmegaConfBaseException):
         return None
     return cast(dict[str, Any], content) if content and isinstance(content, dict) else None
-
-
-def _options(choices: Mapping[str, str | None]) -> dict[str, str]:
-    return {
-        str(group): str(option)
-        for group, option in choices.items()
-        if option is not None and not str(group).startswith(("hydra/", "smallest"))
-    }
 
 
 def refuse_other_configuration(job: PlannedJob) -> None:

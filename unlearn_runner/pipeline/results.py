@@ -24,7 +24,7 @@ def scores(plan: Plan, store: Store, results: Iterable[StageResult]) -> dict[str
     for name, stage in plan.scores.items():
         complete = outcomes[stage.key] == "completed"
         by_model[name] = score.read(store.path(stage)) if complete else {}
-    names = dict.fromkeys(name for scores in by_model.values() for name in scores)
+    names = dict.fromkeys(name for found in by_model.values() for name in found)
     return {model: {name: s.get(name) for name in names} for model, s in by_model.items()}
 
 
@@ -46,24 +46,18 @@ def flat(by_model: dict[str, Scores]) -> Scores:
     }
 
 
-def status(results: Iterable[StageResult]) -> str:
-    """Returns how the run as a whole ended."""
-    return "completed" if all(r.outcome == "completed" for r in results) else "diverged"
-
-
 def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
     """Returns which stage diverged and what is known of it; empty where none did."""
     at = next((result for result in results if result.outcome == "diverged"), None)
     return {"stage": at.stage.label, **at.divergence} if at is not None else {}
 
 
-def content(
-    job: PlannedJob, config_hash: str, results: list[StageResult], flat_scores: Scores
-) -> dict[str, Any]:
+def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     run = job.run
+    completed = all(result.outcome == "completed" for result in results)
     return {
-        "status": status(results),
+        "status": "completed" if completed else "diverged",
         **({"divergence": facts} if (facts := divergence(results)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
@@ -82,7 +76,7 @@ def content(
         ],
         "provenance": {
             "command": command(),
-            "config_hash": config_hash,
+            "config_hash": job.config_hash,
             "seeds": {"seed": run.seed, "target.seed": run.target.seed},
             "ranks": 1,
             "threads": run.parallel.threads or len(os.sched_getaffinity(0)),

@@ -6,8 +6,6 @@ came to. On other ranks than 0 `serve` follows instead.
 
 from __future__ import annotations
 
-import hashlib
-import json
 import traceback
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +39,7 @@ WORKER = "unlearn_runner.pipeline.worker"
 def start_job(job: PlannedJob, brief: bool = False) -> int:
     """Runs a job in this process, or in ranks that are its children; returns the exit code.
 
-    Args:
-        job: The job.
-        brief: Whether the table of its scores is left to the caller.
+    Where `brief`, the table of its scores is left to the caller.
 
     Raises:
         UserError: If its run folder belongs to another configuration, or the machine refuses.
@@ -97,34 +93,29 @@ def serve(composed: ComposedJob) -> None:
 def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False) -> None:
     """Runs a planned job in this process and leaves its run folder complete.
 
-    Args:
-        job: The job.
-        session: This process's, when it is rank 0 of several.
-        brief: Whether to leave what is printed at the end to the caller.
+    Takes this process's session when it is rank 0 of several; prints no scores where `brief`.
     """
     with disk_errors(job.folder):
-        record, config_hash = _open_record(job)
+        record = _open_record(job)
         done = _execute(job, record, session)
         if job.run.keep == "scores":
             for result in done:
                 if result.stage.kind == "unlearn":  # cached, too: a run that made it may have died
                     job.store.drop(result.stage, WEIGHTS)
-        _finish(job, record, config_hash, done, session, brief)
+        _finish(job, record, done, session, brief)
 
 
-def _open_record(job: PlannedJob) -> tuple[Record, str]:
-    """Opens the run folder and its mirror; returns it and the hash of its configuration."""
+def _open_record(job: PlannedJob) -> Record:
+    """Opens the run folder and its mirror."""
     from unlearn_runner.report.build import run_figures
     from unlearn_runner.tracking.record import Record
 
     record = Record(job.folder)
     write_text(job.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(job.config)))
     job.store.note_user(job.composed.outputs)
-    text = json.dumps(job.identity, sort_keys=True)
-    config_hash = hashlib.sha256(text.encode()).hexdigest()[:16]
-    parts = [config_hash, *(stage.key for stage in job.plan.stages)]
+    parts = [job.config_hash, *(stage.key for stage in job.plan.stages)]
     record.mirror(job.run.tracker, job.config, parts, run_figures)
-    return record, config_hash
+    return record
 
 
 def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[StageResult]:
@@ -148,12 +139,7 @@ def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[S
 
 
 def _finish(
-    job: PlannedJob,
-    record: Record,
-    config_hash: str,
-    done: list[StageResult],
-    session: Session | None,
-    brief: bool,
+    job: PlannedJob, record: Record, done: list[StageResult], session: Session | None, brief: bool
 ) -> None:
     """Writes and prints what the run came to."""
     from unlearn_runner.pipeline import results, tables
@@ -161,7 +147,7 @@ def _finish(
 
     store = job.store
     by_model = results.scores(job.plan, store, done)
-    content: dict[str, Any] = results.content(job, config_hash, done, results.flat(by_model))
+    content: dict[str, Any] = results.content(job, done, results.flat(by_model))
     if session is not None:
         content["provenance"] |= {"ranks": session.ranks.world, "threads": session.threads}
     if job.plan.trajectory is not None and done[-1].outcome == "completed":

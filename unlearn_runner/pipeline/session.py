@@ -37,7 +37,6 @@ PATIENCE = timedelta(days=7)
 class Session:
     """The opened device of this process, and its place among the ranks."""
 
-    accelerator: Accelerator
     threads: int
     attention: str
     """Attention kernel of the models this session loads."""
@@ -75,15 +74,11 @@ class Session:
         model = load.load_model(folder, precision, self.layout.loading, self.attention, storage)
         if prepare is not None:
             prepare(model)
-        return self.placed(model, precision)
+        return self.layout.place(model, precision)
 
     def frozen(self, folder: Path, precision: str, base: Path | None = None) -> Any:
         """Loads a model for inference, whole, in this process; an adapter with its base."""
         return load.load_frozen(folder, precision, self.device, self.attention, base)
-
-    def placed(self, model: Any, precision: str) -> Any:
-        """Returns a model where the layout has it."""
-        return self.layout.place(model, precision)
 
     def save(self, model: Any, tokenizer: Any, folder: Path, dtype: str = "float32") -> None:
         """Saves a model as an ordinary folder; every rank must call it."""
@@ -103,14 +98,12 @@ def open_session(parallel: Parallel) -> Session:
     # An accelerate configuration for FSDP chose parallel=fsdp2; its own wrapping is not used.
     os.environ.pop("ACCELERATE_USE_FSDP", None)
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=parallel.timeout))
-    accelerator = Accelerator(cpu=parallel.device == "cpu", kwargs_handlers=[waiting])
+    device = Accelerator(cpu=parallel.device == "cpu", kwargs_handlers=[waiting]).device
     ranks = ALONE
     if world > 1:
         control = dist.new_group(backend="gloo", timeout=waiting.timeout)
         patient = dist.new_group(backend="gloo", timeout=PATIENCE)
         ranks = Ranks(dist.get_rank(), world, control, patient)
-    device = accelerator.device
     if device.type == "cpu":
         device = torch.device("cpu")  # accelerate numbers it, and torch.load then knows none such
-    layout = parallel.layout(ranks, device)
-    return Session(accelerator, threads, parallel.attention, layout)
+    return Session(threads, parallel.attention, parallel.layout(ranks, device))

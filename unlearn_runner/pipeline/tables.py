@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from unlearn_runner.config.root import interactions
 from unlearn_runner.evaluation.metrics.scores import Directions, Scores, lower, sort_metrics
@@ -19,26 +20,31 @@ TRAJECTORY = ("model_utility", "forget_quality", "forget", "retain")
 MAX_ROWS = 20  # results.json has them all
 
 
+def titled_table(title: str, *columns: Column | str) -> Table:
+    """Returns a table without rows, its title above it at the left."""
+    return Table(*columns, title=title, title_justify="left", title_style="bold")
+
+
+def number_columns(names: Iterable[str]) -> list[Column]:
+    """Returns columns of numbers; a dotted name has two lines."""
+    return [Column(name.replace(".", "\n", 1), justify="right") for name in names]
+
+
 def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> None:
     """Prints target, unlearned and retain model side by side, each metric with its direction."""
     if not any(by_model.values()):
         print(redacted(title))
         return
-    table = Table(title=title, title_justify="left", title_style="bold")
-    table.add_column("metric")
-    table.add_column("better", justify="center")
     models = [name for name in ("target", "unlearned", "retain_model") if name in by_model]
-    for model in models:
-        table.add_column(model, justify="right")
-    views = ""
+    columns = ["metric", Column("better", justify="center"), *number_columns(models)]
+    table = titled_table(title, *columns)
+    section = ""
     for key in sort_metrics(by_model.get("target", {})):
-        view = key.partition(".")[0] if "." in key else ""
-        if view != views:
+        if (view := key.rpartition(".")[0]) != section:
             table.add_section()
-            views = view
+            section = view
         arrow = "lower" if lower(key, better) else "higher"
-        cells = (format_score(by_model[m].get(key)) for m in models)
-        table.add_row(key, arrow, *cells)
+        table.add_row(key, arrow, *(format_score(by_model[m].get(key)) for m in models))
     results_console().print(table)
 
 
@@ -56,10 +62,9 @@ def print_trajectory(trajectory: list[dict[str, Any]], last: Scores) -> None:
     if not trajectory:
         return
     names = [n for n in sort_metrics(trajectory[0]["scores"]) if n.partition(".")[0] in TRAJECTORY]
-    table = Table(title="along the way", title_justify="left", title_style="bold")
-    table.add_column("step", justify="right")
-    for name in names:
-        table.add_column(_in_two_lines(name), justify="right")
+    # A score of the whole model takes two lines, too.
+    heads = (name if "." in name else name.replace("_", ".", 1) for name in names)
+    table = titled_table("along the way", *number_columns(["step", *heads]))
     every = -(-len(trajectory) // MAX_ROWS)
     for entry in trajectory[every - 1 :: every]:
         table.add_row(f"{entry['step']}", *(format_score(entry["scores"].get(n)) for n in names))
@@ -67,19 +72,11 @@ def print_trajectory(trajectory: list[dict[str, Any]], last: Scores) -> None:
     results_console().print(table)
 
 
-def _in_two_lines(name: str) -> str:
-    """Returns a metric's name for the head of a column."""
-    return name.replace(".", "\n") if "." in name else name.replace("_", "\n", 1)
-
-
 def print_plan(job: PlannedJob) -> None:
     """Prints the stages: key, whether stored already, and what each reads."""
     store = job.store
-    title = f"plan of {job.composed.name}"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("stage", "key", "cached"):
-        table.add_column(column, no_wrap=True)
-    table.add_column("reads")
+    columns = [Column(name, no_wrap=True) for name in ("stage", "key", "cached")]
+    table = titled_table(f"plan of {job.composed.name}", *columns, "reads")
     for stage in job.plan.stages:
         cached = ("given" if stage.given else "yes") if store.manifest(stage) else "no"
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())

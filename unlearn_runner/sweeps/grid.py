@@ -30,15 +30,12 @@ from unlearn_runner.errors import ConfigError, as_value
 
 @dataclass
 class Grid:
-    """The axes of a sweep, and how to compose its jobs.
-
-    Args:
-        overrides: The command line without its flags.
-        folders: Of a user's own options.
-    """
+    """The axes of a sweep, and how to compose its jobs."""
 
     overrides: Sequence[str]
-    folders: Sequence[str] = ()
+    """The command line without its flags."""
+    folders: Sequence[Path] = ()
+    """Of a user's own options."""
     _bases: dict[tuple[str, ...], Pair] = field(default_factory=dict)
 
     @contextmanager
@@ -113,21 +110,19 @@ class Grid:
         Raises:
             HydraException: If it cannot be composed; OmegaConf's errors likewise.
         """
-        overrides = [*self.fixed, *axes]
-        return resolve(self._nodes(axes), overrides, self._paths)
+        return resolve(self._nodes(axes), [*self.fixed, *axes], self.folders)
 
     def _nodes(self, axes: Sequence[str]) -> Pair:
         """Returns a job as another one with other values, where that is the same."""
         values = [override for override in axes if self._is_value(override)]
         rest = tuple(override for override in axes if override not in values)
         if rest not in self._bases:
-            self._bases[rest] = compose_nodes([*self.fixed, *rest], self._paths)
+            self._bases[rest] = compose_nodes([*self.fixed, *rest], self.folders)
         base, around = self._bases[rest]
         config = deepcopy(base)
-        parser = OverridesParser.create()
-        for override in parser.parse_overrides(values):
-            value = override.value()
-            OmegaConf.update(config, override.key_or_group, value, merge=True, force_add=True)
+        for override in OverridesParser.create().parse_overrides(values):
+            key, value = override.key_or_group, override.value()
+            OmegaConf.update(config, key, value, merge=True, force_add=True)
         return config, around
 
     def _is_value(self, override: str) -> bool:
@@ -138,11 +133,7 @@ class Grid:
 
     @cached_property
     def _groups(self) -> dict[str, list[str]]:
-        return groups(CONF, *self._paths)
-
-    @property
-    def _paths(self) -> list[Path]:
-        return list(map(Path, self.folders))
+        return groups(CONF, *self.folders)
 
 
 def _flat(grid: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

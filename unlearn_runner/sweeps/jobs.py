@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,9 @@ from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.spec import JobSpec
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.pipeline.job import PlannedJob, plan_config, refuse_other_configuration
+from unlearn_runner.pipeline.job import PlannedJob, plan_config
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.report import schema
-from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.utils.untrusted import UntrustedError, read_json
@@ -39,39 +37,41 @@ class SweepJob:
     """Its overrides along the axes: what tells it from the others."""
     overrides: list[str]
     """All its overrides."""
-    planned: PlannedJob | None = None
+    found: PlannedJob | None = None
+    """What was planned, where it could be."""
     mistake: UserError | None = None
     """Why it could not be planned."""
     status: str = "waiting"
     cause: str = ""
     """Why it failed."""
-    folders: list[str] = field(default_factory=list)
+    folders: Sequence[Path] = ()
     """Of a user's own options."""
 
     @property
     def valid(self) -> bool:
-        """Whether it could be planned; only then has it settings, a plan, a store and a folder."""
-        return self.planned is not None
+        """Whether it could be planned; only then has it a plan, a folder and a cluster's needs."""
+        return self.found is not None
 
     @property
-    def _planned(self) -> PlannedJob:
-        assert self.planned is not None
-        return self.planned
-
-    @property
-    def settings(self) -> Run:
-        """The typed configuration."""
-        return self._planned.run
+    def planned(self) -> PlannedJob:
+        """What was planned."""
+        assert self.found is not None
+        return self.found
 
     @property
     def plan(self) -> Plan:
         """Its stages."""
-        return self._planned.plan
+        return self.planned.plan
 
     @property
-    def store(self) -> Store:
-        """Where its artifacts are."""
-        return self._planned.store
+    def folder(self) -> Path:
+        """Its run folder."""
+        return self.planned.folder
+
+    @property
+    def parallel(self) -> Parallel:
+        """How it uses a machine."""
+        return self.planned.run.parallel
 
     @property
     def name(self) -> str:
@@ -79,14 +79,9 @@ class SweepJob:
         return self.folder.name if self.valid else ",".join(self.axes)
 
     @property
-    def folder(self) -> Path:
-        """Its run folder."""
-        return self._planned.folder
-
-    @property
-    def parallel(self) -> Parallel:
-        """How it uses a machine."""
-        return self.settings.parallel
+    def identity(self) -> str:
+        """What tells it from others: jobs with one folder are the same."""
+        return str(self.folder) if self.valid else self.name
 
     @property
     def values(self) -> dict[str, str]:
@@ -96,24 +91,14 @@ class SweepJob:
 
     def spec(self) -> JobSpec:
         """Returns the job in the words of another process."""
-        composed = self._planned.composed
-        return JobSpec(
-            self.overrides,
-            composed.name,
-            str(composed.outputs),
-            composed.arguments,
-            self.folders,
-        )
+        job, folders = self.planned.composed, list(map(str, self.folders))
+        return JobSpec(self.overrides, job.name, str(job.outputs), job.arguments, folders)
 
     def run(self) -> int:
         """Runs it in this process, or in ranks that are its children; returns the exit code."""
         from unlearn_runner.pipeline.runner import start_job
 
-        return start_job(self._planned, brief=True)
-
-    def refuse_other_configuration(self) -> None:
-        """Raises a UserError where its folder is of another configuration."""
-        refuse_other_configuration(self._planned)
+        return start_job(self.planned, brief=True)
 
     def written(self, name: str) -> dict[str, Any]:
         """Returns a JSON file of the run folder; empty where there is none that a run wrote."""
@@ -124,10 +109,6 @@ class SweepJob:
             return {}
         return found
 
-    @cached_property
-    def _keys(self) -> list[str]:
-        return [stage.key for stage in self.plan.stages]
-
     def refresh_status(self) -> str:
         """Returns how it ended as far as it is still true; `waiting` where there is work to do.
 
@@ -137,9 +118,10 @@ class SweepJob:
         self.status = "waiting"
         status, results = self.written(STATUS).get("status"), self.written(RESULTS)
         stages = {entry["key"]: entry for entry in results.get("stages", [])}
-        if status in DONE and results.get("status") == status and list(stages) == self._keys:
+        keys = [stage.key for stage in self.plan.stages]
+        if status in DONE and results.get("status") == status and list(stages) == keys:
             left = (s for s in self.plan.wanted if stages[s.key]["outcome"] is not None)
-            found = [self.store.manifest(stage) for stage in left]
+            found = [self.planned.store.manifest(stage) for stage in left]
             if all(manifest is not None and not manifest.get("dropped") for manifest in found):
                 self.status = status
         return self.status
@@ -157,32 +139,27 @@ def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[
     for axes in grid.combinations():
         job = _plan_job(grid, [*more, *axes], read)
         # A setting that cannot change a result makes no other job.
-        found.setdefault(str(job.folder) if job.valid else job.name, job)
+        found.setdefault(job.identity, job)
     return list(found.values())
 
 
 def _plan_job(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob:
-    job = SweepJob(axes, [*grid.fixed, *axes], folders=list(grid.folders))
+    job = SweepJob(axes, [*grid.fixed, *axes], folders=grid.folders)
     try:
         composed = grid.compose(axes)
 
         def name_run(run: Run) -> str:
-            derived = names.derive(composed.overrides, composed.choices)
-            return f"{SWEEPS}/{sweep_name(run)}/{derived}"
+            sweep = names.validate_name(run.name or run.sweep.name or "sweep")
+            return f"{SWEEPS}/{sweep}/{names.derive(composed.overrides, composed.choices)}"
 
         rows = json.dumps(composed.config["benchmark"], sort_keys=True, default=str)
-        job.planned = plan_config(composed.config, name_run, composed.choices, read.get(rows))
+        job.found = plan_config(composed.config, name_run, composed.choices, read.get(rows))
         read[rows] = job.plan.inputs.rowsets
     except UserError as error:
         job.mistake = error
     except (HydraException, OmegaConfBaseException) as error:
         job.mistake = explain(error)
     return job
-
-
-def sweep_name(run: Run) -> str:
-    """Returns the name of the sweep's folder."""
-    return names.validate_name(run.name or run.sweep.name or "sweep")
 
 
 def same_mistake(found: Sequence[SweepJob]) -> UserError | None:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed
+from unlearn_runner.pipeline.tables import number_columns, titled_table
 from unlearn_runner.report.means import mean_name, mean_of
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.tracking.folder import RESULTS, STATUS
@@ -41,9 +43,9 @@ class SweepMonitor:
         self.total = total or len(self.jobs)
         self.stopped = False
         """Whether no further job is to begin."""
-        self._began: dict[int, float] = {}
         self.code = 0
         """The exit code of the sweep."""
+        self._began: dict[int, float] = {}
 
     def begin(self, job: SweepJob) -> None:
         """Prints that a job begins."""
@@ -97,8 +99,9 @@ class SweepMonitor:
             print(f"failed   {job.name}: {job.cause}")
             if job.valid and (job.folder / "traceback.txt").is_file():
                 print(f"         {job.folder / 'traceback.txt'}")
-        counted = [(name, sum(p.status == name for p in self.jobs)) for name in ORDER]
-        print(f"{len(self.jobs)} jobs: " + ", ".join(f"{n} {name}" for name, n in counted if n))
+        count = Counter(job.status for job in self.jobs)
+        parts = (f"{count[status]} {status}" for status in ORDER if count[status])
+        print(f"{len(self.jobs)} jobs: {', '.join(parts)}")
 
 
 ORDER = ("completed", "diverged", "failed", "interrupted", "waiting")
@@ -127,26 +130,14 @@ def label(scores: Mapping[str, float | None], status: str) -> str:
 
 def table(title: str, rows: Sequence[Row]) -> Table:
     """Returns one line per job: its place on the axes, how it ended, its scores."""
-    found = Table(title=title, title_justify="left", title_style="bold")
-    axes = _axes(rows)
-    _add_columns(found, axes)
-    found.add_column("status")
-    names = _names(rows)
-    _add_columns(found, names)
+    axes, names = _axes(rows), _names(rows)
+    found = titled_table(title, *number_columns(axes), "status", *number_columns(names))
     for job, results in rows:
         scores = results.get("scores", {})
-        values = job.values
-        found.add_row(
-            *(values.get(axis, "") for axis in axes),
-            label(scores, job.status),
-            *(format_score(scores.get(name)) for name in names),
-        )
+        place = (job.values.get(axis, "") for axis in axes)
+        numbers = (format_score(scores.get(name)) for name in names)
+        found.add_row(*place, label(scores, job.status), *numbers)
     return found
-
-
-def _add_columns(table: Table, names: Iterable[str]) -> None:
-    for name in names:
-        table.add_column(name.replace(".", "\n", 1), justify="right")
 
 
 def _axes(rows: Sequence[Row]) -> list[str]:
@@ -157,10 +148,8 @@ def _names(rows: Sequence[Row]) -> list[str]:
     """Returns the scores that a table shows: of the whole, of the forget rows, and others."""
     names = dict.fromkeys(n for _, results in rows for n in results.get("scores", {}))
     own = [n for n in names if n.partition(".")[0] not in ("target", "retain_model")]
-    whole = [n for n in own if "." not in n]
-    forget = [n for n in own if n.startswith("forget.")]
-    rest = [n for n in own if n not in whole and n not in forget]
-    return [*whole, *forget, *rest][:MAX_SCORES]
+    own.sort(key=lambda n: ("." in n, not n.startswith("forget.")))
+    return own[:MAX_SCORES]
 
 
 def over_seeds(rows: Sequence[Row]) -> Table | None:
@@ -173,24 +162,20 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
     if len(others) == len(axes):
         return None
     names = _names(rows)
-    groups: dict[tuple[str, ...], dict[str, Mapping[str, Any]]] = {}
-    ends: dict[tuple[str, ...], list[str]] = {}
+    groups: dict[tuple[str, ...], list[Row]] = {}
     for job, results in rows:
-        values, scores = job.values, results.get("scores", {})
-        place = tuple(values.get(axis, "") for axis in others)
-        ends.setdefault(place, []).append(label(scores, job.status))
-        kept = groups.setdefault(place, {})
-        if job.status == "completed":
-            kept[job.plan.unlearn.key] = scores  # jobs that share a model are one sample
+        place = tuple(job.values.get(axis, "") for axis in others)
+        groups.setdefault(place, []).append((job, results.get("scores", {})))
+    columns = (*number_columns(others), *number_columns(["seeds"]), "how they ended")
     title = "over seeds: mean ± 95 % interval"
-    found = Table(title=title, title_justify="left", title_style="bold")
-    _add_columns(found, others)
-    found.add_column("seeds", justify="right")
-    found.add_column("how they ended")
-    _add_columns(found, map(mean_name, names))
-    for place, kept in groups.items():
-        means = (mean_of(name, (scores.get(name) for scores in kept.values())) for name in names)
+    found = titled_table(title, *columns, *number_columns(map(mean_name, names)))
+    for place, group in groups.items():
+        # Jobs that share a model are one sample.
+        done = [(job.plan.unlearn.key, s) for job, s in group if job.status == "completed"]
+        samples = dict(done).values()
+        means = (mean_of(name, (scores.get(name) for scores in samples)) for name in names)
         cells = ("-" if mean is None else str(mean) for mean in means)
-        endings = (f"{ends[place].count(end)} {end}" for end in dict.fromkeys(ends[place]))
-        found.add_row(*place, str(len(kept)), ", ".join(endings), *cells)
+        ends = Counter(label(scores, job.status) for job, scores in group)
+        endings = ", ".join(f"{count} {end}" for end, count in ends.items())
+        found.add_row(*place, str(len(samples)), endings, *cells)
     return found

@@ -13,14 +13,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from unlearn_runner.config.select import CriterionValue, Scores, Select
 from unlearn_runner.evaluation.metrics.scores import SEEDS, lower, sort_metrics
+from unlearn_runner.pipeline.tables import number_columns, titled_table
 from unlearn_runner.report.means import mean_name, mean_of
 from unlearn_runner.report.selection_file import ALL, FILE, LABELS, TEST, VALIDATION, setting_name
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
-from unlearn_runner.sweeps.split_scores import SplitScores, code
+from unlearn_runner.sweeps.split_scores import SplitScores, code, split_rows
 from unlearn_runner.tracking.folder import RESULTS
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import finite, write_json
@@ -178,6 +179,18 @@ class Selection:
         return {"axes": job.values, "status": job.status, **keys, ALL: _all_rows(job)}
 
 
+def prepare_selection(settings: Select, jobs: Sequence[SweepJob]) -> Selection | None:
+    """Returns the selection of a sweep, or none where nothing is to be selected.
+
+    Raises:
+        ConfigError: If the jobs cannot be compared, or their rows not be divided.
+    """
+    valid = [job for job in jobs if job.valid]
+    if settings.criterion is None or not valid:
+        return None
+    return Selection(settings, jobs, split_rows(settings, valid))
+
+
 def _axes(job: SweepJob) -> dict[str, str]:
     return {key: value for key, value in job.values.items() if key not in SEEDS}
 
@@ -195,11 +208,9 @@ def _all_rows(job: SweepJob) -> dict[str, float | None]:
 
 def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Table:
     """Returns the winner's scores of both parts and of all rows."""
-    table = Table(title="the selected setting", title_justify="left", title_style="bold")
-    table.add_column("metric")
-    table.add_column("better", justify="center")
-    for label in LABELS.values():
-        table.add_column(label.replace(" (", "\n("), justify="right")
+    labels = (label.replace(" (", "\n(") for label in LABELS.values())
+    columns = ["metric", Column("better", justify="center"), *number_columns(labels)]
+    table = titled_table("the selected setting", *columns)
     for name in sort_metrics(scores):
         means = (scores[name][column] for column in LABELS)
         cells = [format_interval(mean, half) for mean, half in means]

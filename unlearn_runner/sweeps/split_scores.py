@@ -1,8 +1,8 @@
-"""Scores of both parts of the rows, of every model of a sweep, from stored evidence."""
+"""Division of a sweep's rows in two parts, and the scores of both from stored evidence."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -10,8 +10,10 @@ from typing import Any
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.metrics.base import compute
-from unlearn_runner.evaluation.metrics.parts import Parts, part
+from unlearn_runner.evaluation.metrics.parts import Parts, divide, part
+from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.score import Score
 from unlearn_runner.report.selection_file import FILE, TEST, VALIDATION
@@ -71,7 +73,7 @@ class SplitScores:
             for model in MODELS:
                 stage = job.plan.scores[model]
                 if stage.key not in self.scored:
-                    todo[stage.key] = stage, job.store
+                    todo[stage.key] = stage, job.planned.store
         if todo:
             models = "1 model" if len(todo) == 1 else f"{len(todo)} models"
             console.print(f"scoring both parts of {models}")
@@ -99,3 +101,76 @@ class SplitScores:
 def code() -> str:
     """Returns the hash of the code that takes a part; that of the scores is in their keys."""
     return code_hash(["unlearn_runner.evaluation.metrics.parts:part"])
+
+
+def split_rows(settings: Select, jobs: Sequence[SweepJob]) -> SplitScores:
+    """Returns the division of the rows of a sweep's valid jobs, nothing scored yet.
+
+    Raises:
+        ConfigError: If the jobs cannot be compared, or their rows not be divided.
+    """
+    _check_alike(jobs)
+    first = jobs[0]
+    benchmark, data = first.planned.run.benchmark, first.plan.inputs.rowsets
+    _check_scores(settings, first.plan.scores["unlearned"])
+    together = benchmark.rows_together if settings.by == "person" else 1
+    try:
+        parts = divide(units(data, together), settings.share, settings.seed)
+    except ValueError as error:
+        view = str(error)
+        rows = len(data.views[view][1])
+        whose = "one person's" if rows > 1 else "one"
+        raise ConfigError(
+            f"sweep.select: the {rows} rows of view {view} are {whose} and cannot be divided into "
+            "two parts",
+            f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
+        ) from None
+    rows = {name: of for name, (_, of) in data.views.items()}
+    return SplitScores(settings, together, parts, rows, first.folder.parent)
+
+
+def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
+    """Returns the unit of each row, by view.
+
+    Args:
+        data: A benchmark's rows.
+        together: Rows of the full split, one after another, that are one unit. A row that is not
+            in it stands by itself, and is the same unit in all views of its split.
+    """
+    places = {(row.question, row.answer): i for i, row in enumerate(data.splits.full)}
+    found: dict[str, list[Hashable]] = {}
+    for name, (_, rows) in data.views.items():
+        at = [places.get((row.question, row.answer)) for row in rows]
+        found[name] = [
+            (rows.name, i) if place is None else place // together for i, place in enumerate(at)
+        ]
+    return found
+
+
+def _check_alike(jobs: Sequence[SweepJob]) -> None:
+    """Refuses jobs of different benchmarks: their scores are of different questions."""
+
+    def facts(job: SweepJob) -> str:
+        stage = job.plan.scores["unlearned"]
+        views = job.plan.inputs.rowsets.views
+        digests = [rows.digest for _, rows in views.values()]
+        return repr((digests, stage.views, stage.metrics, stage.version))
+
+    if len(set(map(facts, jobs))) > 1:
+        raise ConfigError(
+            "sweep.select: the jobs are scored on different rows or by different metrics, so "
+            "none is the best of all",
+            "a sweep for each benchmark, or sweep.select.criterion=null",
+        )
+
+
+def _check_scores(settings: Select, stage: Score) -> None:
+    for name in settings.needed:
+        view, _, metric = name.rpartition(".")
+        there = metric.removesuffix("_ks") in stage.metrics and (not view or view in stage.views)
+        if not there:
+            raise ConfigError(
+                f"sweep.select.criterion={settings.criterion} needs the score {name}, which this "
+                "benchmark does not have",
+                "sweep.select.criterion=null",
+            )

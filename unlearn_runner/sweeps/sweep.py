@@ -8,23 +8,23 @@ from __future__ import annotations
 
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from rich.table import Table
+from rich.table import Column
 
 from unlearn_runner.config.command_line import CommandLine
 from unlearn_runner.config.root import Run
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.pipeline.job import PlannedJob
-from unlearn_runner.sweeps import propose
-from unlearn_runner.sweeps.division import prepare_selection
+from unlearn_runner.pipeline.job import PlannedJob, refuse_other_configuration
+from unlearn_runner.pipeline.tables import titled_table
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.jobs import SweepJob, planned_jobs, same_mistake
 from unlearn_runner.sweeps.monitor import SweepMonitor
 from unlearn_runner.sweeps.search import SearchLoop
-from unlearn_runner.sweeps.selection import Selection
+from unlearn_runner.sweeps.selection import Selection, prepare_selection
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console, results_console
@@ -41,12 +41,12 @@ def run(command: CommandLine) -> int:
     """
     started = time.monotonic()
     read: dict[str, Rowsets] = {}
-    with Grid(command.overrides, list(map(str, command.folders))).opened() as grid:
+    with Grid(command.overrides, command.folders).opened() as grid:
         found = planned_jobs(grid, [], read)
     if (mistake := same_mistake(found)) is not None:
         raise mistake
     first = next(job for job in found if job.valid)
-    settings, search = first.settings, first.settings.sweep.search
+    settings, search = first.planned.run, first.planned.run.sweep.search
     selection = prepare_selection(settings.sweep.select, found)
     if search is not None and selection is not None:
         return _search(SearchLoop(grid, search, selection, read), settings, len(found))
@@ -54,36 +54,22 @@ def run(command: CommandLine) -> int:
         print_plan(found)
         return 0
     settings.cluster.check()
-    monitor = SweepMonitor(found, settings.sweep.fail_fast)
-    for job in found:
-        if not job.valid:
-            monitor.refuse(job)
-    folder = first.folder.parent
-    todo = _unfinished(found)
+    monitor, folder = SweepMonitor(found, settings.sweep.fail_fast), first.folder.parent
+    count = len(_unfinished(found))
     spent = time.monotonic() - started
     console.print(
-        f"sweep {folder.name}: {len(found)} jobs, {len(found) - len(todo)} need nothing, "
-        f"{len(todo)} to run  ({spent:.1f}s)",
+        f"sweep {folder.name}: {len(found)} jobs, {len(found) - count} need nothing, "
+        f"{count} to run  ({spent:.1f}s)",
         markup=False,
     )
-
-    def run_all() -> None:
-        if todo and not monitor.stopped:
-            _run_unfinished(todo, monitor, folder)
-
-    return _run_and_report(run_all, monitor, folder, selection)
+    return _run_and_report(
+        lambda: _run_unfinished(found, monitor, folder), monitor, folder, selection
+    )
 
 
 def _search(loop: SearchLoop, settings: Run, seeds: int) -> int:
-    """Runs a search; returns the exit code.
-
-    Args:
-        loop: The search, nothing of it done.
-        settings: What its jobs share.
-        seeds: Jobs of each trial.
-    """
+    """Runs a search, whose trials are `seeds` jobs each; returns the exit code."""
     loop.check()
-    propose.check()
     if settings.plan_only:
         print_plan([job for _, found in loop.next() for job in found])
         return 0
@@ -93,15 +79,10 @@ def _search(loop: SearchLoop, settings: Run, seeds: int) -> int:
     loop.selection.jobs = monitor.jobs
     console.print(f"search {folder.name}: {trials} settings, {seeds} jobs each", markup=False)
 
-    def run_jobs(jobs: Sequence[SweepJob]) -> None:
-        for job in jobs:
-            if not job.valid:
-                monitor.refuse(job)
-        if (todo := _unfinished(jobs)) and not monitor.stopped:
-            _run_unfinished(todo, monitor, folder)
-        signals.check()
+    def run_all() -> None:
+        loop.run(monitor, lambda jobs: _run_unfinished(jobs, monitor, folder))
 
-    return _run_and_report(lambda: loop.run(monitor, run_jobs), monitor, folder, loop.selection)
+    return _run_and_report(run_all, monitor, folder, loop.selection)
 
 
 def _run_and_report(
@@ -123,14 +104,19 @@ def _run_and_report(
     return monitor.code
 
 
-def _run_unfinished(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
-    """Runs the unfinished jobs, while no other command does."""
+def _run_unfinished(jobs: Sequence[SweepJob], monitor: SweepMonitor, folder: Path) -> None:
+    """Runs the unfinished ones of some jobs, while no other command does."""
+    for job in jobs:
+        if not job.valid:
+            monitor.refuse(job)
+    if not _unfinished(jobs) or monitor.stopped:
+        return
     lock = locked(folder.parent, folder.name, f"sweep {folder.name}")
     with disk_errors(folder), lock:
-        todo = _unfinished(todo)  # another command may have done it while this one waited
+        todo = _unfinished(jobs)  # another command may have done it while this one waited
         for job in list(todo):
             try:
-                job.refuse_other_configuration()
+                refuse_other_configuration(job.planned)
             except UserError as error:
                 job.mistake = error
                 monitor.refuse(job)
@@ -139,7 +125,7 @@ def _run_unfinished(todo: list[SweepJob], monitor: SweepMonitor, folder: Path) -
             if job.written("status.json").get("status") != "waiting":
                 Record(job.folder).status("waiting")
         if todo and not monitor.stopped:
-            todo[0].settings.cluster.run(todo, monitor)
+            todo[0].planned.run.cluster.run(todo, monitor)
 
 
 def _unfinished(found: Sequence[SweepJob]) -> list[SweepJob]:
@@ -147,12 +133,7 @@ def _unfinished(found: Sequence[SweepJob]) -> list[SweepJob]:
 
 
 def run_one(planned: PlannedJob, overrides: list[str]) -> int:
-    """Runs a single job at a cluster; returns the exit code.
-
-    Args:
-        planned: The job.
-        overrides: The command line's.
-    """
+    """Runs a single job at a cluster, which gets its overrides; returns the exit code."""
     planned.run.cluster.check()
     job = SweepJob([], overrides, planned)
     monitor = SweepMonitor([job])
@@ -166,21 +147,17 @@ def run_one(planned: PlannedJob, overrides: list[str]) -> int:
 
 def print_plan(found: Sequence[SweepJob]) -> None:
     """Prints what a sweep would compute: every stage once, and how many jobs want it."""
-    stages: dict[str, tuple[str, str, bool, int]] = {}
-    for job in (job for job in found if job.valid):
-        for stage in job.plan.stages:
-            label, address, cached, count = stages.get(
-                stage.key,
-                (stage.label, f"{stage.kind}/{stage.key}", bool(job.store.manifest(stage)), 0),
-            )
-            stages[stage.key] = (label, address, cached, count + 1)
+    planned = [job.planned for job in found if job.valid]
+    count = Counter(stage.key for job in planned for stage in job.plan.stages)
+    stages = {stage.key: (stage, job.store) for job in planned[::-1] for stage in job.plan.stages}
     finished = len(found) - len(_unfinished(found))
     title = f"plan of {len(found)} jobs, {finished} of them finished or impossible"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for column in ("stage", "key", "cached", "jobs"):
-        table.add_column(column, no_wrap=True)
-    for label, address, cached, count in stages.values():
-        table.add_row(label, address, "yes" if cached else "no", str(count))
+    columns = [Column(name, no_wrap=True) for name in ("stage", "key", "cached", "jobs")]
+    table = titled_table(title, *columns)
+    for key, number in count.items():
+        stage, store = stages[key]
+        cached = "yes" if store.manifest(stage) else "no"
+        table.add_row(stage.label, f"{stage.kind}/{key}", cached, str(number))
     results_console().print(table)
     for job in found:
         if job.mistake is not None:

@@ -7,26 +7,23 @@ from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from unlearn_runner.distributed.clusters.spec import JobSpec
 
 
 def main(text: str) -> int:
     """Runs the job of a spec; returns the exit code."""
-    spec = JobSpec(**json.loads(text))
-    sys.argv = ["unlearn", *spec.arguments]
     from unlearn_runner.utils.process import prepare_process
 
-    prepare_process()
-    return _run(spec)
-
-
-def _run(spec: JobSpec) -> int:
+    prepare_process()  # before what loads Hydra
     from unlearn_runner.pipeline.job import plan_config
     from unlearn_runner.pipeline.runner import start_job
     from unlearn_runner.sweeps.grid import Grid
 
-    with Grid(spec.overrides, spec.folders).opened() as grid:
+    spec = JobSpec(**json.loads(text))
+    sys.argv = ["unlearn", *spec.arguments]
+    with Grid(spec.overrides, list(map(Path, spec.folders))).opened() as grid:
         composed = grid.compose([])
     return start_job(plan_config(composed.config, lambda _: spec.name, composed.choices))
 

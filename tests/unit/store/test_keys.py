@@ -242,7 +242,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         AFTER_BASE,
     ),
     "how the start log-probabilities are computed": (
-        ("pipeline/stages/start_logprobs.py", "answers, stats)", "list(answers), stats)"),
+        ("pipeline/stages/start_model.py", "answers, stats)", "list(answers), stats)"),
         npo,
         NUMBERS | UNLEARNED,
     ),

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import sys
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from unlearn_runner.config.select import Select
 from unlearn_runner.config.sweep import Range, Search
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.sweeps.propose import Setting, Trial, check, propose
+from unlearn_runner.sweeps.search import SearchLoop, Setting, Trial, propose
 
 optuna = pytest.importorskip("optuna", reason="optuna is not installed (the extra `search`)")
 
@@ -81,9 +83,12 @@ def test_it_learns() -> None:
 
 
 def test_without_optuna_it_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    grid: Any = SimpleNamespace(typed={}, given=set())
+    selection: Any = None
+    loop = SearchLoop(grid, Search(space=SPACE, select=Select("forgetting")), selection, {})
     monkeypatch.setitem(sys.modules, "optuna", None)
     with pytest.raises(ConfigError, match="optuna") as error:
-        check()
+        loop.check()
     assert "pip install" in error.value.fix
 
 

@@ -14,7 +14,7 @@ from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 from unlearn_runner.evaluation.metrics.parts import divide, part
 from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.sweeps.division import units
+from unlearn_runner.sweeps.split_scores import units
 
 
 @pytest.mark.parametrize(("share", "seed"), product((0.05, 0.3, 0.5, 0.8), range(5)))

@@ -33,10 +33,8 @@ class Evaluate(Stage):
         """Names the model and the views."""
         views = self.evaluator.views.items()
         listed = ", ".join(f"{name} {len(rows)}" for name, rows in views)
-        models = (
-            self.model.label if self.base is None else f"{self.model.label} on {self.base.label}"
-        )
-        return f"{models}, rows of {listed}"
+        on_base = f" on {self.base.label}" if self.base is not None else ""
+        return f"{self.model.label}{on_base}, rows of {listed}"
 
     def run(self, context: StageContext) -> Outcome:
         """Loads the model and evaluates it."""
@@ -72,13 +70,7 @@ class PeriodicEval:
     ) -> None:
         """Evaluates the model after `step` when it is due, unless that was done before a kill.
 
-        Args:
-            step: Optimizer steps done.
-            model: As it is then.
-            tokenizer: Its tokenizer.
-            context: Where to.
-            title: Name of the progress bars.
-            save: Writes the model into a folder.
+        `save` writes the model into a folder; `title` is the name of the progress bars.
         """
         if step not in self.steps:
             return

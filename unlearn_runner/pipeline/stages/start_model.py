@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from unlearn_runner.data.encode import Encoded
 
 ALTERNATES = "alternates.jsonl"
+FORGET, OTHER = "forget", "other"
+"""View names of the evidence of forget answers and of other answers."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class StartLogprobs(OfStartModel):
     """Number format of the weights: as the trained model keeps those it does not train."""
 
     kind: ClassVar[str] = "start"
-    view: ClassVar[str] = "forget"
+    view: ClassVar[str] = FORGET
     """View name of its evidence file."""
 
     def run(self, context: StageContext) -> Outcome:
@@ -139,7 +141,7 @@ class AlternativeLogprobs(StartLogprobs):
     drawn_by: tuple[int, int]
     """Steps of the run, and rows per step."""
 
-    view: ClassVar[str] = "other"
+    view: ClassVar[str] = OTHER
 
     def reads(self) -> str:
         """Names the model, and how many visits draw."""

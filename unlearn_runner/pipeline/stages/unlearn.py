@@ -15,11 +15,7 @@ from unlearn_runner.methods.base import Method, needs_alternatives, needs_start_
 from unlearn_runner.models.adapters.base import Adapter, Base
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
-from unlearn_runner.pipeline.stages.start_model import (
-    AlternativeLogprobs,
-    StartLogprobs,
-    alternative_texts,
-)
+from unlearn_runner.pipeline.stages.start_model import FORGET, OTHER, alternative_texts
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.training.recipe import Recipe
@@ -88,7 +84,7 @@ class Unlearn(Stage):
         max_tokens = length_limit(model, recipe.max_length)
         forget = encode_rows(tokenizer, self.template, self.forget, max_tokens)
         if self.start_logprobs is not None:
-            start = read_logprobs(context.path(self.start_logprobs), StartLogprobs.view)
+            start = read_logprobs(context.path(self.start_logprobs), FORGET)
             forget = with_start(forget, list(start.values()))
         retain = []
         if any(term.split in ("retain", "mixed") for term in watched):
@@ -147,7 +143,7 @@ class Unlearn(Stage):
             texts = alternative_texts(context, self.alternates, self.refusals, len(self.forget))
             if self.alternative_logprobs is not None:
                 place = context.path(self.alternative_logprobs)
-                numbers = read_logprobs(place, AlternativeLogprobs.view)
+                numbers = read_logprobs(place, OTHER)
             forget = AlternativeAnswers(texts, encoder(self.forget), numbers)
         if needs_alternatives(terms, "retain"):
             retain = AlternativeAnswers([self.refusals] * len(self.retain), encoder(self.retain))
