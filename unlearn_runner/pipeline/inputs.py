@@ -39,11 +39,7 @@ class Inputs:
 
 
 def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
-    """Reads what a run is given.
-
-    Args:
-        run: What is wanted.
-        rowsets: The benchmark's rows where they have been read; else they are, and checked.
+    """Reads what a run is given, and checks its rows unless they have been read before.
 
     Raises:
         DataError: If a split, a model folder or a log is missing or malformed.

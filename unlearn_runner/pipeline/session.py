@@ -63,13 +63,10 @@ class Session:
         prepare: Callable[[Any], object] | None = None,
         storage: str = "float32",
     ) -> Any:
-        """Loads a model to be trained, where the layout has it.
+        """Loads a saved model to be trained in a precision, where the layout has it.
 
-        Args:
-            folder: Where it was saved.
-            precision: Of the stage that trains it.
-            prepare: Called with the whole model before it is placed: freezes parts, adds adapters.
-            storage: "bf16" for weights that are not trained, under an adapter.
+        `prepare` gets the whole model before it is placed: it freezes parts, adds adapters; then
+        `storage` is "bf16" for weights that are not trained.
         """
         model = load.load_model(folder, precision, self.layout.loading, self.attention, storage)
         if prepare is not None:

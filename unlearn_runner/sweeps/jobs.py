@@ -128,12 +128,9 @@ class SweepJob:
 
 
 def planned_jobs(grid: Grid, more: list[str], read: dict[str, Rowsets]) -> list[SweepJob]:
-    """Plans every job of an opened grid; a mistake in one is kept with it.
+    """Plans every job of an opened grid, all with `more` overrides; a mistake is kept with its job.
 
-    Args:
-        grid: The grid.
-        more: Further overrides that all of them share.
-        read: Rows that have been read; those that are read now are added.
+    Rows that have been `read` are not read again; those that are read now are added.
     """
     found: dict[str, SweepJob] = {}
     for axes in grid.combinations():

@@ -28,12 +28,9 @@ MAX_CAUSE = 600
 
 
 class SweepMonitor:
-    """Record of how the jobs of a sweep end.
+    """Record of how the jobs of a sweep end, which a failure ends if it is to `fail_fast`.
 
-    Args:
-        jobs: All jobs of the sweep.
-        fail_fast: Whether a failure ends it.
-        total: How many there will be, where more are added to `jobs`.
+    `total` says how many jobs there will be, where more are added to `jobs`.
     """
 
     def __init__(
@@ -53,13 +50,7 @@ class SweepMonitor:
         self._print(job, "begins")
 
     def end(self, job: SweepJob, code: int = 0, cause: Exception | str | None = None) -> None:
-        """Records and prints how a job ended.
-
-        Args:
-            job: The job.
-            code: Exit code of what ran it.
-            cause: What went wrong, where its folder does not say so.
-        """
+        """Records and prints how a job ended; see `distributed.clusters.base.Monitor`."""
         found = job.written(STATUS)
         status = found.get("status")
         if code == 0 and status in DONE:

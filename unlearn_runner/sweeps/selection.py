@@ -63,7 +63,11 @@ class Selection:
         if waiting := [job for job in self.jobs if job.status not in (*DONE, "failed")]:
             print(f"selected nothing yet: {len(waiting)} jobs have not ended")
             return
-        settings = self._evaluate_all()
+        groups: dict[str, list[SweepJob]] = {}
+        for job in self.jobs:
+            groups.setdefault(str(_axes(job)), []).append(job)
+        self.split_scores.score(self.jobs)
+        settings = [self.evaluate(jobs) for jobs in groups.values()]
         found = self._best(settings)
         write_json(self.folder / FILE, finite(self._content(settings, found)))
         if found is None:
@@ -74,13 +78,6 @@ class Selection:
         for reason in _reasons(settings):
             print(f"         out of it: {reason}")
         results_console().print(_table(self._spread(found)))
-
-    def _evaluate_all(self) -> list[Setting]:
-        groups: dict[str, list[SweepJob]] = {}
-        for job in self.jobs:
-            groups.setdefault(str(_axes(job)), []).append(job)
-        self.split_scores.score(self.jobs)
-        return [self.evaluate(jobs) for jobs in groups.values()]
 
     def evaluate(self, jobs: Sequence[SweepJob]) -> Setting:
         """Returns the setting of jobs that have ended, with its criterion."""
@@ -126,13 +123,15 @@ class Selection:
             for name in (VALIDATION, TEST)
         }
         columns[ALL] = [_all_rows(job) for job in jobs]
-        found: dict[str, dict[str, list[float | None]]] = {}
-        for score in columns[VALIDATION][0]:
-            found[mean_name(score)] = {}
-            for name, by_seed in columns.items():
-                mean = mean_of(score, (scores.get(score) for scores in by_seed))
-                found[mean_name(score)][name] = [mean.value, mean.half] if mean else [None, None]
-        return found
+
+        def mean(score: str, by_seed: Sequence[Scores]) -> list[float | None]:
+            found = mean_of(score, (scores.get(score) for scores in by_seed))
+            return [found.value, found.half] if found else [None, None]
+
+        return {
+            mean_name(score): {name: mean(score, by_seed) for name, by_seed in columns.items()}
+            for score in columns[VALIDATION][0]
+        }
 
     def _content(self, settings: Sequence[Setting], found: Setting | None) -> dict[str, Any]:
         select = self.settings

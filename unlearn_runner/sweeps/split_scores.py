@@ -12,13 +12,12 @@ from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.metrics.base import compute
-from unlearn_runner.evaluation.metrics.parts import Parts, divide, part
+from unlearn_runner.evaluation.metrics.parts import Places, divide, part
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.score import Score
 from unlearn_runner.report.selection_file import FILE, TEST, VALIDATION
 from unlearn_runner.store.fingerprint import code_hash
-from unlearn_runner.store.store import Store
 from unlearn_runner.sweeps.jobs import SweepJob
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import finite, read_object
@@ -34,7 +33,8 @@ class SplitScores:
     settings: Select
     together: int
     """Rows of the full split, one after another, that are one unit."""
-    parts: Parts
+    parts: dict[str, Places]
+    """Rows of each part, by its label and view."""
     rows: Mapping[str, Rows]
     """All of them, by view."""
     folder: Path
@@ -43,7 +43,6 @@ class SplitScores:
     @cached_property
     def split(self) -> dict[str, Any]:
         """Rows of each part, as they are written down."""
-        parts = ((VALIDATION, self.parts.a), (TEST, self.parts.b))
         return {
             "share": self.settings.share,
             "seed": self.settings.seed,
@@ -51,7 +50,7 @@ class SplitScores:
             "rows_per_person": self.together,
             "views": {
                 name: {"split": of.name, "digest": of.digest}
-                | {label: list(places[name]) for label, places in parts}
+                | {label: list(places[name]) for label, places in self.parts.items()}
                 for name, of in self.rows.items()
             },
         }
@@ -68,12 +67,13 @@ class SplitScores:
 
     def score(self, jobs: Sequence[SweepJob]) -> None:
         """Scores both parts of what completed, and of its targets, each model once."""
-        todo: dict[str, tuple[Score, Store]] = {}
-        for job in (job for job in jobs if job.status == "completed"):
-            for model in MODELS:
-                stage = job.plan.scores[model]
-                if stage.key not in self.scored:
-                    todo[stage.key] = stage, job.planned.store
+        todo = {
+            stage.key: (stage, job.planned.store)
+            for job in jobs
+            if job.status == "completed"
+            for stage in (job.plan.scores[model] for model in MODELS)
+            if stage.key not in self.scored
+        }
         if todo:
             models = "1 model" if len(todo) == 1 else f"{len(todo)} models"
             console.print(f"scoring both parts of {models}")
@@ -84,7 +84,7 @@ class SplitScores:
                 retain_model = stage.retain_evidence(store.path)
                 self.scored[key] = {
                     name: finite(compute(part(evidence, rows), retain_model, stage.metrics))
-                    for name, rows in ((VALIDATION, self.parts.a), (TEST, self.parts.b))
+                    for name, rows in self.parts.items()
                 }
 
     def of(self, job: SweepJob, model: str = "unlearned") -> ByPart | None:
@@ -126,7 +126,8 @@ def split_rows(settings: Select, jobs: Sequence[SweepJob]) -> SplitScores:
             f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
         ) from None
     rows = {name: of for name, (_, of) in data.views.items()}
-    return SplitScores(settings, together, parts, rows, first.folder.parent)
+    by_label = {VALIDATION: parts.a, TEST: parts.b}
+    return SplitScores(settings, together, by_label, rows, first.folder.parent)
 
 
 def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:

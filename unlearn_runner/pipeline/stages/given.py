@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -142,11 +143,8 @@ class Merge(Stage):
 def fetch(key: str, repository: str, revision: str | None) -> Path:
     """Brings a repository's model into the hub's cache; returns its folder there.
 
-    Args:
-        key: What names it, for messages.
-        repository: A hub id.
-        revision: Commit, tag or branch; null is the main branch, which is then found again without
-            a network as it is now.
+    Without a revision (a commit, tag or branch) it is the main branch, which is then found again
+    without a network as it is now. Messages name `key`.
 
     Raises:
         DataError: If it cannot be had, or is not a whole model.
@@ -227,10 +225,8 @@ def _commit(key: str, repository: str, revision: str | None) -> str:
     from huggingface_hub.file_download import repo_folder_name
 
     cached = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=repository, repo_type="model")
-    try:
+    with suppress(OSError):
         return (cached / "refs" / (revision or "main")).read_text().strip()
-    except OSError:
-        pass
     try:
         return str(HfApi().model_info(repository, revision=revision).sha)
     except Exception as error:

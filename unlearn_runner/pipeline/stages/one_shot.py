@@ -19,7 +19,7 @@ class Edit(Stage):
     tuned: tuple[Stage, ...]
     """The start model fine-tuned on each of the method's sets of rows."""
     method: OneShot
-    save_dtype: str = "float32"
+    save_dtype: str
 
     kind: ClassVar[str] = "unlearn"
     order: ClassVar[int] = 1
