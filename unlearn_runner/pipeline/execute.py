@@ -80,19 +80,21 @@ class Executor:
         results: dict[str, StageResult] = {}
         for passes in range(1, PASSES + 1):
             stored: dict[str, bool] = {}
-            failure = None
             try:
                 self._run_stages(plan, results, stored)
-                stored = {stage.key: False for stage in plan.wanted if stage.key in stored}
             except Exception as error:
-                failure = error
-            vanished = self._vanished(plan, stored)
-            if vanished and (passes == PASSES or (failure and self.shared is not None)):
-                raise UserError(vanished, AGAIN) from failure
-            if not vanished and failure:
-                raise failure
-            if not vanished:
-                break
+                vanished = self._vanished(plan, stored)
+                if not vanished:
+                    raise
+                if passes == PASSES or self.shared is not None:
+                    raise UserError(vanished, AGAIN) from error
+            else:
+                wanted = {stage.key: False for stage in plan.wanted if stage.key in stored}
+                vanished = self._vanished(plan, wanted)
+                if not vanished:
+                    break
+                if passes == PASSES:
+                    raise UserError(vanished, AGAIN)
             console.print(f"warning: {vanished}; it is made again", markup=False)
         if self.shared is not None:
             self.shared.ranks.broadcast_unbounded(None)
