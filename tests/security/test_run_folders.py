@@ -105,6 +105,8 @@ REFUSED: dict[str, Callable[[Path], object]] = {
     "a kind that is a path": stage(kind="/etc"),
     "seconds are a text": stage(seconds="long"),
     "along is a mapping": results(along={"step": 1}),
+    "an interval with one end": results(intervals={"model_utility": [0.5]}),
+    "an interval of texts": results(intervals={"model_utility": ["0", "1"]}),
     "directions are numbers": results(directions={"model_utility": 1}),
     "results are cut": file("results.json", '{"status": "comp'),
     "results are a list": file("results.json", "[]"),

@@ -11,6 +11,7 @@ from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
+from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.methods.one_shot import OneShot
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.stages.base import Stage
@@ -76,6 +77,11 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
         "metrics": run.benchmark.metrics,
         "version": run.benchmark.version,
+        "units": units(
+            splits.full,
+            {name: rows for name, (_, rows) in inputs.rowsets.views.items()},
+            run.benchmark.rows_together,
+        ),
     }
     scores = {name: Score(f"score {name}", source, **how) for name, source in sources.items()}
     trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how) if steps else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterable
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
 
-from unlearn_runner.evaluation.metrics.scores import Directions, Scores
+from unlearn_runner.evaluation.metrics.scores import Scores
 from unlearn_runner.pipeline.execute import StageResult
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
@@ -16,27 +16,28 @@ from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.provenance import commit, versions
 from unlearn_runner.utils.process import command
 
+T = TypeVar("T")
+
+
+def _read(
+    plan: Plan, store: Store, results: Iterable[StageResult], file: str
+) -> dict[str, dict[str, Any]]:
+    """Returns a file of each score stage by its model; nothing where one diverged."""
+    done = {result.stage.key for result in results if result.outcome == "completed"}
+    return {
+        name: score.read(store.path(stage), file) if stage.key in done else {}
+        for name, stage in plan.scores.items()
+    }
+
 
 def scores(plan: Plan, store: Store, results: Iterable[StageResult]) -> dict[str, Scores]:
     """Returns the scores of "unlearned", "target" and "retain_model"; empty where one diverged."""
-    outcomes = {result.stage.key: result.outcome for result in results}
-    by_model: dict[str, Scores] = {}
-    for name, stage in plan.scores.items():
-        complete = outcomes[stage.key] == "completed"
-        by_model[name] = score.read(store.path(stage)) if complete else {}
+    by_model = _read(plan, store, results, score.SCORES)
     names = dict.fromkeys(name for found in by_model.values() for name in found)
     return {model: {name: s.get(name) for name in names} for model, s in by_model.items()}
 
 
-def directions(plan: Plan, store: Store, results: Iterable[StageResult]) -> Directions:
-    """Returns "lower" or "higher", whichever is better, by score name."""
-    completed = {r.stage.key for r in results if r.outcome == "completed"}
-    stages = [stage for stage in plan.scores.values() if stage.key in completed]
-    found = (score.read(store.path(stage), score.DIRECTIONS) for stage in stages)
-    return {name: better for by_name in found for name, better in by_name.items()}
-
-
-def flat(by_model: dict[str, Scores]) -> Scores:
+def flat(by_model: Mapping[str, dict[str, T]]) -> dict[str, T]:
     """Returns one mapping: the unlearned model's scores bare, the others' under a prefix."""
     return {
         (key if model == "unlearned" else f"{model}.{key}"): value
@@ -55,13 +56,15 @@ def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
 def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     run = job.run
+    better = _read(job.plan, job.store, results, score.DIRECTIONS)
     completed = all(result.outcome == "completed" for result in results)
     return {
         "status": "completed" if completed else "diverged",
         **({"divergence": facts} if (facts := divergence(results)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
-        "directions": directions(job.plan, job.store, results),
+        "directions": {name: way for found in better.values() for name, way in found.items()},
+        "intervals": flat(_read(job.plan, job.store, results, score.INTERVALS)),
         "stages": [
             {
                 "name": result.stage.label,

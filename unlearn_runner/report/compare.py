@@ -6,7 +6,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -18,7 +18,7 @@ from unlearn_runner.evaluation.metrics.scores import (
     lower,
     sort_metrics,
 )
-from unlearn_runner.report.means import Mean, mean_of, on_scale
+from unlearn_runner.report.means import P_VALUES, Mean, mean_of, on_scale
 from unlearn_runner.report.run_folder import RunFolder
 from unlearn_runner.report.selection_file import Chosen, selections
 
@@ -75,7 +75,11 @@ class Setting:
 
     def mean(self, metric: str) -> Mean | None:
         """Returns a score's mean over the independent runs that have it."""
-        return mean_of(metric, (run.scores.get(metric) for run in self.independent))
+        found = mean_of(metric, (run.scores.get(metric) for run in self.independent))
+        if found is None or found.n > 1 or metric in P_VALUES:
+            return found
+        only = next(run for run in self.independent if run.scores.get(metric) is not None)
+        return replace(found, within=only.interval(metric))
 
     def delta(self, metric: str, baseline: Setting) -> Mean | None:
         """Returns the mean difference to a baseline, runs of equal seeds paired."""

@@ -21,8 +21,17 @@ class Mean:
 
     value: float
     half: float | None
-    """Half the width of its interval; none for one run."""
+    """Half the width of its interval over runs; none for one run."""
     n: int
+    within: tuple[float, float] | None = None
+    """Ends of one run's own interval: a bootstrap over the people its rows are about."""
+
+    @property
+    def ends(self) -> tuple[float, float] | None:
+        """Ends of the interval over runs, or of one run's own, where there is one."""
+        if self.half is None:
+            return self.within
+        return self.value - self.half, self.value + self.half
 
     def __str__(self) -> str:
         return format_interval(self.value, self.half)

@@ -107,6 +107,11 @@ class RunFolder:
         found = self.results.get("scores", {})
         return {k: v for k, v in found.items() if not k.startswith(OTHERS)}
 
+    def interval(self, metric: str) -> tuple[float, float] | None:
+        """Returns the ends of the 95 % interval within the run of one of the `scores`."""
+        ends = self.results.get("intervals", {}).get(metric)
+        return None if ends is None else (ends[0], ends[1])
+
     @cached_property
     def divergence(self) -> Mapping[str, Any]:
         """Which stage diverged, at which step and why; empty where none did."""

@@ -49,6 +49,10 @@ def _is_step(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 1 << 53
 
 
+def _is_interval(value: Any) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(is_number, value))
+
+
 def _is_name(value: Any) -> bool:
     return isinstance(value, str) and SAFE_NAME.fullmatch(value) is not None
 
@@ -62,6 +66,7 @@ _last_finite = _values(is_number)
 RESULTS: Checks = {
     "status": _text,
     "scores": _scores,
+    "intervals": _values(_is_interval),
     "directions": _values(lambda value: value in ("lower", "higher")),
     "stages": _list(_stage),
     "provenance": _has({}, {"choices": _mapping}),

@@ -157,11 +157,13 @@ def _point(
     """Returns a setting's marker with its bars; its numbers where `occupied` is known."""
     setting, forget, utility = point
     x, y = frame.x(forget.value), frame.y(utility.value)
+    # Of single runs only those that stand out: the bars of a whole grid would hide its points.
+    shown = occupied is not None or utility.n > 1
     bars = []
-    if half := utility.half:
-        bars.append((x, frame.y(utility.value - half), x, frame.y(utility.value + half)))
-    if half := forget.half:
-        bars.append((frame.x(forget.value - half), y, frame.x(forget.value + half), y))
+    if shown and (ends := utility.ends):
+        bars.append((x, frame.y(ends[0]), x, frame.y(ends[1])))
+    if shown and (ends := forget.ends):
+        bars.append((frame.x(ends[0]), y, frame.x(ends[1]), y))
     runs = "run" if len(setting.runs) == 1 else "runs"
     text = f"{runs} {listed(setting.numbers)}: {compared.title(setting.first, SEEDS)}"
     text += f"; mean of n = {utility.n}" if utility.n > 1 else ""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,8 +12,7 @@ from unlearn_runner.config.select import Select
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.metrics.base import compute
-from unlearn_runner.evaluation.metrics.parts import Places, divide, part
-from unlearn_runner.pipeline.inputs import Rowsets
+from unlearn_runner.evaluation.metrics.parts import Places, divide, part, units
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.score import Score
 from unlearn_runner.report.selection_file import FILE, TEST, VALIDATION
@@ -114,38 +113,21 @@ def split_rows(settings: Select, jobs: Sequence[SweepJob]) -> SplitScores:
     benchmark, data = first.planned.run.benchmark, first.plan.inputs.rowsets
     _check_scores(settings, first.plan.scores["unlearned"])
     together = benchmark.rows_together if settings.by == "person" else 1
+    rows = {name: of for name, (_, of) in data.views.items()}
     try:
-        parts = divide(units(data, together), settings.share, settings.seed)
+        owners = units(data.splits.full, rows, together)
+        parts = divide(owners, settings.share, settings.seed)
     except ValueError as error:
         view = str(error)
-        rows = len(data.views[view][1])
-        whose = "one person's" if rows > 1 else "one"
+        count = len(rows[view])
+        whose = "one person's" if count > 1 else "one"
         raise ConfigError(
-            f"sweep.select: the {rows} rows of view {view} are {whose} and cannot be divided into "
+            f"sweep.select: the {count} rows of view {view} are {whose} and cannot be divided into "
             "two parts",
             f"sweep.select.by=row, or a higher benchmark.view.{view}.limit",
         ) from None
-    rows = {name: of for name, (_, of) in data.views.items()}
     by_label = {VALIDATION: parts.a, TEST: parts.b}
     return SplitScores(settings, together, by_label, rows, first.folder.parent)
-
-
-def units(data: Rowsets, together: int) -> dict[str, list[Hashable]]:
-    """Returns the unit of each row, by view.
-
-    Args:
-        data: A benchmark's rows.
-        together: Rows of the full split, one after another, that are one unit. A row that is not
-            in it stands by itself, and is the same unit in all views of its split.
-    """
-    places = {(row.question, row.answer): i for i, row in enumerate(data.splits.full)}
-    found: dict[str, list[Hashable]] = {}
-    for name, (_, rows) in data.views.items():
-        at = [places.get((row.question, row.answer)) for row in rows]
-        found[name] = [
-            (rows.name, i) if place is None else place // together for i, place in enumerate(at)
-        ]
-    return found
 
 
 def _check_alike(jobs: Sequence[SweepJob]) -> None:

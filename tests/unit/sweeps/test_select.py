@@ -12,9 +12,7 @@ from unlearn_runner.data.sources import Tofu
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
-from unlearn_runner.evaluation.metrics.parts import divide, part
-from unlearn_runner.pipeline.inputs import Rowsets
-from unlearn_runner.sweeps.split_scores import units
+from unlearn_runner.evaluation.metrics.parts import divide, part, units
 
 
 @pytest.mark.parametrize(("share", "seed"), product((0.05, 0.3, 0.5, 0.8), range(5)))
@@ -62,11 +60,11 @@ def test_tofu_is_divided_by_author(tofu_files: Path) -> None:
         "world_facts": View("world_facts_perturbed"),
     }
     tofu = QABenchmark("1", source, "forget10", requests, views, {}, rows_per_person=20)
-    data = Rowsets(tofu.splits(), tofu.views())
-    found = units(data, tofu.rows_together)
-    assert found["forget"] == [180 + i // 20 for i in range(400)]
-    assert found["retain"] == [i // 20 for i in range(400)]
-    assert found["world_facts"] == [("world_facts_perturbed", i) for i in range(117)]
+    rows = {name: rows for name, (_, rows) in tofu.views().items()}
+    found = units(tofu.splits().full, rows, tofu.rows_together)
+    assert found["forget"] == tuple(i // 20 for i in range(400))  # twenty authors,
+    assert found["retain"] == tuple(20 + i // 20 for i in range(400))  # twenty others,
+    assert found["world_facts"] == tuple(range(40, 157))  # and facts, each by itself
     parts = divide(found, 0.5, 0)
     assert [len(parts.a[view]) for view in views] == [200, 200, 58]
     # Both parts ask all twenty questions about each of their authors, who are ten.

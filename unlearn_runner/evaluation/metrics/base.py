@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal, Role, View
 
 
@@ -29,6 +29,8 @@ class Metric(ABC):
 
     needs_retain_model: ClassVar[bool] = False
     """Whether the metric compares with the retain-only model."""
+    of_scores: ClassVar[bool] = False
+    """Whether it is computed from other scores alone."""
 
     @abstractmethod
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
@@ -39,6 +41,13 @@ class Metric(ABC):
                 `name`, `_<what>`; the first and the last where there is one.
             inputs: The evidence and the scores so far.
         """
+
+    def of_rows(self, view: ViewEvidence) -> Floats | None:
+        """Returns what each row adds to the mean that is a view's score; [rows], NaN for nothing.
+
+        None where the evidence is missing, and of a score that is no mean over rows.
+        """
+        return None
 
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns the roles that every row of a view must have answers of to be scored."""
@@ -55,11 +64,12 @@ class Metric(ABC):
 
 
 class ViewMetric(Metric):
-    """Base class of metrics with one score for each view, `<view>.<name>`."""
+    """Base class of metrics with one score for each view, `<view>.<name>`: a mean over rows."""
 
-    @abstractmethod
     def of_view(self, view: ViewEvidence) -> float | None:
         """Returns the score of one view; `None` where its evidence is missing."""
+        rows = self.of_rows(view)
+        return None if rows is None else float(rows.mean())
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""

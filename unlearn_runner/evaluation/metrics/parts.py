@@ -10,6 +10,7 @@ import random
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 
 Places = dict[str, tuple[int, ...]]
@@ -54,6 +55,27 @@ def divide(units: Mapping[str, Sequence[Hashable]], share: float, seed: int) -> 
         for chosen in (True, False)
     )
     return Parts(a, b)
+
+
+def units(full: Rows, views: Mapping[str, Rows], together: int) -> dict[str, tuple[int, ...]]:
+    """Returns the unit of each row, by view: numbers, equal where rows are of one unit.
+
+    Args:
+        full: The split with all rows.
+        views: The evaluated rows.
+        together: Rows of `full`, one after another, that are one unit. A row that is not in it
+            stands by itself, and is the same unit in all views of its split.
+    """
+    places = {(row.question, row.answer): i for i, row in enumerate(full)}
+    numbers: dict[Hashable, int] = {}
+    found: dict[str, tuple[int, ...]] = {}
+    for name, rows in views.items():
+        at = [places.get((row.question, row.answer)) for row in rows]
+        owners = [
+            (rows.name, i) if place is None else place // together for i, place in enumerate(at)
+        ]
+        found[name] = tuple(numbers.setdefault(owner, len(numbers)) for owner in owners)
+    return found
 
 
 def part(evidence: Evidence, rows: Places) -> Evidence:

@@ -38,10 +38,15 @@ class Probability(ViewMetric):
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to the denominator among options: 1e-10 in open-unlearning, nothing in TOFU."""
 
-    def of_view(self, view: ViewEvidence) -> float | None:
-        """Returns the mean probability."""
-        rows = self._rows(view)
-        return None if rows is None else float(rows.mean())
+    def of_rows(self, view: ViewEvidence) -> Floats | None:
+        """Returns each row's probability."""
+        if view.probability == "answer":
+            return _right(view) if view.has("answer") else None
+        if not view.has("answer", "perturbed"):
+            return None
+        if self.eps:
+            return option_share(_right(view), view.probabilities("perturbed"), self.eps)
+        return option_probability(view.loss("answer"), view.losses("perturbed"))
 
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns the answer, and the wrong options where it is a share of them."""
@@ -50,15 +55,6 @@ class Probability(ViewMetric):
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:
         """Returns false on rows to be forgotten."""
         return goal != "forget"
-
-    def _rows(self, view: ViewEvidence) -> Floats | None:
-        if view.probability == "answer":
-            return _right(view) if view.has("answer") else None
-        if not view.has("answer", "perturbed"):
-            return None
-        if self.eps:
-            return option_share(_right(view), view.probabilities("perturbed"), self.eps)
-        return option_probability(view.loss("answer"), view.losses("perturbed"))
 
 
 def _right(view: ViewEvidence) -> Floats:

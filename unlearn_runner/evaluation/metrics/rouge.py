@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
@@ -45,17 +45,27 @@ def recalls(view: ViewEvidence) -> Floats | None:
     """Returns ROUGE-L recall per row: from the texts, else as recorded, else none."""
     texts, recorded = view.record.texts, view.record.recalls
     if texts is not None:
-        return rouge_l_recall(texts.generations, texts.answers)
+        return _recalls(tuple(texts.generations), tuple(texts.answers))
     return None if recorded is None else np.array(recorded)
+
+
+@lru_cache(maxsize=16)
+def _recalls(generations: tuple[str, ...], answers: tuple[str, ...]) -> Floats:
+    """Computes a view's recalls once: a score and its interval both want them."""
+    return rouge_l_recall(generations, answers)
 
 
 @dataclass(frozen=True)
 class RougeL(ViewMetric):
     """Mean ROUGE-L recall over rows that have an answer."""
 
+    def of_rows(self, view: ViewEvidence) -> Floats | None:
+        """Returns each row's recall."""
+        return recalls(view)
+
     def of_view(self, view: ViewEvidence) -> float | None:
-        """Returns the mean recall."""
-        rows = recalls(view)
+        """Returns the mean recall of the rows that have one."""
+        rows = self.of_rows(view)
         known = [] if rows is None else rows[~np.isnan(rows)]
         return float(np.mean(known)) if len(known) else None
 

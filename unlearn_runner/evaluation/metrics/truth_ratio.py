@@ -43,20 +43,20 @@ def truth_ratio(
         return np.exp(log_wrong + loss)
 
 
-def forgetting(ratio: Floats, eps: float = 0.0) -> float:
-    """Returns the mean of min(R, 1/R): near 1 when right and wrong are equally likely.
+def forgetting(ratio: Floats, eps: float = 0.0) -> Floats:
+    """Returns min(R, 1/R) per row: near 1 when right and wrong are equally likely.
 
     Args:
         ratio: R per row.
         eps: Added to R before it is inverted; open-unlearning adds 1e-10, TOFU nothing.
     """
     with np.errstate(divide="ignore"):
-        return float(np.minimum(ratio, 1 / (ratio + eps)).mean())
+        return np.minimum(ratio, 1 / (ratio + eps))
 
 
-def knowing(ratio: Floats) -> float:
-    """Returns the mean of max(0, 1 - R): near 1 when the right answer is far likelier."""
-    return float(np.maximum(0, 1 - ratio).mean())
+def knowing(ratio: Floats) -> Floats:
+    """Returns max(0, 1 - R) per row: near 1 when the right answer is far likelier."""
+    return np.maximum(0, 1 - ratio)
 
 
 def view_ratio(view: ViewEvidence, mean: Mean, eps: float = 0.0) -> Floats | None:
@@ -74,8 +74,8 @@ class TruthRatio(ViewMetric):
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to what R, and 1/R, divide by: 1e-10 in open-unlearning, nothing in TOFU."""
 
-    def of_view(self, view: ViewEvidence) -> float | None:
-        """Returns the aggregate that fits the view's goal."""
+    def of_rows(self, view: ViewEvidence) -> Floats | None:
+        """Returns what fits the view's goal."""
         ratio = view_ratio(view, self.mean, self.eps)
         if ratio is None:
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
@@ -28,6 +29,8 @@ class ModelUtility(Metric):
     """Harmonic mean of the named scores over every view to be kept: nine numbers for TOFU."""
 
     parts: tuple[str, ...] = ("probability", "rouge_l", "truth_ratio")
+
+    of_scores: ClassVar[bool] = True
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<name>`."""

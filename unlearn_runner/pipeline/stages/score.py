@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
+from unlearn_runner.evaluation.metrics.bootstrap import intervals
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
@@ -17,7 +18,8 @@ from unlearn_runner.pipeline.stages.evaluate import step_folder
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.files import finite, write_json
 
-SCORES, DIRECTIONS, ALONG = "scores.json", "directions.json", "along.json"
+SCORES, DIRECTIONS, INTERVALS = "scores.json", "directions.json", "intervals.json"
+ALONG = "along.json"
 
 Source = Stage | RetainLog
 
@@ -32,6 +34,8 @@ class Score(Stage):
     metrics: dict[str, Metric]
     version: str
     """Version of the benchmark, so that a raised one never reads old scores."""
+    units: dict[str, tuple[int, ...]]
+    """Which person each row of a view is about."""
 
     kind: ClassVar[str] = "score"
     order: ClassVar[int] = 3
@@ -48,7 +52,7 @@ class Score(Stage):
         return None if self.retain_model is None else self.evidence(self.retain_model, path)
 
     def run(self, context: StageContext) -> Outcome:
-        """Writes `scores.json` and `directions.json`."""
+        """Writes `scores.json`, and beside it directions and bootstrap intervals."""
         if isinstance(self.evaluated, RetainLog):
             evidence = self.evaluated.everything()
         else:
@@ -56,6 +60,9 @@ class Score(Stage):
         scores = compute(evidence, self.retain_evidence(context.path), self.metrics)
         write_json(context.folder / SCORES, finite(scores))
         write_json(context.folder / DIRECTIONS, directions(scores, evidence.views, self.metrics))
+        write_json(
+            context.folder / INTERVALS, intervals(evidence, self.units, self.metrics, scores)
+        )
         return "completed"
 
 
@@ -82,6 +89,7 @@ class ScoreTrajectory(Score):
 def read(folder: Path, file: str = SCORES) -> Any:
     """Returns a JSON file of an artifact of these stages.
 
-    `SCORES` and `DIRECTIONS` are by score name, `ALONG` has step and scores of evaluated steps.
+    `SCORES`, `DIRECTIONS` and `INTERVALS` are by score name; `ALONG` has step and scores of each
+    evaluated step.
     """
     return json.loads((folder / file).read_text(encoding="utf-8"))
