@@ -143,6 +143,10 @@ def lora(combo: str) -> bool:
     return combo.endswith("+lora")
 
 
+def whole(combo: str) -> bool:
+    return not lora(combo)
+
+
 def uses_kl(combo: str) -> bool:
     return combo.startswith("kl") or combo.endswith("-kl")
 
@@ -214,7 +218,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
             "save(model, tokenizer, folder, dtype, state)",
             "save(model, tokenizer, folder)",
         ),
-        every,
+        whole,
         UNLEARNED,
     ),
     "the training step": (
