@@ -258,7 +258,7 @@ def test_a_field_that_no_file_lists_is_checked_like_any_other(
 
 
 def test_a_sweep_and_its_plan_know_fields_that_no_file_lists(bare: tuple[Path, ...]) -> None:
-    with Grid(("-m", *BARE, "method.beta=0.1,0.2")[1:], list(map(str, bare))).opened() as grid:
+    with Grid(("-m", *BARE, "method.beta=0.1,0.2")[1:], bare).opened() as grid:
         runs: list[Any] = [validate(grid.compose(point).config) for point in grid.combinations()]
     assert [run.method.beta for run in runs] == [0.1, 0.2]
     found = config_sources([*BARE, "method.beta=0.2"], bare)
