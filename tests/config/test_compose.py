@@ -85,6 +85,7 @@ def composed(*overrides: str) -> dict[str, Any]:
 
 
 @functools.cache
+@functools.lru_cache(maxsize=64)
 def planned(*overrides: str) -> Plan:
     """The plan of a command."""
     return plan_run(validate(composed(*overrides)))
@@ -132,20 +133,46 @@ def test_every_group_has_options() -> None:
     assert all(groups()[group] for group in COMPONENTS)
 
 
-@pytest.mark.parametrize(("group", "name"), OPTIONS)
-def test_every_option_composes_builds_and_plans(
-    group: str, name: str, request: pytest.FixtureRequest, tmp_path: Path
-) -> None:
+LOOK = """
+import json, sys
+sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
+from pathlib import Path
+from test_compose import OPTIONS, completed, planned
+tofu, folder = sys.argv[2], Path(sys.argv[3])
+plans = {}
+for group, name in OPTIONS:
     option = f"{group}={name}"
-    tofu = request.getfixturevalue("tofu_files") if needs_tofu(option) else ""
-    stages = planned(*completed(option, tofu, tmp_path)).stages
-    labels = [stage.label for stage in stages]
-    assert [label for label in labels if not provided(label)] == STAGES
-    assert len({stage.key for stage in stages}) == len(stages)
+    stages = planned(*completed(option, tofu, folder)).stages
+    plans[option] = [(s.label, s.key, [read.key for read in s.inputs]) for s in stages]
+heavy = [m for m in ("torch", "transformers", "accelerate", "datasets") if m in sys.modules]
+print(json.dumps({"plans": plans, "heavy": heavy}))
+"""
+
+
+@pytest.fixture(scope="module")
+def looked(tofu_files: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Label, key and keys of the inputs of every stage, by option; and what was loaded for it."""
+    folder = tmp_path_factory.mktemp("every")
+    arguments = [str(Path(__file__).parent), str(tofu_files), str(folder)]
+    done = subprocess.run(
+        [sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True
+    )
+    return json.loads(done.stdout)
+
+
+def test_composing_building_and_planning_load_neither_torch_nor_transformers(looked: Any) -> None:
+    assert looked["heavy"] == []
+
+
+@pytest.mark.parametrize(("group", "name"), OPTIONS)
+def test_every_option_composes_builds_and_plans(group: str, name: str, looked: Any) -> None:
+    stages = looked["plans"][f"{group}={name}"]
+    assert [label for label, *_ in stages if not provided(label)] == STAGES
+    assert len({key for _, key, _ in stages}) == len(stages)
     known: set[str] = set()
-    for stage in stages:  # each finds what it reads
-        assert {read.key for read in stage.inputs} <= known
-        known.add(stage.key)
+    for _, key, read in stages:  # each finds what it reads
+        assert set(read) <= known
+        known.add(key)
 
 
 @pytest.mark.parametrize(("method", "rectifier"), PAIRS)
@@ -277,35 +304,6 @@ def test_null_takes_back_what_was_chosen_before(group: str) -> None:
 
 
 # --- without torch
-
-LOOK = """
-import json, sys
-sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
-from pathlib import Path
-from test_compose import OPTIONS, completed, planned
-tofu, folder = sys.argv[2], Path(sys.argv[3])
-done = []
-for group, name in OPTIONS:
-    option = f"{group}={name}"
-    assert all(stage.key for stage in planned(*completed(option, tofu, folder)).stages)
-    done.append(option)
-heavy = [m for m in ("torch", "transformers", "accelerate", "datasets") if m in sys.modules]
-print(json.dumps({"done": done, "heavy": heavy}))
-"""
-
-
-def test_composing_building_and_planning_load_neither_torch_nor_transformers(
-    tofu_files: Path, tmp_path: Path
-) -> None:
-    arguments = [str(Path(__file__).parent), str(tofu_files), str(tmp_path)]
-    looked = subprocess.run(
-        [sys.executable, "-c", LOOK, *arguments], capture_output=True, text=True, check=True
-    )
-    found = json.loads(looked.stdout)
-    assert found["heavy"] == []
-    every = {f"{group}={name}" for group, name in OPTIONS}
-    assert set(found["done"]) == every
-
 
 OFFLINE = """
 import json, socket, sys

@@ -1,6 +1,7 @@
 """One rank of `test_objectives_on_ranks.py`: the first gradient of every objective, both engines.
 
-`python objectives_crew.py FOLDER`; FOLDER holds `model/`, a Hugging Face folder, and `rows.pkl`.
+`python objectives_crew.py FOLDER`; FOLDER holds `model/`, a Hugging Face folder, `rows.pkl`, and
+`names`, of the objectives, a line each.
 Rank 0 leaves `found.pt` in it.
 """
 
@@ -56,11 +57,13 @@ def gradients(
 
 def everything(folder: Path, session: Session) -> dict[str, Any]:
     bench, found = workbench(folder), {}
+    wanted = (folder / "names").read_text().splitlines()
     for engine in ("ddp", "fsdp2"):
         layout = ENGINES[engine].layout(session.ranks, session.device)
         here = replace(session, layout=layout)
         for name, method in EVERY_METHOD:
-            found[engine, name] = gradients(folder, bench, here, method)
+            if name in wanted:
+                found[engine, name] = gradients(folder, bench, here, method)
     return found
 
 

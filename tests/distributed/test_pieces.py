@@ -24,7 +24,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 TRAINED = 23_760
 """Of the model's 26,160 numbers: the first attention block is frozen."""
-WORLDS = [pytest.param(2, marks=pytest.mark.long), 3]
+WORLDS = [2, pytest.param(3, marks=pytest.mark.long)]
 CASES = [*(f"lora {case}" for case in crew.ADAPTED), "whole gd+gru"]
 
 
