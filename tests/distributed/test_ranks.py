@@ -210,6 +210,6 @@ def test_one_lost_weight_is_counted_once_and_all_ranks_agree(crews: Found, name:
         assert repr((in_step, after)) == repr(tuple(lines[0]))
 
 
-def test_sharded_models_are_in_shards(crews: Found) -> None:
-    assert crews["fsdp2 2"]["class"].startswith("FSDP")
-    assert not crews["ddp 2"]["class"].startswith("FSDP")
+@pytest.mark.parametrize("name", MANY)
+def test_sharded_models_alone_are_in_shards(crews: Found, name: str) -> None:
+    assert crews[name]["class"].startswith("FSDP") == name.startswith("fsdp2")
