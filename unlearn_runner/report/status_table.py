@@ -115,7 +115,8 @@ def show(
     now = datetime.now(UTC)
     order = list(STYLES)
     lines = sorted((line(run, now) for run in found.runs), key=lambda ln: order.index(ln.status))
-    hidden = 0 if max_rows is None else max(0, len(lines) - max_rows)
+    # A terminal may be lower than what surrounds the rows: then there is room for less than none.
+    hidden = 0 if max_rows is None else max(0, len(lines) - max(0, max_rows))
     table = Table(title=_summary(lines), title_justify="left", title_style="bold")
     table.add_column("status", no_wrap=True)
     table.add_column("run", overflow="fold")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -13,11 +15,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 from rich.progress import Progress
 
 from unlearn_runner.commands.status import main
 from unlearn_runner.report.run_folder import read
-from unlearn_runner.report.status_table import duration, line
+from unlearn_runner.report.status_table import duration, line, show
 from unlearn_runner.tracking import record as records
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import progress
@@ -129,6 +132,17 @@ def test_every_state_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert f"process {done.pid} is gone" in rows[4]
     assert "unlearn: loss/forget is inf at step 7" in rows[5]
     assert "done" in rows[6]
+
+
+@pytest.mark.parametrize(("max_rows", "hidden"), [(-3, 3), (0, 3), (1, 2), (2, 1), (3, 0), (9, 0)])
+def test_rows_without_room_are_counted(tmp_path: Path, max_rows: int, hidden: int) -> None:
+    for number in range(3):
+        job(tmp_path / f"r{number}", status="completed")
+    out = Console(width=80, file=io.StringIO(), record=True)
+    out.print(show([tmp_path], max_rows)[0])
+    text = out.export_text()
+    assert text.count("│ done") == 3 - hidden
+    assert re.findall(r"and (.*) more", text) == ([str(hidden)] if hidden else [])
 
 
 def test_a_run_of_before_causes_were_recorded_says_its_step(tmp_path: Path) -> None:
