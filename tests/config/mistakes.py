@@ -311,7 +311,7 @@ MISTAKES = {
     "a key twice": mistake(tofu("twice_a_key"), "full.json:1", "'answer'", "twice"),
     "half of a surrogate pair": mistake(tofu("surrogate"), "full.json:1", "surrogate"),
     "line counted behind a mark": mistake(tofu("latin1_after_mark"), "full.json:2", "UTF-8"),
-    "UTF-16": mistake(tofu("utf16"), "full.json:1", "UTF-8"),
+    "UTF-16": mistake(tofu("utf16"), "full.json:1", "UTF-8", "iconv -f utf-16 "),
     "a pointer of Git LFS": mistake(tofu("lfs"), "full.json:1", "JSON"),
     "a row twice": mistake(tofu("repeated"), "full.json:3", "repeats", "full.json:2"),
     "a wrong answer twice": mistake(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import json
+import shlex
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
@@ -14,6 +16,14 @@ from unlearn_runner.errors import DataError
 AGAIN = "fetch the file again"
 ROW = 'one line per row: {"question": "...", "answer": "..."}'
 LFS = "version https://git-lfs"
+# A UTF-32 file's mark begins with UTF-16's.
+MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+"""Encodings by the byte order mark that a file begins with."""
 FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 Placed = tuple[str, Any]
 """Place of a record, for messages, and the record."""
@@ -91,9 +101,12 @@ def _text(path: Path) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError as error:
+        said = next((name for mark, name in MARKS.items() if data.startswith(mark)), None)
         line = data[: error.start].count(b"\n") + 1
+        fix = f"iconv -f {said or 'latin1'} -t utf-8 {shlex.quote(path.name)}"
         raise DataError(
-            f"{path}:{line} is not UTF-8 text", f"iconv -f latin1 -t utf-8 {path.name}, if it is"
+            f"{path}:{line} is not UTF-8 text" + (f" but {said.upper()}" if said else ""),
+            fix if said else f"{fix}, if it is",
         ) from None
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from unlearn_runner.config.build import build
+from unlearn_runner.data.records import read_records
 from unlearn_runner.data.rows import QA
 from unlearn_runner.data.sources import Files, Source, Tofu
 from unlearn_runner.errors import UserError
@@ -171,3 +174,17 @@ def test_a_hub_name_that_is_none_ends_in_two_lines(
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     with pytest.raises(UserError, match="could not be read"):
         Tofu(hub=hub).read("full")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_the_encoding_that_a_mark_tells_is_the_one_to_convert_from(
+    encoding: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "all rows.jsonl"
+    path.write_bytes(("\ufeff" + as_lines(ROWS)).encode(encoding))
+    with pytest.raises(UserError, match="is not UTF-8 text but UTF-") as refused:
+        read_records(path)
+    fix = shlex.split(refused.value.fix)
+    converted = subprocess.run(fix, cwd=tmp_path, check=True, capture_output=True).stdout
+    path.write_bytes(converted)
+    assert [record for _, record in read_records(path)] == ROWS
