@@ -262,6 +262,11 @@ BY_HAND = {
     "no model folder": "target.path=@model",
     "a file for a model": "target.path=@model",
     "no hub": "target.path=@model",
+    "model without a path": "model=hf model.path=@model",
+    "selection across benchmarks": (
+        "-m benchmark.forget=forget05,forget10 sweep.select.criterion=null"
+    ),
+    "an empty range": "sweep=search '++sweep.space={train.lr: {low: 0.1, high: 10, log: true}}'",
     "a search with an axis": "sweep=search '++sweep.space={method: {choices: [ga, gd]}}'",
     "no data set in the cache": tofu("sound"),
     **dict.fromkeys(
