@@ -124,7 +124,7 @@ def evidence(
     run: RunFolder | str | Path,
     view: str,
     *,
-    model: Literal["unlearned", "target", "retain_model"] = "unlearned",
+    model: Literal["unlearned", "target", "retain_model", "model"] = "unlearned",
     probe: Literal["logprobs", "generations"] = "logprobs",
 ) -> DataFrame:
     """Returns what a model was seen to do on a view: one row per scored answer or generated text.
@@ -132,7 +132,7 @@ def evidence(
     Args:
         run: A run folder.
         view: Of the benchmark: `forget`, `retain`, ...
-        model: Whose evidence.
+        model: Whose evidence; "model" is a checkpoint's that was evaluated with no run around it.
         probe: Log-probabilities of answers, by token (nats), or generated texts.
 
     Raises:

@@ -19,6 +19,7 @@ from hydra.core.override_parser.types import ChoiceSweep, Override, RangeSweep
 from hydra.errors import HydraException
 
 from unlearn_runner.config import hydra_node
+from unlearn_runner.config.checkpoint import refuse_training
 from unlearn_runner.config.groups import CONF, OPTIONAL, groups
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
 from unlearn_runner.utils.console import console
@@ -89,6 +90,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
                 f"{shortened(override)}: a sweep of {jobs} jobs; allowed: at most {MAX_JOBS}"
             )
         found.append(override)
+    refuse_training(found)
     return CommandLine(tuple(flags), tuple(_without_null(found)), tuple(folders))
 
 

@@ -64,10 +64,10 @@ class Composed:
 
     def name_run(self, run: Run) -> str:
         """Returns the run folder's name, below the outputs folder."""
-        derived = names.derive(self.overrides, self.choices)
+        derived = names.derive(self.overrides, self.choices, run.evaluate.path)
         if self.in_sweep:  # a swept value names the job; what all jobs share names the sweep
             return f"sweeps/{run.name or 'sweep'}/{derived}"
-        return f"runs/{run.name or derived}"
+        return f"{'evals' if run.evaluate.path else 'runs'}/{run.name or derived}"
 
 
 @contextmanager

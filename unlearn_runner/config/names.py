@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
 from typing import Any
 
+from unlearn_runner.config.checkpoint import PATH
 from unlearn_runner.errors import ConfigError, shortened
 from unlearn_runner.utils.files import leaves
 from unlearn_runner.utils.redact import redacted
@@ -39,11 +40,18 @@ LONGEST, MAX_BYTES = 120, 200
 """Bytes of a derived name, and of one that a user gives; file systems allow 255."""
 
 
-def derive(overrides: Iterable[str], choices: Mapping[str, str | None]) -> str:
-    """Returns a name: benchmark, method, rectifier, an adapter; then what else was overridden."""
+def derive(
+    overrides: Iterable[str], choices: Mapping[str, str | None], evaluated: str | None = None
+) -> str:
+    """Returns a name: benchmark, method, rectifier, an adapter; then what else was overridden.
+
+    Where a checkpoint is evaluated, which one stands in the place of how it was unlearned.
+    """
     main = ("benchmark", "method", "rectifier", "adapter")
     chosen = [str(choices.get(group)) for group in main]
     parts = ["-".join(chosen[: 3 if chosen[3] in ("none", "None") else 4])]
+    if evaluated is not None:
+        main, parts = (*main, PATH), [f"{chosen[0]}-{evaluated.strip('/')}"]
     for override in sorted(map(redacted, overrides)):
         key, _, value = override.lstrip("+~").partition("=")
         if key not in main and not inert(key):

@@ -18,6 +18,7 @@ from hydra.types import RunMode
 from omegaconf import OmegaConf
 from rich.table import Table
 
+from unlearn_runner.config.checkpoint import is_of_training
 from unlearn_runner.config.command_line import SEARCHPATH
 from unlearn_runner.config.compose import forced
 from unlearn_runner.config.groups import CONF
@@ -78,6 +79,8 @@ def print_settings(
     for column in ("setting", "value", "set by", "instead of"):
         table.add_column(column, no_wrap=column == "setting")
     there = {k: v for k, v in leaves(config) if _listed(k) and not k.endswith("._target_")}
+    if config["evaluate"]["path"] is not None:
+        there = {k: v for k, v in there.items() if not is_of_training(k)}
     found = config_sources(overrides, folders)
     for _, keys in groupby(sorted(there, key=_place), _place):
         for key in keys:

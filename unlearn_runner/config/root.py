@@ -73,7 +73,7 @@ class RetainModel:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """How evaluation runs; what it measures is the benchmark's."""
+    """How evaluation runs, and of what alone; what it measures is the benchmark's."""
 
     batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 64
     """Sequences per forward pass and per generation batch. Changes speed, not scores."""
@@ -82,6 +82,11 @@ class Evaluation:
     every: Annotated[int, Ge(1), Le(10**9)] | str | None = None
     """Scores along the way: a number of optimizer steps, or epochs as in 1epoch or 0.5epochs;
     null only scores the end. The unlearned model is the same, but is computed again."""
+    path: str | None = None
+    """A checkpoint, or an adapter on `model.path`, that is evaluated with no run around it: a
+    folder or a hub id. Nothing is trained then."""
+    revision: str | None = None
+    """Commit, tag or branch when `path` is a hub id."""
 
     def __post_init__(self) -> None:
         if isinstance(self.every, str) and not self._epochs:
@@ -182,6 +187,8 @@ class Run:
 
 def interactions(run: Run) -> list[str]:
     """Returns where the choice in one group changes what a setting of another group does."""
+    if run.evaluate.path is not None:
+        return []
     found = []
     if run.rectifier.bounds_norm and run.train.clip is not None:
         found.append(f"train.clip={run.train.clip} does not act: the rectifier's bound does")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from unlearn_runner.config.root import RetainModel, Run, Target
+from unlearn_runner.config.root import Evaluation, RetainModel, Run, Target
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Splits
@@ -36,6 +36,8 @@ class Inputs:
     retain_model: Stage | None = None
     retain_log: RetainLog | None = None
     """An evaluation log of a retain model, in the model's place."""
+    checkpoint: Stage | None = None
+    """The model that is evaluated alone; then nothing is trained."""
 
 
 def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
@@ -47,16 +49,19 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     """
     if rowsets is None:
         rowsets = Rowsets(run.benchmark.splits(), run.benchmark.evaluation_rows())
-    target = _given(run, "target", run.target)
-    retain_model = _given(run, "retain_model", run.retain_model)
+    log = _retain_log(run, rowsets.views)
+    retain_model = _given(run, "retain_model", "retain_model", run.retain_model)
+    if (checkpoint := _given(run, "model", "evaluate", run.evaluate)) is not None:
+        _check_template(run, "evaluate.path", checkpoint)
+        return Inputs(rowsets, (), None, None, retain_model, log, checkpoint)
+    target = _given(run, "target", "target", run.target)
     fine_tunes = target is None or (retain_model is None and needs_retain_model(run))
     base = _base(run) if fine_tunes else None
-    for key, stage in (("target.path", target), ("model.path", base)):
-        if stage is not None and (folder := stage.outside()) is not None:
-            run.model.template.check(folder, key)
+    _check_template(run, "target.path", target)
+    _check_template(run, "model.path", base)
     prerequisites = run.method.prerequisites()
     refusals = run.benchmark.refusals() if prerequisites.refusals else ()
-    return Inputs(rowsets, refusals, base, target, retain_model, _retain_log(run, rowsets.views))
+    return Inputs(rowsets, refusals, base, target, retain_model, log)
 
 
 def needs_retain_model(run: Run) -> bool:
@@ -65,10 +70,17 @@ def needs_retain_model(run: Run) -> bool:
     return wanted and run.retain_model.log is None
 
 
-def _given(run: Run, label: str, place: Target | RetainModel) -> Stage | None:
+def _given(
+    run: Run, label: str, key: str, place: Target | RetainModel | Evaluation
+) -> Stage | None:
     if place.path is None:
         return None
-    return given(label, f"{label}.path", place.path, place.revision, run.model.given)
+    return given(label, f"{key}.path", place.path, place.revision, run.model.given)
+
+
+def _check_template(run: Run, key: str, stage: Stage | None) -> None:
+    if stage is not None and (folder := stage.outside()) is not None:
+        run.model.template.check(folder, key)
 
 
 def _base(run: Run) -> Stage | None:

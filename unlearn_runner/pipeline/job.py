@@ -19,6 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from unlearn_runner.config import names
+from unlearn_runner.config.checkpoint import CHOICES
 from unlearn_runner.config.groups import outputs as default_outputs
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import ConfigError
@@ -128,6 +129,8 @@ def plan_config(
         for group, option in choices.items()
         if option is not None and not str(group).startswith(("hydra/", "smallest"))
     }
+    if run.evaluate.path is not None:
+        options |= dict.fromkeys(CHOICES, "none")
     composed = ComposedJob(
         config, outputs.absolute(), name_run(run), store.absolute(), sys.argv[1:], options
     )

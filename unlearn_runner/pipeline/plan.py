@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from types import MappingProxyType
 from typing import Any, cast
 
 from unlearn_runner.config.root import Run
@@ -33,8 +34,10 @@ class Plan:
 
     stages: tuple[Stage, ...]
     unlearn: Stage
+    """Leaves the model that the run is about: the unlearned one, or a checkpoint to evaluate."""
     scores: dict[str, Score]
-    """Score stage by whose scores they are: "target", "unlearned", "retain_model"."""
+    """Score stage by whose scores they are: "target", "unlearned", "retain_model"; "model" where a
+    checkpoint is evaluated."""
     wanted: tuple[Stage, ...]
     """What the run is for; the other stages are computed only where one of these needs them."""
     inputs: Inputs
@@ -49,12 +52,15 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         ConfigError: If the model's base can neither be found nor made, or a method's settings do
             not go with the rows.
     """
-    splits, log, retain_model = inputs.rowsets.splits, inputs.retain_log, inputs.retain_model
+    splits, retain_model = inputs.rowsets.splits, inputs.retain_model
+    evaluator = _evaluator(run, inputs.rowsets)
+    if inputs.checkpoint is not None:
+        models = {"model": inputs.checkpoint, "retain_model": retain_model}
+        return _scored(run, inputs, inputs.checkpoint, models, evaluator)
     base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
     target = inputs.target or _finetune_base(run, base(), splits.full, inputs, "target")
     if retain_model is None and needs_retain_model(run):
         retain_model = _finetune_base(run, base(), splits.retain, inputs, "retain_model")
-    evaluator = _evaluator(run, inputs.rowsets)
     # A one-shot method has no steps to be scored along.
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(splits.forget))
     if run.method.one_shot:
@@ -65,6 +71,33 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
+    kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
+    return _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
+
+
+def _scored(
+    run: Run,
+    inputs: Inputs,
+    unlearned: Stage,
+    models: Mapping[str, Stage | None],
+    evaluator: Evaluator,
+    bases: Mapping[str, Stage] = MappingProxyType({}),
+    kept: tuple[Stage, ...] = (),
+    steps: tuple[int, ...] = (),
+) -> Plan:
+    """Returns the plan that evaluates and scores models, and keeps some of them.
+
+    Args:
+        run: The run.
+        inputs: What it is given.
+        unlearned: The model that the run is about.
+        models: Whose scores are wanted, by what the run calls them.
+        evaluator: What is measured.
+        bases: What an adapter among the models belongs to.
+        kept: What the run leaves behind beside scores.
+        steps: After which `unlearned` was evaluated on its way.
+    """
+    splits, log = inputs.rowsets.splits, inputs.retain_log
     sources: dict[str, Source] = {
         name: Evaluate(f"evaluate {name}", model, evaluator, bases.get(name))
         for name, model in models.items()
@@ -85,7 +118,6 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     }
     scores = {name: Score(f"score {name}", source, **how) for name, source in sources.items()}
     trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how) if steps else None
-    kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
     wanted = (*kept, *scores.values(), *((trajectory,) if trajectory is not None else ()))
     return Plan(_ordered(wanted), unlearned, scores, wanted, inputs, trajectory)
 

@@ -31,17 +31,17 @@ def _read(
 
 
 def scores(plan: Plan, store: Store, results: Iterable[StageResult]) -> dict[str, Scores]:
-    """Returns the scores of "unlearned", "target" and "retain_model"; empty where one diverged."""
+    """Returns the scores of each model of a plan; empty where one diverged."""
     by_model = _read(plan, store, results, score.SCORES)
     names = dict.fromkeys(name for found in by_model.values() for name in found)
     return {model: {name: s.get(name) for name in names} for model, s in by_model.items()}
 
 
 def flat(by_model: Mapping[str, dict[str, T]]) -> dict[str, T]:
-    """Returns one mapping: the unlearned model's scores bare, the others' under a prefix."""
+    """Returns one mapping: scores of what the run is about bare, the others' under a prefix."""
     return {
-        (key if model == "unlearned" else f"{model}.{key}"): value
-        for model in ("unlearned", "target", "retain_model")
+        (key if model in ("unlearned", "model") else f"{model}.{key}"): value
+        for model in ("unlearned", "model", "target", "retain_model")
         if model in by_model
         for key, value in by_model[model].items()
     }

@@ -17,6 +17,8 @@ from unlearn_runner.utils.text import format_score
 
 TRAJECTORY = ("model_utility", "forget_quality", "forget", "retain")
 """What is shown of the scores along the way: two metrics, and all of two views."""
+MODELS = ("target", "unlearned", "model", "retain_model")
+"""In the order of their columns; a run has the first two, or where it evaluates the third."""
 MAX_ROWS = 20  # results.json has them all
 
 
@@ -31,15 +33,15 @@ def number_columns(names: Iterable[str]) -> list[Column]:
 
 
 def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> None:
-    """Prints target, unlearned and retain model side by side, each metric with its direction."""
+    """Prints the scores of models side by side, each metric with its direction."""
     if not any(by_model.values()):
         print(redacted(title))
         return
-    models = [name for name in ("target", "unlearned", "retain_model") if name in by_model]
+    models = [name for name in MODELS if name in by_model]
     columns = ["metric", Column("better", justify="center"), *number_columns(models)]
     table = titled_table(title, *columns)
     section = ""
-    for key in sort_metrics(by_model.get("target", {})):
+    for key in sort_metrics(by_model[models[0]]):
         if (view := key.rpartition(".")[0]) != section:
             table.add_section()
             section = view

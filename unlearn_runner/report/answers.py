@@ -19,11 +19,11 @@ from unlearn_runner.report.schema import SAFE_NAME
 from unlearn_runner.utils.untrusted import clean
 
 MODELS = {
-    "before": "evaluate target",
-    "after": "evaluate unlearned",
-    "retain_model": "evaluate retain_model",
+    "before": ("evaluate target",),
+    "after": ("evaluate unlearned", "evaluate model"),
+    "retain_model": ("evaluate retain_model",),
 }
-"""Stage by column."""
+"""Stages by column, of which a run has one."""
 MAX_LENGTH = 400
 """Characters of a text; a model that repeats itself says no more in the rest."""
 
@@ -71,8 +71,8 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
     for run in runs:
         wanted = views(run.config)
         columns = {}
-        for column, name in MODELS.items():
-            ran = run.stage(name)
+        for column, names in MODELS.items():
+            ran = next(filter(None, map(run.stage, names)), None)
             if ran is None or ran.outcome != "completed":
                 continue
             if ran.key not in found.texts:
@@ -86,7 +86,7 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
             # Of equal questions the first serve for all.
             columns["questions"] = next(k for k, rows in found.questions.items() if rows == asked)
             found.runs[run.number] = columns
-        elif (ran := run.stage(MODELS["after"])) and ran.outcome == "completed":
+        elif any((ran := run.stage(n)) and ran.outcome == "completed" for n in MODELS["after"]):
             found.missing.append(run.number)
     return found
 

@@ -9,6 +9,7 @@ from unlearn_runner.store.store import MANIFEST
 from unlearn_runner.utils.untrusted import UntrustedError, is_number, read_json
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
+OWN += ("evaluate model", "score model")
 """The stages that are a run's own; the rest is shared by all runs of one target."""
 
 

@@ -206,7 +206,7 @@ class RunFolder:
     def stores(self) -> list[Path]:
         """Where the run's artifacts may lie, the likeliest first."""
         above = list(self.path.resolve().parents)
-        beside = [p.parent for p in above[:3] if p.name in ("runs", "sweeps")]
+        beside = [p.parent for p in above[:3] if p.name in ("runs", "evals", "sweeps")]
         store, outputs = (self.config.get(name) for name in ("store", "output_dir"))
         found = [Path(os.path.expanduser(store))] if store else []
         found += [place / "store" for place in beside]

@@ -171,10 +171,10 @@ def uses(outputs: Iterable[Path], stored: Iterable[Entry]) -> Uses:
     by_artifact: dict[str, set[str]] = {}
     unsettled: dict[str, str] = {}
     folders: list[Path] = []
-    for place in (place for top in outputs for place in (top / "runs", top / "sweeps")):
+    for place in (top / name for top in outputs for name in ("runs", "evals", "sweeps")):
         try:
             for folder in _folders(place):
-                folders += [folder] if place.name == "runs" else _folders(folder)
+                folders += _folders(folder) if place.name == "sweeps" else [folder]
         except OSError as error:
             unsettled[str(error.filename or place)] = f"cannot be read: {error.strerror}"
     for folder in folders:

@@ -147,7 +147,9 @@ def _plan_job(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob
 
         def name_run(run: Run) -> str:
             sweep = names.validate_name(run.name or run.sweep.name or "sweep")
-            return f"{SWEEPS}/{sweep}/{names.derive(composed.overrides, composed.choices)}"
+            evaluated = run.evaluate.path
+            derived = names.derive(composed.overrides, composed.choices, evaluated)
+            return f"{SWEEPS}/{sweep}/{derived}"
 
         rows = json.dumps(composed.config["benchmark"], sort_keys=True, default=str)
         job.found = plan_config(composed.config, name_run, composed.choices, read.get(rows))
