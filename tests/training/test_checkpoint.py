@@ -90,11 +90,8 @@ def test_nothing_is_trained(alone: RunFolder) -> None:
         "score retain_model",
     ]
     assert alone.status == "completed"
-    store = alone.stores[0]
-    assert not {path.parent.name for path in store.glob("*/*/manifest.json")} - {
-        "evaluate",
-        "score",
-    }
+    made = {path.parents[1].name for path in alone.stores[0].glob("*/*/manifest.json")}
+    assert made == {"evaluate", "score"}
     assert {alone.choice(group) for group in ("method", "rectifier")} == {"none"}
 
 
@@ -143,6 +140,15 @@ def test_without_a_retain_model_none_is_trained(saved: Path, alone: RunFolder) -
     assert found.scores["forget_quality"] is None
     same = {k: v for k, v in alone.scores.items() if not k.startswith("forget_quality")}
     assert {k: found.scores[k] for k in same} == same
+
+
+@pytest.mark.long
+def test_ranks_share_the_work(saved: Path, alone: RunFolder, tmp_path: Path) -> None:
+    retain = f"retain_model.path={saved / 'retain_model'}"
+    ranks = ("parallel=ddp", "parallel.ranks=2")
+    found = evaluated(tmp_path, "two", str(saved / "unlearn"), retain, *ranks)
+    assert found.provenance["ranks"] == 2
+    assert found.scores == pytest.approx(alone.scores, rel=1e-5)
 
 
 def test_several_are_a_sweep(saved: Path, alone: RunFolder) -> None:
