@@ -166,7 +166,7 @@ def test_every_synonym_leads_to_a_setting_that_is_there() -> None:
     from unlearn_runner.config.synonyms import table
 
     options = groups()
-    chosen = ("adapter=lora", "cluster=slurm", "tracker=wandb", "parallel=fsdp2", "model=pocket")
+    chosen = ("adapter=lora", "cluster=slurm", "tracker=wandb", "parallel=fsdp2", "method=npo")
     config: Any = compose(chosen).config
     local: Any = compose(("cluster=local",)).config
     there = {*settings(Run, config), *settings(Run, local), "benchmark.generate.max_new_tokens"}

@@ -26,6 +26,7 @@ from collections.abc import Sequence
 
 from unlearn_runner.commands.unlearn import run_command
 from unlearn_runner.config.checkpoint import PATH
+from unlearn_runner.config.open_unlearning import refuse_open_unlearning
 from unlearn_runner.errors import ConfigError, assignment
 
 EXAMPLE = "unlearn-eval FOLDER benchmark=tofu model=llama32_1b retain_model.log=LOG"
@@ -47,6 +48,7 @@ def as_evaluation(words: Sequence[str]) -> list[str]:
     Raises:
         ConfigError: If they name none, or several.
     """
+    refuse_open_unlearning(words)
     named = [i for i, word in enumerate(words) if _is_checkpoint(words, i)]
     chosen = sum(word.lstrip("+").partition("=")[0] == PATH for word in words)
     if len(named) + chosen == 1:

@@ -21,6 +21,8 @@ from hydra.errors import HydraException
 from unlearn_runner.config import hydra_node
 from unlearn_runner.config.checkpoint import refuse_training
 from unlearn_runner.config.groups import CONF, OPTIONAL, groups
+from unlearn_runner.config.open_unlearning import refuse_open_unlearning
+from unlearn_runner.config.synonyms import synonym
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
 from unlearn_runner.utils.console import console
 
@@ -73,6 +75,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     Raises:
         ConfigError: For an unknown flag, or an override that no configuration could take.
     """
+    refuse_open_unlearning(arguments)
     flags, overrides = split(arguments)
     overrides = [_renamed(override) for override in overrides]
     sweeping = bool({*SWEEP} & {*flags}) or chooses_sweep(overrides)
@@ -232,6 +235,8 @@ def _other_option(group: str, name: str, options: Mapping[str, list[str]]) -> st
     last = [option for option in options[group] if option.rpartition("/")[2] == name]
     if close := last[0] if len(last) == 1 else "":
         return f"{group}={close}"
+    if meant := synonym(group, name):
+        return meant
     elsewhere = [other for other, names in options.items() if name in names and name != "none"]
     if elsewhere:
         return f"{elsewhere[0]}={name}"

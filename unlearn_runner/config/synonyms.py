@@ -18,15 +18,15 @@ def table() -> dict[str, dict[str, Any]]:
     return yaml.safe_load(text)
 
 
-def synonym(key: str, value: object) -> str:
+def synonym(key: str, value: object, verbatim: bool = False) -> str:
     """Returns the override that a dotted key of another project stands for, or nothing.
 
-    The whole key, then its last word are looked up.
+    The whole key, then its last word are looked up. A `verbatim` value is in Hydra's grammar.
     """
     words = table()["synonyms"]
     found = words.get(key) or words.get(key.rpartition(".")[2], "")
     if isinstance(found, str):
-        return found if "=" in found or not found else assignment(found, value)
+        return found if "=" in found or not found else assignment(found, value, verbatim=verbatim)
     ((ours, values),) = found.items()
     chosen = values.get(str(value).lower(), "")
     return f"{ours}={chosen}" if chosen else ""
