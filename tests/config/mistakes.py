@@ -213,6 +213,12 @@ MISTAKES = {
     "no folder after a flag": mistake(
         "--config-dir=", "--config-dir needs", "allowed: --config-dir"
     ),
+    "further jobs that are none": mistake(
+        "-m seed=1,2 sweep.also=npo", "sweep.also=npo", "[{method: npo, adapter: lora}]"
+    ),
+    "a further job of nothing": mistake(
+        "-m seed=1,2 'sweep.also=[{}]'", "sweep.also", "no settings", "{method: npo"
+    ),
     "a sweeper by its key": mistake("-m seed=1,2 hydra.sweeper=foo", "hydra.sweeper=foo"),
     "logging of hydra's": mistake("hydra/job_logging=default", "hydra/job_logging=default"),
     "hydra's folder": mistake("hydra.run.dir=out2", "hydra.run.dir", "fix: output_dir=out2"),
@@ -519,6 +525,9 @@ MISTAKES |= {
         "low=1",
     ),
     "a search with an axis": mistake("sweep=search method=ga,gd", "method", "choices"),
+    "a search with further jobs": mistake(
+        "sweep=search 'sweep.also=[{seed: 1}]'", "sweep.also", "sweep.space"
+    ),
     "a search of nothing": mistake(
         "sweep=search rectifier.gamma=1 rectifier.tau=1", "sweep.space", "low: 1e-5"
     ),

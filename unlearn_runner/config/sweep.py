@@ -19,6 +19,9 @@ class Sweep:
     """Folder outputs/sweeps/<name>; `name=` on the command line comes first."""
     grid: dict[str, tuple[Any, ...]] = field(default_factory=dict)
     """Values by dotted key, or options by group; the same key on the command line replaces it."""
+    also: tuple[dict[str, Any], ...] = ()
+    """Further jobs, each by its own settings: a value by dotted key, an option by group. What the
+    command line sets to one value comes first."""
     fail_fast: bool = False
     """Start no further job after a failure, and end those that run at their next step."""
     select: Select = field(default_factory=Select)
@@ -33,6 +36,8 @@ class Sweep:
         for key, values in self.grid.items():
             if not values:
                 raise ConfigError(f"sweep.grid: {key} has no values", f"{key}: [1, 2]")
+        if not all(self.also):
+            raise ConfigError("sweep.also: a job has no settings", "{method: npo, adapter: lora}")
 
 
 Choice = bool | int | float | str
@@ -92,9 +97,9 @@ class Search(Sweep):
                     f"sweep.space: {key} {wanted.fault}",
                     f"{key}: {{low: 0.1, high: 10, log: true}} or {key}: {{choices: [a, b]}}",
                 )
-        if self.grid:
+        if self.grid or self.also:
             raise ConfigError(
-                "sweep.grid: a search proposes its jobs", "sweep.space, or another sweep="
+                f"sweep.{'grid' if self.grid else 'also'}: a search proposes its jobs", "sweep.space, or another sweep="
             )
         if self.select.criterion is None:
             raise ConfigError(

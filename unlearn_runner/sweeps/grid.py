@@ -25,7 +25,8 @@ from omegaconf import OmegaConf
 from unlearn_runner.config.command_line import MAX_JOBS, is_value
 from unlearn_runner.config.compose import Composed, Pair, compose_nodes, hydra_open, resolve
 from unlearn_runner.config.groups import CONF, groups
-from unlearn_runner.errors import ConfigError, as_value
+from unlearn_runner.errors import ConfigError, as_value, shortened
+from unlearn_runner.utils.files import leaves
 
 
 @dataclass
@@ -94,15 +95,32 @@ class Grid:
         return own | self.typed
 
     def combinations(self) -> list[list[str]]:
-        """Returns the overrides of every job, one of each axis.
+        """Returns the overrides of every job: one of each axis, then those of the further jobs.
 
         Raises:
             ConfigError: If they are too many.
         """
-        count = math.prod(map(len, self.axes.values()))
+        count = math.prod(map(len, self.axes.values())) + len(self.also)
         if count > MAX_JOBS:
             raise ConfigError(f"a sweep of {count} jobs; allowed: at most {MAX_JOBS}")
-        return [list(axes) for axes in product(*self.axes.values())]
+        return [*(list(axes) for axes in product(*self.axes.values())), *self.also]
+
+    @cached_property
+    def also(self) -> list[list[str]]:
+        """The overrides of the jobs beside the grid, less what the command line fixes."""
+        sweep: Any = self.first.config.get("sweep", {})
+        fixed = {o.key_or_group for o in self._parsed if not o.is_sweep_override()}
+        also = sweep.get("also") or []
+        if not isinstance(also, list) or not all(isinstance(job, Mapping) for job in also):
+            raise ConfigError(
+                f"sweep.also={shortened(also)} must be a list of settings; allowed: "
+                "[{method: npo, adapter: lora}]"
+            )
+        found = []
+        for settings in also:
+            flat = [(key, value) for key, value in leaves(settings) if key and key not in fixed]
+            found.append([f"{key}={as_value(value)}" for key, value in flat])
+        return found
 
     def compose(self, axes: Sequence[str]) -> Composed:
         """Returns the configuration of a job.

@@ -23,6 +23,7 @@ from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.report import schema
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.tracking.folder import RESULTS, STATUS
+from unlearn_runner.utils.files import leaves
 from unlearn_runner.utils.untrusted import UntrustedError, read_json
 
 SWEEPS = "sweeps"
@@ -88,6 +89,14 @@ class SweepJob:
         """Its value on each axis, as text."""
         pairs = (axis.partition("=") for axis in self.axes)
         return {key: value for key, _, value in pairs}
+
+    def value(self, axis: str) -> str:
+        """Returns its value on an axis, the configuration's where none of its overrides sets it."""
+        if axis in self.values or not self.valid:
+            return self.values.get(axis, "")
+        composed = self.planned.composed
+        found = composed.choices.get(axis, dict(leaves(composed.config)).get(axis))
+        return "" if found is None else str(found)
 
     def spec(self) -> JobSpec:
         """Returns the job in the words of another process."""
@@ -162,6 +171,10 @@ def _plan_job(grid: Grid, axes: list[str], read: dict[str, Rowsets]) -> SweepJob
 
 
 def same_mistake(found: Sequence[SweepJob]) -> UserError | None:
-    """Returns the mistake that all jobs share, which then is one of the command."""
+    """Returns the mistake that all jobs share, which then is one of the command.
+
+    Where each job has another one, none could run: then it is the first.
+    """
     mistakes = {str(job.mistake) for job in found}
-    return found[0].mistake if len(mistakes) == 1 else None
+    none_runs = not any(job.valid for job in found)
+    return found[0].mistake if len(mistakes) == 1 or none_runs else None
