@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -101,7 +101,7 @@ class Executor:
         self.record.telemetry(
             line for stage in plan.stages if not stage.given for line in self._lines(stage)
         )
-        return list(results.values())
+        return [results[stage.key] for stage in plan.stages]
 
     def _run_stages(
         self, plan: Plan, results: dict[str, StageResult], stored: dict[str, bool]
@@ -112,7 +112,11 @@ class Executor:
         """
         over, required = diverged(plan, self.store), required_stages(plan, self.store)
         self.record.telemetry([])
-        for number, stage in enumerate(plan.stages, 1):
+        left = list(plan.stages)
+        while left:
+            stage = left[0] if over else self._next(left, required)
+            left.remove(stage)
+            number = plan.stages.index(stage) + 1
             self.record.status("running", stage=stage.label, number=number, of=len(plan.stages))
             if over or stage.key not in required:
                 result = self._uncomputed(stage, over)
@@ -130,6 +134,29 @@ class Executor:
             # Of two passes, the one that computed it.
             if before is None or before.cached or not result.cached:
                 results[stage.key] = result
+
+    def _next(self, left: Sequence[Stage], required: Mapping[str, bool]) -> Stage:
+        """Returns the stage to go on with: the first, or one that need not wait for a process.
+
+        Two jobs that start together on an empty store fine-tune one model each, not one together.
+        """
+        first = left[0]
+        if first.given or first.key not in required or not self._busy(first):
+            return first
+        free = (
+            stage
+            for stage in left[1:]
+            if stage.key in required
+            and not stage.given
+            and all(self.store.manifest(read) for read in stage.inputs)
+            and self.store.manifest(stage) is None
+            and not self._busy(stage)
+        )
+        return next(free, first)
+
+    def _busy(self, stage: Stage) -> bool:
+        """Whether another process works on a stage."""
+        return self.store.manifest(stage) is None and self.store.is_locked(stage)
 
     def _vanished(self, plan: Plan, stored: Mapping[str, bool]) -> str:
         """Returns which artifacts are no longer stored whole, in words; empty where all are."""

@@ -30,7 +30,7 @@ from unlearn_runner.store.artifact import Artifact, Outcome
 from unlearn_runner.store.keys import settings
 from unlearn_runner.utils.disk import disk_errors
 from unlearn_runner.utils.files import OutsideError, inside, render_json, sha256, sync, write_json
-from unlearn_runner.utils.locks import locked
+from unlearn_runner.utils.locks import is_locked, locked
 from unlearn_runner.utils.redact import redacted
 from unlearn_runner.utils.text import size
 
@@ -157,6 +157,10 @@ class Store:
             locked(folder, artifact.key, what, on_wait=on_wait),
         ):
             yield
+
+    def is_locked(self, artifact: Artifact) -> bool:
+        """Returns whether a process holds the lock of an artifact."""
+        return is_locked(self.path(artifact).parent, artifact.key)
 
     def begin(self, artifact: Artifact) -> Building:
         """Returns an empty folder for an artifact, and an earlier attempt's checkpoints."""
