@@ -21,13 +21,15 @@ from unlearn_runner.report import (
     answers,
     cost,
     curves,
+    forgetting_curve,
     heatmap,
     selection_table,
     svg,
     tables,
     tradeoff,
 )
-from unlearn_runner.report.compare import GROUPS, Axes, Comparison, Setting
+from unlearn_runner.report.compare import Axes, Comparison, Setting
+from unlearn_runner.report.equal_forgetting import EqualForgetting
 from unlearn_runner.report.overview import facts, listed, overview, shared_settings, warnings, why
 from unlearn_runner.report.run_folder import read
 from unlearn_runner.report.telemetry import UNLEARN, Chart, charts, numbers
@@ -59,6 +61,8 @@ def report(
     marked = marks(compared)
     ringed = marked if len(marked) < len(compared.runs) else []
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
+    along = EqualForgetting(compared)
+    equal, rectification, course = along.table(), along.rectification(), _course(compared)
     told = answers.collect(compared.runs, rows, store)
     template = _environment().get_template("page.html")
     page = template.render(
@@ -71,6 +75,9 @@ def report(
         overview=overview(compared),
         warnings=[*warnings(compared), *compared.notes],
         legend=tradeoff.keys(compared),
+        equal=equal,
+        rectification=rectification,
+        course=next((figure for _, figure in course), None),
         runs=runs,
         seeds=seeds,
         selection=selection,
@@ -99,10 +106,16 @@ def report(
         seed_keys=SEEDS,
     )
     files = {"report.html": page}
-    for table in (runs, seeds, differences, selection):
+    for table in (runs, seeds, differences, selection, equal, rectification):
         if table is not None:
-            files |= {f"{table.title.lower()}.{k}": write(table) for k, write in WRITERS.items()}
-    return files | _files(pictures, lines)
+            name = table.title.lower().replace(" ", "-")
+            files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}
+    return files | _files(pictures, course, lines)
+
+
+def _course(compared: Comparison) -> list[tuple[None, svg.Figure]]:
+    found = forgetting_curve.draw(EqualForgetting(compared))
+    return [] if found is None else [(None, found)]
 
 
 def _pictures(
@@ -150,7 +163,7 @@ def _anchors(compared: Comparison) -> list[tuple[str, dict[str, float | None]]]:
 def _choices(compared: Comparison) -> dict[str, list[str]]:
     """Returns what the table can be filtered by."""
     runs = compared.runs
-    found = {group: [run.choice(group) for run in runs] for group in GROUPS}
+    found = {group: [run.choice(group) for run in runs] for group in compared.named_groups}
     found["status"] = [run.status for run in runs]
     return {key: list(dict.fromkeys(values)) for key, values in found.items()}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from unlearn_runner.report.selection_file import Chosen, selections
 
 UTILITY, FORGET = "model_utility", "forget.probability"
 GROUPS = ("method", "rectifier")
+ADAPTER, NO_ADAPTER = "adapter", ("none", "NoAdapter", "?")
 
 
 @dataclass(frozen=True)
@@ -82,14 +83,21 @@ class Setting:
         return replace(found, within=only.interval(metric))
 
     def delta(self, metric: str, baseline: Setting) -> Mean | None:
-        """Returns the mean difference to a baseline, runs of equal seeds paired."""
-        theirs = {_seeds(run): run.scores.get(metric) for run in baseline.independent}
-        pairs = [(run.scores.get(metric), theirs.get(_seeds(run))) for run in self.independent]
-        found = [
-            on_scale(metric, a) - on_scale(metric, b)
-            for a, b in pairs
-            if a is not None and b is not None
-        ]
+        """Returns a score's mean difference to a baseline, runs of equal seeds paired."""
+
+        def score(run: RunFolder) -> float | None:
+            found = run.scores.get(metric)
+            return None if found is None else on_scale(metric, found)
+
+        return self.difference(score, baseline)
+
+    def difference(
+        self, of: Callable[[RunFolder], float | None], baseline: Setting
+    ) -> Mean | None:
+        """Returns the mean difference of what runs have to a baseline's, equal seeds paired."""
+        theirs = {_seeds(run): of(run) for run in baseline.independent}
+        pairs = [(of(run), theirs.get(_seeds(run))) for run in self.independent]
+        found = [a - b for a, b in pairs if a is not None and b is not None]
         return Mean(*interval(found), len(found)) if found else None
 
 
@@ -218,7 +226,7 @@ class Comparison:
         group = key.partition(".")[0]
         if key.endswith("._target_"):
             return True
-        if group not in (*GROUPS, "benchmark"):
+        if group not in (*GROUPS, ADAPTER, "benchmark"):
             return False
         runs = [run for run in self.runs if run.settings]
         values = {(run.choice(group), _plain(run.settings.get(key))) for run in runs}
@@ -246,8 +254,14 @@ class Comparison:
         return [f"{self.short[k]} {number(v)}" for k, v in found.items() if v is not None]
 
     @cached_property
+    def named_groups(self) -> Sequence[str]:
+        """The groups whose options tables name: method, rectifier, and adapters that differ."""
+        adapters = {run.choice(ADAPTER) for run in self.runs}
+        return (*GROUPS, ADAPTER) if len(adapters) > 1 else GROUPS
+
+    @cached_property
     def alike(self) -> bool:
-        """Whether all runs have one method and one rectifier."""
+        """Whether all runs have one method, one rectifier and one adapter."""
         return len({choices(run) for run in self.runs}) == 1
 
     def groups(self, apart_from: Iterable[str] = SEEDS) -> list[list[RunFolder]]:
@@ -272,8 +286,10 @@ def values(runs: Iterable[RunFolder], key: str) -> list[float]:
 
 
 def choices(run: RunFolder) -> str:
-    """Returns a run's method and rectifier."""
-    return " + ".join(run.choice(group) for group in GROUPS)
+    """Returns a run's method and rectifier, and its adapter where it has one."""
+    adapter = run.choice(ADAPTER)
+    found = [run.choice(group) for group in GROUPS]
+    return " + ".join([*found, adapter] if adapter not in NO_ADAPTER else found)
 
 
 def how_they_ended(runs: Iterable[RunFolder]) -> str:

@@ -37,6 +37,7 @@ OTHERS = ("target.", "retain_model.")
 """Prefixes of scores that are not the unlearned model's."""
 DERIVED = re.compile(r"([^-,]+)-([^-,]+)-([^-,]+)(?:,|$)")
 """How the runner names a folder: benchmark, method, rectifier, then what was overridden."""
+IN_NAME = ("benchmark", "method", "rectifier")
 
 Status = Literal["waiting", "running", "completed", "diverged", "interrupted", "failed", "unknown"]
 Line = Mapping[str, Any]
@@ -156,7 +157,7 @@ class RunFolder:
         return identity(self.config)
 
     def choice(self, group: str) -> str:
-        """Returns which option of a group the run has: method, rectifier or benchmark.
+        """Returns which option of a group the run has: method, rectifier, adapter or benchmark.
 
         As recorded; else as the runner named the folder; else the class.
         """
@@ -164,8 +165,8 @@ class RunFolder:
         if recorded:
             return str(recorded)
         named = self.config.get("name") is None or self.path.parent.parent.name == "sweeps"
-        if named and (match := DERIVED.match(self.name)):
-            return match[1 + ("benchmark", "method", "rectifier").index(group)]
+        if named and group in IN_NAME and (match := DERIVED.match(self.name)):
+            return match[1 + IN_NAME.index(group)]
         settings = self.config.get(group)
         target = settings.get("_target_", "?") if isinstance(settings, Mapping) else "?"
         return str(target).rpartition(".")[2]

@@ -248,7 +248,7 @@ class Figure:
         rows: list[list[tuple[float, Key]]] = []
         x = float(self.width)
         for key in self.keys:
-            needed = 38 + 6.6 * len(key.name)
+            needed = 46 + 7.0 * len(key.name)
             if x + needed > self.width:
                 rows.append([])
                 x = 26.0

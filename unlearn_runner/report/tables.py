@@ -11,7 +11,7 @@ from html import escape
 from typing import Any, Literal
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
-from unlearn_runner.report.compare import GROUPS, Comparison, how_they_ended, number
+from unlearn_runner.report.compare import Comparison, how_they_ended, number
 from unlearn_runner.report.cost import own_seconds
 from unlearn_runner.report.means import mean_name
 from unlearn_runner.report.run_folder import RunFolder
@@ -76,7 +76,7 @@ def of_runs(compared: Comparison) -> Table:
     """Returns one row per run: what sets it apart, how it ended, scores, cost."""
     columns = [Column("run", "run", "number")]
     constant = compared.alike and bool(compared.differing)
-    columns += [Column(group, group, main=not constant) for group in GROUPS]
+    columns += [Column(group, group, main=not constant) for group in compared.named_groups]
     columns += [Column(k, compared.short[k], _kind(compared, k)) for k in compared.differing]
     columns += [Column("status", "status"), Column("label", "label")]
     columns += _metrics(compared)
@@ -104,12 +104,32 @@ def _metrics(compared: Comparison, names: Callable[[str], str] = str) -> list[Co
 
 def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
     row = [cell(run.number)]
-    row += [cell(run.choice(group)) for group in GROUPS]
+    row += [cell(run.choice(group)) for group in compared.named_groups]
     row += [setting(run.settings.get(key)) for key in compared.differing]
     row += [cell(run.status), cell(compared.label(run))]
     row += [cell(run.scores.get(metric), format_score) for metric in compared.metrics]
     row += [cell(run.rectified_share, "{:.0%}".format), cell(own_seconds(run), "{:.1f}".format)]
     return [*row, cell(run.name)]
+
+
+def setting_columns(
+    compared: Comparison, apart_from: str = ""
+) -> tuple[list[Column], Callable[[RunFolder], list[Cell]]]:
+    """Returns the columns of what sets settings apart, seeds left out, and a run's cells of them.
+
+    A group to be left out is left out with its settings.
+    """
+    groups = [group for group in compared.named_groups if group != apart_from]
+    left_out = (*SEEDS, *(k for k in compared.differing if k.partition(".")[0] == apart_from))
+    keys = [key for key in compared.differing if key not in left_out]
+    columns = [Column(group, group) for group in groups]
+    columns += [Column(k, compared.short[k], _kind(compared, k)) for k in keys]
+
+    def cells(run: RunFolder) -> list[Cell]:
+        found = [cell(run.choice(group)) for group in groups]
+        return found + [setting(run.settings.get(key)) for key in keys]
+
+    return columns, cells
 
 
 def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
@@ -120,19 +140,15 @@ def of_seeds(compared: Comparison, baseline: int | None = None) -> Table | None:
     base = next((s for s in compared.settings if baseline in s.numbers), None)
     if base is None and all(len(s.runs) == 1 for s in compared.settings):
         return None
-    keys = [key for key in compared.differing if key not in SEEDS]
-    columns = [Column(group, group) for group in GROUPS]
-    columns += [Column(k, compared.short[k], _kind(compared, k)) for k in keys]
-    columns += [Column("seeds", "seeds"), Column("n", "n", "number")]
+    names, start = setting_columns(compared)
+    columns = [*names, Column("seeds", "seeds"), Column("n", "n", "number")]
     columns += [Column("ended", "how they ended")]
     columns += _metrics(compared, mean_name)
     rows = []
     for group in compared.settings:
         if group is base:
             continue
-        first = group.first
-        row = [cell(first.choice(name)) for name in GROUPS]
-        row += [setting(first.settings.get(key)) for key in keys]
+        row = start(group.first)
         row += [cell(", ".join("/".join(_seed(run)) for run in group.runs))]
         found = [group.delta(m, base) if base else group.mean(m) for m in compared.metrics]
         row += [cell(max((mean.n for mean in found if mean), default=0))]

@@ -55,7 +55,7 @@ def charts(runs: Sequence[RunFolder], along: Sequence[str]) -> list[Chart]:
         curves = {n: _curve(steps, key) for n, steps in lines.items()}
         found.append(_chart(key, NAMES.get(key, _words(key)), curves, over))
     for metric in along:
-        curves = {run.number: _scored(run, metric) for run in runs}
+        curves = {run.number: scored(run, metric) for run in runs}
         found.append(_chart(f"along/{metric}", f"{metric}, along the way", curves, over))
     return [chart for chart in found if chart.curves]
 
@@ -102,7 +102,7 @@ def _recent(lines: Sequence[Line]) -> Curve:
     ]
 
 
-def _scored(run: RunFolder, metric: str) -> Curve:
+def scored(run: RunFolder, metric: str) -> Curve:
     """Returns a metric at each scored step, from the target before to the end."""
     points = [(p["step"], p["scores"].get(metric)) for p in run.results.get("along", ())]
     if not points:

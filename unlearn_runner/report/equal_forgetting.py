@@ -1,0 +1,164 @@
+"""Comparison of runs where they have forgotten equally much, on each run's own curve over steps.
+
+Runs end at unequal forgetting, where a difference in utility is no difference of methods.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from itertools import pairwise
+
+from unlearn_runner.evaluation.metrics.scores import SEEDS
+from unlearn_runner.report.compare import Comparison, Setting
+from unlearn_runner.report.means import P_VALUES, Mean, mean_of
+from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.report.tables import NOTHING, Cell, Column, Table, cell, setting_columns
+from unlearn_runner.report.telemetry import scored
+from unlearn_runner.utils.text import format_score
+
+SHARES = (0.5, 0.75)
+"""How far from the target to the retain model runs are compared: fixed before any run is seen."""
+NONE = "none"
+"""The rectifier that steps with a gradient as it is."""
+
+
+def kept_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
+    """Returns the most that a curve keeps once it is down at a level, linearly between its points.
+
+    That is at the level itself, unless the run goes on to forget more and to keep more: nobody
+    would have stopped it there.
+
+    Args:
+        curve: Pairs of what is forgotten, less is more forgotten, and what is kept, in order.
+        level: Of the first of each pair.
+
+    Returns:
+        None where it never gets there: a curve is not continued beyond its ends.
+    """
+    kept = [y for x, y in curve if x <= level]
+    for (x, y), (x_next, y_next) in pairwise(curve):
+        if min(x, x_next) < level < max(x, x_next):
+            kept.append(y + (level - x) / (x_next - x) * (y_next - y))
+    return max(kept, default=None)
+
+
+def trajectory(run: RunFolder, forget: str, kept: str) -> list[tuple[float, float]]:
+    """Returns two scores of a run at each scored step, from the target before to the end."""
+    xs, ys = dict(scored(run, forget)), dict(scored(run, kept))
+    return [(xs[step], ys[step]) for step in xs if step in ys]
+
+
+@dataclass(frozen=True)
+class EqualForgetting:
+    """Scores of settings at equal forgetting, and what rectification changes there."""
+
+    compared: Comparison
+
+    @property
+    def forget(self) -> str:
+        """The score of what is forgotten."""
+        return self.compared.axes.forget
+
+    @cached_property
+    def kept(self) -> list[str]:
+        """The scores of what is kept: utility, and on retain rows what is forgotten on others."""
+        names = (self.compared.axes.utility, f"retain.{self.forget.rpartition('.')[2]}")
+        return [name for name in names if name in self.compared.metrics and name not in P_VALUES]
+
+    @cached_property
+    def levels(self) -> list[float]:
+        """Forgetting at which runs are compared: `SHARES` of the way to the retain model.
+
+        Two decimals; only those that a run reaches. A retain model without that score counts as 0.
+        """
+        before, after = (self._anchor(model) for model in ("target", "retain_model"))
+        after = after or 0.0
+        if before is None or before <= after or not self.kept or self.forget in P_VALUES:
+            return []
+        found = [round(before + share * (after - before), 2) for share in SHARES]
+        reached = (
+            any(self.mean(setting, level, self.kept[0]) for setting in self.compared.settings)
+            for level in found
+        )
+        return [level for level, true in zip(found, reached, strict=True) if true]
+
+    def _anchor(self, model: str) -> float | None:
+        scores = (run.results.get("scores", {}) for run in self.compared.runs)
+        found = [s.get(f"{model}.{self.forget}") for s in scores]
+        known = [value for value in found if value is not None]
+        return math.fsum(known) / len(known) if known else None
+
+    def _value(self, level: float, kept: str, run: RunFolder) -> float | None:
+        return kept_at(trajectory(run, self.forget, kept), level)
+
+    def mean(self, setting: Setting, level: float, kept: str) -> Mean | None:
+        """Returns a score's mean over the independent runs that have forgotten so much."""
+        return mean_of(kept, (self._value(level, kept, run) for run in setting.independent))
+
+    def difference(self, one: Setting, other: Setting, level: float, kept: str) -> Mean | None:
+        """Returns the mean difference of two settings, runs of equal seeds paired."""
+        return one.difference(partial(self._value, level, kept), other)
+
+    @cached_property
+    def pairs(self) -> list[tuple[Setting, Setting]]:
+        """Settings that differ in the rectifier alone: without one, and with one."""
+        keys = [k for run in self.compared.runs for k in run.settings if k.startswith("rectifier.")]
+        found = []
+        for runs in self.compared.groups((*SEEDS, *keys)):
+            mine = [s for s in self.compared.settings if s.first in runs]
+            plain = [s for s in mine if s.first.choice("rectifier") == NONE]
+            found += [(p, s) for p in plain for s in mine if s not in plain]
+        return found
+
+    def table(self) -> Table | None:
+        """Returns one row per setting with what it keeps at each level; none without curves."""
+        compared, levels = self.compared, self.levels
+        if not levels:
+            return None
+        names, start = setting_columns(compared)
+        at = [(level, kept) for level in levels for kept in self.kept]
+        columns = [*names, Column("n", "n", "number")]
+        columns += [self._column(f"{kept} at {level:.2f}", kept) for level, kept in at]
+        rows = []
+        for setting in compared.settings:
+            found = [self.mean(setting, level, kept) for level, kept in at]
+            if any(scored(run, self.forget) for run in setting.runs):
+                n = max((mean.n for mean in found if mean), default=0)
+                rows.append([*start(setting.first), cell(n), *map(_shown, found)])
+        return Table("Equal forgetting", columns, rows)
+
+    def rectification(self) -> Table | None:
+        """Returns what each rectifier changed at each level: without, with, and the difference."""
+        rows = []
+        names, start = setting_columns(self.compared, "rectifier")
+        for level in self.levels:
+            for plain, rectified in self.pairs:
+                row = [*start(rectified.first), cell(rectified.first.choice("rectifier"))]
+                changes = [self.difference(rectified, plain, level, kept) for kept in self.kept]
+                row += [cell(level, "{:.2f}".format)]
+                row += [cell(max((c.n for c in changes if c), default=0))]
+                for kept, change in zip(self.kept, changes, strict=True):
+                    means = (self.mean(setting, level, kept) for setting in (plain, rectified))
+                    row += [cell(mean and mean.value, format_score) for mean in means]
+                    row += [_shown(change, "+")]
+                rows.append(row)
+        if not rows:
+            return None
+        columns = [*names, Column("rectifier", "rectifier"), Column(self.forget, self.forget, "number")]
+        columns += [Column("n", "n", "number")]
+        for kept in self.kept:
+            columns += [self._column(f"{kept} {what}", kept) for what in ("without", "with", "change")]
+        return Table("Rectification", columns, rows)
+
+    def _column(self, name: str, kept: str) -> Column:
+        return Column(name, name, "number", self.compared.better(kept))
+
+
+def _shown(mean: Mean | None, sign: str = "") -> Cell:
+    if mean is None:
+        return NOTHING
+    return Cell(mean.value, f"{sign if mean.value > 0 else ''}{mean}")
+
