@@ -10,6 +10,7 @@ from rich.table import Column, Table
 from unlearn_runner.config.root import interactions
 from unlearn_runner.evaluation.metrics.scores import Directions, Scores, lower, sort_metrics
 from unlearn_runner.pipeline.job import PlannedJob
+from unlearn_runner.report import tables
 from unlearn_runner.tracking.divergence import last_finite
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.redact import redacted
@@ -30,6 +31,18 @@ def titled_table(title: str, *columns: Column | str) -> Table:
 def number_columns(names: Iterable[str]) -> list[Column]:
     """Returns columns of numbers; a dotted name has two lines."""
     return [Column(name.replace(".", "\n", 1), justify="right") for name in names]
+
+
+def report_table(table: tables.Table, title: str) -> Table:
+    """Returns a table of the report for a terminal."""
+    found = titled_table(title)
+    for column in table.columns:
+        name, _, rest = column.label.partition(" ")
+        lines = [*name.split(".", 1), *filter(None, [rest])]
+        found.add_column("\n".join(lines), justify="right" if column.kind == "number" else "left")
+    for row in table.rows:
+        found.add_row(*(cell.text for cell in row))
+    return found
 
 
 def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> None:

@@ -12,8 +12,11 @@ from rich.table import Table
 
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed
-from unlearn_runner.pipeline.tables import number_columns, titled_table
+from unlearn_runner.pipeline.tables import number_columns, report_table, titled_table
+from unlearn_runner.report.compare import Axes, Comparison
+from unlearn_runner.report.equal_forgetting import EqualForgetting
 from unlearn_runner.report.means import mean_name, mean_of
+from unlearn_runner.report.run_folder import read
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.tracking.record import Record
@@ -21,7 +24,7 @@ from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.signals import SIGNALS
 from unlearn_runner.utils.text import format_score
 
-MAX_SCORES = 8
+MAX_SCORES = 6
 """Scores in the table; results.json has them all."""
 MAX_CAUSE = 600
 """Characters of a cause."""
@@ -85,6 +88,8 @@ class SweepMonitor:
         results_console().print(table(title, rows))
         if by_seed := over_seeds(rows):
             results_console().print(by_seed)
+        for found in _equal_forgetting(self.jobs):
+            results_console().print(found)
         failed = [job for job in self.jobs if job.status == "failed"]
         for job in failed:
             print(f"failed   {job.name}: {job.cause}")
@@ -93,6 +98,21 @@ class SweepMonitor:
         count = Counter(job.status for job in self.jobs)
         parts = (f"{count[status]} {status}" for status in ORDER if count[status])
         print(f"{len(self.jobs)} jobs: {', '.join(parts)}")
+
+
+def _equal_forgetting(jobs: Sequence[SweepJob]) -> list[Table]:
+    """Returns what jobs that were scored along keep where they have forgotten equally much."""
+    done = [job for job in jobs if job.status in DONE and job.planned.run.evaluate.every]
+    if not done:
+        return []
+    runs = [read(job.folder, number) for number, job in enumerate(done, 1)]
+    axes = Axes.among(Comparison(runs).metrics)
+    found = EqualForgetting(Comparison(runs, axes))
+    titles = {
+        "equally much forgotten": found.table(),
+        "what rectification changed, equally much forgotten": found.rectification(),
+    }
+    return [report_table(table, title) for title, table in titles.items() if table is not None]
 
 
 ORDER = ("completed", "diverged", "failed", "interrupted", "waiting")
@@ -120,15 +140,32 @@ def label(scores: Mapping[str, float | None], status: str) -> str:
 
 
 def table(title: str, rows: Sequence[Row]) -> Table:
-    """Returns one line per job: its place on the axes, how it ended, its scores."""
+    """Returns a line per job: its place on the axes, how it ended, its scores.
+
+    Before the jobs stands what they began from, after them the retain model; each different one.
+    """
     axes, names = _axes(rows), _names(rows)
     found = titled_table(title, *number_columns(axes), "status", *number_columns(names))
+    _add_anchors(found, "target", rows, len(axes), names)
     for job, results in rows:
         scores = results.get("scores", {})
-        place = (job.values.get(axis, "") for axis in axes)
+        place = (job.value(axis) for axis in axes)
         numbers = (format_score(scores.get(name)) for name in names)
         found.add_row(*place, label(scores, job.status), *numbers)
+    found.add_section()
+    _add_anchors(found, "retain_model", rows, len(axes), names)
     return found
+
+
+def _add_anchors(
+    table: Table, model: str, rows: Sequence[Row], before: int, names: Sequence[str]
+) -> None:
+    """Adds a line for each different model of that name, and a rule below them."""
+    scores = ([r.get("scores", {}).get(f"{model}.{n}") for n in names] for _, r in rows)
+    for found in dict.fromkeys(map(tuple, scores)):
+        if any(score is not None for score in found):
+            table.add_row(*[""] * before, model, *map(format_score, found))
+    table.add_section()
 
 
 def _axes(rows: Sequence[Row]) -> list[str]:
@@ -136,9 +173,13 @@ def _axes(rows: Sequence[Row]) -> list[str]:
 
 
 def _names(rows: Sequence[Row]) -> list[str]:
-    """Returns the scores that a table shows: of the whole, of the forget rows, and others."""
+    """Returns the scores that a table shows: of the whole, of the forget rows, and others.
+
+    A test's statistic says the same as its p-value.
+    """
     names = dict.fromkeys(n for _, results in rows for n in results.get("scores", {}))
     own = [n for n in names if n.partition(".")[0] not in ("target", "retain_model")]
+    own = [n for n in own if not n.endswith("_ks")]
     own.sort(key=lambda n: ("." in n, not n.startswith("forget.")))
     return own[:MAX_SCORES]
 
@@ -155,7 +196,7 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
     names = _names(rows)
     groups: dict[tuple[str, ...], list[Row]] = {}
     for job, results in rows:
-        place = tuple(job.values.get(axis, "") for axis in others)
+        place = tuple(job.value(axis) for axis in others)
         groups.setdefault(place, []).append((job, results.get("scores", {})))
     columns = (*number_columns(others), *number_columns(["seeds"]), "how they ended")
     title = "over seeds: mean ± 95 % interval"
