@@ -15,8 +15,9 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
-demo: install  ## fine-tune, unlearn with GRU, evaluate on the embedded benchmark
-	$(BIN)/unlearn
+demo: install  ## two methods without and with GRU, and LoRA, compared at equal forgetting
+	$(BIN)/unlearn sweep=demo cluster=local
+	@$(BIN)/unlearn-report outputs/sweeps/demo
 
 test: install  ## the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -167,7 +167,8 @@ def test_composing_building_and_planning_load_neither_torch_nor_transformers(loo
 @pytest.mark.parametrize(("group", "name"), OPTIONS)
 def test_every_option_composes_builds_and_plans(group: str, name: str, looked: Any) -> None:
     stages = looked["plans"][f"{group}={name}"]
-    assert [label for label, *_ in stages if not provided(label)] == STAGES
+    along = "score along"  # where the option says evaluate.every
+    assert [label for label, *_ in stages if not provided(label) and label != along] == STAGES
     assert len({key for _, key, _ in stages}) == len(stages)
     known: set[str] = set()
     for _, key, read in stages:  # each finds what it reads
@@ -291,6 +292,39 @@ def test_a_sweep_and_its_plan_know_fields_that_no_file_lists(bare: tuple[Path, .
     found = config_sources([*BARE, "method.beta=0.2"], bare)
     assert [(given.value, given.by) for given in found["method.beta"]] == [(0.2, "command line")]
     assert "method.retain.weight" not in found
+
+
+ALSO = "sweep.also=[{method: npo, adapter: lora, train.lr: 1e-3}, {train: {lr: 0.1}}]"
+
+
+@pytest.mark.parametrize(
+    ("more", "wanted"),
+    [
+        ((), [["method='npo'", "adapter='lora'", "train.lr=0.001"], ["train.lr=0.1"]]),
+        (("train.lr=1",), [["method=npo", "adapter=lora"], []]),  # a fixed value comes first
+        (("seed=1,2",), [["method=npo", "adapter=lora", "train.lr=0.001"], ["train.lr=0.1"]]),
+    ],
+)
+def test_further_jobs_stand_beside_the_grid(more: tuple[str, ...], wanted: list[list[str]]) -> None:
+    with Grid(("rectifier=none,gru", ALSO, *more)).opened() as grid:
+        jobs = grid.combinations()
+        lora = validate(grid.compose(jobs[-2]).config)
+    wanted = [[text.replace("'", "") for text in job] for job in wanted]
+    assert jobs[-2:] == wanted
+    assert len(jobs) == 2 * (2 if more == ("seed=1,2",) else 1) + 2
+    assert type(lora.adapter).__name__ == "LoRA"
+
+
+def test_the_demo_is_two_methods_without_and_with_gru_and_one_lora() -> None:
+    with Grid(("sweep=demo",)).opened() as grid:
+        found = [grid.compose(job) for job in grid.combinations()]
+    groups = ("method", "rectifier", "adapter")
+    chosen = {tuple(one.choices[group] for group in groups) for one in found}
+    wanted = {(m, r, "none") for m in ("ga", "npo") for r in ("none", "gru")}
+    assert chosen == wanted | {("npo", "gru", "lora")}
+    runs = [validate(one.config) for one in found]
+    assert len({run.train.clip for run in runs}) == 1
+    assert len({run.evaluate.every for run in runs}) == 1
 
 
 @pytest.mark.parametrize("group", ["debug", "experiment"])
