@@ -55,9 +55,9 @@ def _report(args: argparse.Namespace) -> None:
         ) from None
     page = out / "report.html"
     others = [name for name in files if name != page.name]
-    print(f"report   {page}  ({size(page.stat().st_size)}, {len(compared.runs)} runs)")
     print(f"tables   {listed(n for n in others if not n.endswith('.svg'))}")
     print(f"figures  {listed(n for n in others if n.endswith('.svg'))}")
+    print(f"report   {page}  ({size(page.stat().st_size)}, {len(compared.runs)} runs)")
 
 
 def _check(flag: str, metric: str, known: Sequence[str]) -> None:

@@ -34,8 +34,8 @@ def number_columns(names: Iterable[str]) -> list[Column]:
 
 
 def report_table(table: tables.Table, title: str) -> Table:
-    """Returns a table of the report for a terminal."""
-    found = titled_table(title)
+    """Returns a table of the report for a terminal, its main columns."""
+    found, table = titled_table(title), table.narrow()
     for column in table.columns:
         name, _, rest = column.label.partition(" ")
         lines = [*name.split(".", 1), *filter(None, [rest])]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
 from itertools import pairwise
 
@@ -147,7 +147,9 @@ class EqualForgetting:
                 rows.append(row)
         if not rows:
             return None
-        columns = [*names, Column("rectifier", "rectifier"), Column(self.forget, self.forget, "number")]
+        alike = [len({row[i].text for row in rows}) == 1 for i, _ in enumerate(names)]
+        columns = [replace(name, main=not same) for name, same in zip(names, alike, strict=True)]
+        columns += [Column("rectifier", "rectifier"), Column(self.forget, self.forget, "number")]
         columns += [Column("n", "n", "number")]
         for kept in self.kept:
             columns += [self._column(f"{kept} {what}", kept) for what in ("without", "with", "change")]
