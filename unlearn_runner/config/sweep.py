@@ -99,7 +99,8 @@ class Search(Sweep):
                 )
         if self.grid or self.also:
             raise ConfigError(
-                f"sweep.{'grid' if self.grid else 'also'}: a search proposes its jobs", "sweep.space, or another sweep="
+                f"sweep.{'grid' if self.grid else 'also'}: a search proposes its jobs",
+                "sweep.space, or another sweep=",
             )
         if self.select.criterion is None:
             raise ConfigError(

@@ -91,9 +91,7 @@ class Setting:
 
         return self.difference(score, baseline)
 
-    def difference(
-        self, of: Callable[[RunFolder], float | None], baseline: Setting
-    ) -> Mean | None:
+    def difference(self, of: Callable[[RunFolder], float | None], baseline: Setting) -> Mean | None:
         """Returns the mean difference of what runs have to a baseline's, equal seeds paired."""
         theirs = {_seeds(run): of(run) for run in baseline.independent}
         pairs = [(of(run), theirs.get(_seeds(run))) for run in self.independent]

@@ -152,7 +152,9 @@ class EqualForgetting:
         columns += [Column("rectifier", "rectifier"), Column(self.forget, self.forget, "number")]
         columns += [Column("n", "n", "number")]
         for kept in self.kept:
-            columns += [self._column(f"{kept} {what}", kept) for what in ("without", "with", "change")]
+            columns += [
+                self._column(f"{kept} {what}", kept) for what in ("without", "with", "change")
+            ]
         return Table("Rectification", columns, rows)
 
     def _column(self, name: str, kept: str) -> Column:
@@ -163,4 +165,3 @@ def _shown(mean: Mean | None, sign: str = "") -> Cell:
     if mean is None:
         return NOTHING
     return Cell(mean.value, f"{sign if mean.value > 0 else ''}{mean}")
-

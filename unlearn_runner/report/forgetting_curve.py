@@ -107,5 +107,7 @@ def _described(equal: EqualForgetting, lines: Sequence[Line]) -> str:
     parts = [f"{len(lines)} settings, from the target on; each point is a scored step."]
     for setting, curve in lines[:MAX_KEYS]:
         x, y = map(format_score, curve[-1])
-        parts.append(f"{compared.title(setting.first, SEEDS)}: ends at {utility} {y}, {forget} {x}.")
+        parts.append(
+            f"{compared.title(setting.first, SEEDS)}: ends at {utility} {y}, {forget} {x}."
+        )
     return " ".join([*parts, "Numbers at equal forgetting are in the table."])

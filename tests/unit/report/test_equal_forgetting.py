@@ -146,8 +146,15 @@ def test_the_picture_has_a_line_per_setting_and_dashes_what_is_not_rectified(
     figure = forgetting_curve.draw(pairs)
     assert figure is not None
     lines = [mark for mark in figure.marks if mark.kind.startswith("way")]
-    assert [(line.kind, line.runs) for line in lines] == [("way s0 d1", "1 3"), ("way s0 d0", "2 4")]
+    assert [(line.kind, line.runs) for line in lines] == [
+        ("way s0 d1", "1 3"),
+        ("way s0 d0", "2 4"),
+    ]
     assert [key.name for key in figure.keys] == ["ga + none", "ga + gru"]
     setting = pairs.compared.settings[0]
     curve = forgetting_curve.mean_curve(setting, FORGET, UTILITY)
-    assert [(round(x, 12), round(y, 12)) for x, y in curve] == [(1.0, 1.0), (0.8, 0.9), (0.45, 0.65)]
+    assert [(round(x, 12), round(y, 12)) for x, y in curve] == [
+        (1.0, 1.0),
+        (0.8, 0.9),
+        (0.45, 0.65),
+    ]
