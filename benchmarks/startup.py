@@ -25,7 +25,7 @@ COMMANDS = {
     "a group mistyped": ("methd=ga",),
     "a setting mistyped": ("train.lrr=1",),
     "a value out of bounds": ("rectifier.gamma=2",),
-    "the plan of the demo": ("plan_only=true",),
+    "the plan of a run": ("plan_only=true",),
     "the plan of 84 sweep jobs": ("sweep=gru_gamma_tau", "method=ga", "plan_only=true"),
 }
 

@@ -108,7 +108,8 @@ class EqualForgetting:
         keys = [k for run in self.compared.runs for k in run.settings if k.startswith("rectifier.")]
         found = []
         for runs in self.compared.groups((*SEEDS, *keys)):
-            mine = [s for s in self.compared.settings if s.first in runs]
+            numbers = {run.number for run in runs}
+            mine = [s for s in self.compared.settings if s.first.number in numbers]
             plain = [s for s in mine if s.first.choice("rectifier") == NONE]
             found += [(p, s) for p in plain for s in mine if s not in plain]
         return found
