@@ -134,12 +134,11 @@ class EqualForgetting:
     def rectification(self) -> Table | None:
         """Returns what each rectifier changed at each level: without, with, and the difference."""
         rows = []
-        names, start = setting_columns(self.compared, "rectifier")
+        names, start = setting_columns(self.compared)
         for level in self.levels:
             for plain, rectified in self.pairs:
-                row = [*start(rectified.first), cell(rectified.first.choice("rectifier"))]
+                row = [*start(rectified.first), cell(level, "{:.2f}".format)]
                 changes = [self.difference(rectified, plain, level, kept) for kept in self.kept]
-                row += [cell(level, "{:.2f}".format)]
                 row += [cell(max((c.n for c in changes if c), default=0))]
                 for kept, change in zip(self.kept, changes, strict=True):
                     means = (self.mean(setting, level, kept) for setting in (plain, rectified))
@@ -148,9 +147,12 @@ class EqualForgetting:
                 rows.append(row)
         if not rows:
             return None
-        alike = [len({row[i].text for row in rows}) == 1 for i, _ in enumerate(names)]
-        columns = [replace(name, main=not same) for name, same in zip(names, alike, strict=True)]
-        columns += [Column("rectifier", "rectifier"), Column(self.forget, self.forget, "number")]
+        varied = [len({row[i].text for row in rows}) > 1 for i, _ in enumerate(names)]
+        columns = [
+            replace(name, main=varies or name.key == "rectifier")
+            for name, varies in zip(names, varied, strict=True)
+        ]
+        columns += [Column(self.forget, self.forget, "number")]
         columns += [Column("n", "n", "number")]
         for kept in self.kept:
             columns += [

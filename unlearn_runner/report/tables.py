@@ -113,15 +113,11 @@ def _row(compared: Comparison, run: RunFolder) -> list[Cell]:
 
 
 def setting_columns(
-    compared: Comparison, apart_from: str = ""
+    compared: Comparison,
 ) -> tuple[list[Column], Callable[[RunFolder], list[Cell]]]:
-    """Returns the columns of what sets settings apart, seeds left out, and a run's cells of them.
-
-    A group to be left out is left out with its settings.
-    """
-    groups = [group for group in compared.named_groups if group != apart_from]
-    left_out = (*SEEDS, *(k for k in compared.differing if k.partition(".")[0] == apart_from))
-    keys = [key for key in compared.differing if key not in left_out]
+    """Returns the columns of what sets settings apart but seeds, and what makes a run's cells."""
+    groups = compared.named_groups
+    keys = [key for key in compared.differing if key not in SEEDS]
     columns = [Column(group, group) for group in groups]
     columns += [Column(k, compared.short[k], _kind(compared, k)) for k in keys]
 

@@ -120,6 +120,8 @@ def test_a_rectifier_s_change_is_paired_over_seeds(pairs: EqualForgetting) -> No
         ["ga", "gru", "0.40", "1"],
     ]
     assert table.rows[1][6].text == "+0.1000"
+    heads = [column.label for column in table.narrow().columns]  # one method needs no column
+    assert heads[:4] == ["rectifier", FORGET, "n", f"{UTILITY} without"]
 
 
 def test_what_differs_in_more_than_the_rectifier_is_no_pair(tmp_path: Path) -> None:
