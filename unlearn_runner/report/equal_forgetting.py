@@ -9,7 +9,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from itertools import pairwise
+from itertools import pairwise, product
 
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report.compare import Comparison, Setting
@@ -136,15 +136,12 @@ class EqualForgetting:
         rows = []
         names, start = setting_columns(self.compared)
         for level in self.levels:
-            for plain, rectified in self.pairs:
-                row = [*start(rectified.first), cell(level, "{:.2f}".format)]
-                changes = [self.difference(rectified, plain, level, kept) for kept in self.kept]
-                row += [cell(max((c.n for c in changes if c), default=0))]
-                for kept, change in zip(self.kept, changes, strict=True):
-                    means = (self.mean(setting, level, kept) for setting in (plain, rectified))
-                    row += [cell(mean and mean.value, format_score) for mean in means]
-                    row += [_shown(change, "+")]
-                rows.append(row)
+            for (plain, rectified), kept in product(self.pairs, self.kept):
+                change = self.difference(rectified, plain, level, kept)
+                means = (self.mean(setting, level, kept) for setting in (plain, rectified))
+                row = [*start(rectified.first), cell(level, "{:.2f}".format), cell(kept)]
+                row += [cell(mean and mean.value, format_score) for mean in means]
+                rows.append([*row, _shown(change, "+"), cell(change.n if change else 0)])
         if not rows:
             return None
         varied = [len({row[i].text for row in rows}) > 1 for i, _ in enumerate(names)]
@@ -152,12 +149,8 @@ class EqualForgetting:
             replace(name, main=varies or name.key == "rectifier")
             for name, varies in zip(names, varied, strict=True)
         ]
-        columns += [Column(self.forget, self.forget, "number")]
-        columns += [Column("n", "n", "number")]
-        for kept in self.kept:
-            columns += [
-                self._column(f"{kept} {what}", kept) for what in ("without", "with", "change")
-            ]
+        columns += [Column(self.forget, self.forget, "number"), Column("kept", "kept")]
+        columns += [Column(name, name, "number") for name in ("without", "with", "change", "n")]
         return Table("Rectification", columns, rows)
 
     def _column(self, name: str, kept: str) -> Column:
