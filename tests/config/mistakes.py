@@ -534,6 +534,10 @@ MISTAKES |= {
     "a search for nothing": mistake(
         "sweep=search sweep.select.criterion=null", "fix: sweep.select.criterion=forgetting"
     ),
+    # unlearn-eval
+    "evaluate nothing": mistake("unlearn-eval", "no checkpoint"),
+    "evaluate what is not there": mistake("unlearn-eval nope", "evaluate.path"),
+    "evaluate with a method": mistake("unlearn-eval @model method=npo", "method=npo"),
     # unlearn-score
     "score nothing": mistake("unlearn-score", "LOG"),
     "score a missing log": mistake("unlearn-score nope.json", "nope.json"),

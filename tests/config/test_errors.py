@@ -40,6 +40,7 @@ from mistakes import (
 
 PACE = ("debug=tiny", "parallel.threads=1")  # a command that is accepted by mistake ends soon
 COMMANDS = {
+    "unlearn-eval": "unlearn_runner.commands.eval",
     "unlearn-score": "unlearn_runner.commands.score",
     "unlearn-store": "unlearn_runner.commands.store",
 }
