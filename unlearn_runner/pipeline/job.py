@@ -161,9 +161,11 @@ def refuse_other_configuration(job: PlannedJob) -> None:
         console.print(f"warning: {warning}; it is written anew", markup=False)
         return
     identity, other = job.identity, names.identity(found)
-    # Through JSON: a tuple that was written comes back as a list.
-    if json.dumps(other, sort_keys=True) != json.dumps(identity, sort_keys=True):
-        keys = [k for k in {**other, **identity} if other.get(k) != identity.get(k)]
+    # Through JSON: a tuple that was written comes back as a list. A setting that is null, and that
+    # an earlier release did not have, says the same.
+    known = {**other, **identity}
+    keys = [k for k in known if json.dumps(other.get(k)) != json.dumps(identity.get(k))]
+    if keys:
         raise ConfigError(
             f"name={job.folder.name}: that run folder holds another configuration "
             f"(it differs in {', '.join(sorted(keys)[:4])})",
