@@ -157,7 +157,10 @@ def test_a_sweep_shares_its_stages_and_its_points_differ(whole: Sweep) -> None:
 def test_the_same_command_runs_new_points_only(whole: Sweep) -> None:
     before = whole.published()
     folders = {p: p.stat().st_mtime_ns for p in whole.folder.glob("*/*.json*")}
+    note = whole.folder.with_name(".grid.owner")
+    note.write_text("{}")  # of a command that was killed after its last job
     assert "4 jobs, 4 need nothing, 0 to run" in whole.run()
+    assert not note.exists()
     wider = Sweep(whole.outputs, (GAMMAS, "rectifier.tau=1,10,100"))
     said = wider.run()
     assert "6 jobs, 4 need nothing, 2 to run" in said

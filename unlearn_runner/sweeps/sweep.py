@@ -29,7 +29,7 @@ from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.disk import disk_errors
-from unlearn_runner.utils.locks import locked
+from unlearn_runner.utils.locks import OWNER, locked
 
 
 def run(command: CommandLine) -> int:
@@ -109,7 +109,9 @@ def _run_unfinished(jobs: Sequence[SweepJob], monitor: SweepMonitor, folder: Pat
     for job in jobs:
         if not job.valid:
             monitor.refuse(job)
-    if not _unfinished(jobs) or monitor.stopped:
+    # A command that was killed after its last job has left its note beside the lock.
+    left = (folder.parent / f".{folder.name}{OWNER}").exists()
+    if monitor.stopped or not (_unfinished(jobs) or left):
         return
     lock = locked(folder.parent, folder.name, f"sweep {folder.name}")
     with disk_errors(folder), lock:
