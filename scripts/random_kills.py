@@ -2,7 +2,7 @@
 
     python scripts/random_kills.py --kills 50 --seed 0
 
-Four commands that compute, `unlearn-score`, `unlearn-report` and `unlearn-store gc` run once, and
+Two runs, a sweep, `unlearn-score`, `unlearn-report` and `unlearn-store gc` run once, and
 then again in an empty folder, where each gets SIGKILL up to three times, at moments drawn over the
 time it took, and is repeated until it ends; and so on in new folders. `unlearn-store ls` must work
 after each kill, and no command have a traceback. In the end every model, evidence, score and report
@@ -37,19 +37,19 @@ TINY = (
 RUNS = {
     "npo": ("method=npo", "rectifier=gru", "evaluate.every=20"),
     "lora": ("method=gd", "rectifier=gru", "adapter=lora"),
-    "gone": ("method=ga", "rectifier=none", "seed=1"),  # its folder is removed: gc has work
     "sweep": ("-m", "method=ga,npo", "rectifier=none", "sweep.select.criterion=forgetting"),
 }
 COMMANDS = (*RUNS, "score", "report", "gc")
-AT_ONCE = 4
+AT_ONCE = 6
 """Kills of one command in one folder, at most: it may end before one."""
 COMPUTED = re.compile(r"^\[\d+/\d+\] .* \w+/\w+  \d+\.\ds$", re.MULTILINE)
 CLOCK = re.compile(
-    r'"tokens_per_s": [\d.e+]+|made [\d :-]+UTC|<section aria-labelledby="cost">.*?</section>'
+    r'"tokens_per_s": [\d.e+]+|made [\d :-]+UTC|<dt>commit</dt>.*?</dd>'
+    r'|<section aria-labelledby="cost">.*?</section>'
     r'|data-v="[\d.e-]+">[\d.]+</td>(?=<td class="more">)',  # seconds stand before the folder
     re.DOTALL,
 )
-"""What telemetry and report.html say of times."""
+"""What telemetry and report.html say of times and of the checkout."""
 HASHED = (".safetensors", ".parquet")
 READ = ("along.json", "scores.json", "selection.json", "metrics.jsonl", "report.html")
 
@@ -66,10 +66,11 @@ class Place:
         """Runs the commands one after another, each after `kills` of it."""
         self.outputs.mkdir()
         for name in COMMANDS:
+            if name == "gc":  # it shall have something to remove
+                for path in sorted((self.outputs / "store").glob("*/[!.]*")):
+                    shutil.copytree(path, path.with_name(path.name[::-1]))
             kills(self, name)
             self.took[name] = self.start(name) or 0
-            if name == "gone":
-                shutil.rmtree(self.outputs / "runs" / name)
         self.start("npo")
         if computed := COMPUTED.findall(self.said("npo")):
             self.faults.append(f"npo after gc computes again: {computed}")
