@@ -109,15 +109,16 @@ def needs_tofu(*overrides: str) -> bool:
 
 
 def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
-    """An option with what it asks the user for: TOFU's files, or the folder of a model."""
+    """An option with what it asks the user or the hub for: TOFU's files, the folder of a model."""
     overrides = [override]
     if needs_tofu(override):
         overrides.append(f"benchmark.data_dir={tofu}")
-    if override in ("model=hf", "model=chat"):
+    target = composed(*overrides)["target"]["path"] is not None  # of the hub
+    if target or override in ("model=hf", "model=chat"):
         for name, text in MODELS["model"].items():
             (folder / name).write_text(text)
         (folder / "chat_template.jinja").write_text("{{ messages }}")
-        overrides.append(f"model.path={folder}")
+        overrides += [f"target.path={folder}"] if target else [f"model.path={folder}"]
     return overrides
 
 

@@ -208,8 +208,8 @@ def without_tokenizer(saved: Path, tmp_path: Path) -> Path:
 
 
 REFUSED = {
-    "": ("no checkpoint is named", "unlearn-eval FOLDER"),
-    "benchmark=tofu": ("no checkpoint is named", "unlearn-eval FOLDER"),
+    "": ("no checkpoint is named", "unlearn-eval --help"),
+    "benchmark=tofu": ("no checkpoint is named", "unlearn-eval --help"),
     "@nowhere": ("is not a folder", "evaluate.path=FOLDER"),
     "@bare": ("it has no tokenizer", "evaluate.path=FOLDER"),
     "@good @bare": ("2 checkpoints are named", "unlearn-eval -m evaluate.path="),

@@ -29,7 +29,7 @@ from unlearn_runner.config.checkpoint import PATH
 from unlearn_runner.config.open_unlearning import refuse_open_unlearning
 from unlearn_runner.errors import ConfigError, assignment
 
-EXAMPLE = "unlearn-eval FOLDER benchmark=tofu model=llama32_1b retain_model.log=LOG"
+HELP = "unlearn-eval --help"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -54,7 +54,7 @@ def as_evaluation(words: Sequence[str]) -> list[str]:
     if len(named) + chosen == 1:
         return [assignment(PATH, w, shell=False) if i in named else w for i, w in enumerate(words)]
     if not named and not chosen:
-        raise ConfigError("no checkpoint is named; allowed: a folder or a hub id", EXAMPLE)
+        raise ConfigError("no checkpoint is named; allowed: a folder or a hub id", HELP)
     several = ",".join(words[i] for i in named)
     raise ConfigError(
         f"{len(named) + chosen} checkpoints are named where one is evaluated; several are a sweep",
