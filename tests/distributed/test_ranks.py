@@ -20,12 +20,8 @@ CREW = str(Path(crew.__file__))
 CREWS = [("ddp", 2), ("fsdp2", 2), ("fsdp2-last", 3), ("fsdp2", 3), ("ddp", 3)]
 """Those of three ranks continue what those of two have left."""
 PROFILED = "all-reduces in the profile"
-LONG = ("ddp 2", "ddp 3", "fsdp2 3", "fsdp2-last 3")
-"""`test_pieces.py` and `test_objectives_on_ranks.py` have replicas on two ranks by default."""
-MANY = [
-    pytest.param(name, marks=pytest.mark.long) if name in LONG else name
-    for name in (f"{engine} {world}" for engine, world in CREWS)
-]
+MANY = [pytest.param(f"{engine} {world}", marks=pytest.mark.long) for engine, world in CREWS]
+"""`test_pieces.py` and `test_objectives_on_ranks.py` have both engines on two ranks by default."""
 
 
 class Found(dict[str, Any]):
@@ -156,7 +152,7 @@ def test_a_checkpoint_of_any_number_of_ranks_is_continued_by_any_other(
 
 @pytest.mark.parametrize(
     "source",
-    ["fsdp2 2", *(pytest.param(n, marks=pytest.mark.long) for n in ("ddp 2", "fsdp2-last 3"))],
+    [pytest.param(n, marks=pytest.mark.long) for n in ("ddp 2", "fsdp2 2", "fsdp2-last 3")],
 )
 def test_one_process_continues_what_many_have_left(crews: Found, source: str) -> None:
     from unlearn_runner.pipeline.session import open_session
