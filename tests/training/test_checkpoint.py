@@ -14,6 +14,7 @@ import pytest
 from scipy.stats import ks_2samp
 
 import unlearn_runner as ur
+from unlearn_runner import api
 from unlearn_runner.commands.eval import as_evaluation, main
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.report.discovery import find_runs
@@ -53,7 +54,7 @@ def _argv(monkeypatch: pytest.MonkeyPatch) -> None:
 def made(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A run that has made everything itself, and moved its model a little."""
     words = ("method=ga", "rectifier=none", "train.lr=1e-2", "name=made")
-    return ur.run(*TINY, *words, outputs(tmp_path_factory.mktemp("made")))
+    return api.run(*TINY, *words, outputs(tmp_path_factory.mktemp("made")))
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +182,7 @@ def test_against_a_log_of_open_unlearning(saved: Path, shared: Path, tmp_path: P
 
 def test_an_adapter_is_evaluated_on_its_base(made: RunFolder, tmp_path: Path) -> None:
     top = made.path.parents[1]
-    run = ur.run(
+    run = api.run(
         *TINY, "adapter=lora", "method=ga", "rectifier=none", "train.lr=1e-2", outputs(top)
     )
     for stage in ("unlearn", "target"):

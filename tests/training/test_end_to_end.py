@@ -172,7 +172,9 @@ def test_the_default_runs_to_its_table(first: Ended) -> None:
 
 def test_results_have_one_structure(first: Ended) -> None:
     results = first.json("results.json")
-    assert set(results) == {"status", "name", "scores", "directions", "stages", "provenance"}
+    assert set(results) == {
+        *("status", "name", "scores", "directions", "intervals", "stages", "provenance")
+    }
     lower = {name for name, better in results["directions"].items() if better == "lower"}
     assert lower == {"forget.probability", "forget.rouge_l", "forget_quality_ks"}
     assert set(results["directions"]) == OWN

@@ -359,8 +359,8 @@ def test_answers_before_and_after_are_the_evidence_s(sweep: Path, made: Path) ->
     completed = [run for run in compared if run.status == "completed"]
     assert set(data["runs"]) == {str(run.number) for run in completed}
     for run in completed[:3]:
-        for column, name in answers.MODELS.items():
-            ran = run.stage(name)
+        for column, names in answers.MODELS.items():
+            ran = run.stage(names[0])
             assert ran is not None
             store = sweep.parent.parent / "store"
             for view in ("forget", "retain"):

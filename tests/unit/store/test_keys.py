@@ -256,7 +256,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         EVALUATED | SCORES,
     ),
     "a metric": (
-        ("evaluation/metrics/probability.py", "return np.exp(-loss)", "return np.exp(-1 * loss)"),
+        ("evaluation/metrics/probability.py", "np.exp(-loss - np", "np.exp(-1 * loss - np"),
         every,
         SCORES,
     ),
