@@ -1,6 +1,7 @@
 """Whole commands of open-unlearning, typed here: answered with the same command in our words.
 
-One foreign word has its own fix, from `synonyms.yaml`, too; a command would need one after another.
+A single word of theirs has its own fix, from `synonyms.yaml`; a command would need one after
+another.
 """
 
 from __future__ import annotations
@@ -33,14 +34,14 @@ def refuse_open_unlearning(arguments: Sequence[str]) -> None:
         ConfigError: If several of the words are its, or one is its experiment on TOFU.
     """
     words = [argument.lstrip("+") for argument in _without_config_name(arguments)]
-    foreign = [word for word in words if OWN.match(word) or EXPERIMENT.fullmatch(word)]
+    theirs = [word for word in words if OWN.match(word) or EXPERIMENT.fullmatch(word)]
     known = [word for word in words if EXPERIMENT.fullmatch(word)]
-    if (len(foreign) < 2 and not known) or any(map(ELSEWHERE.match, {*words} - {*known})):
+    if (len(theirs) < 2 and not known) or any(map(ELSEWHERE.match, {*words} - {*known})):
         return
     ours, unknown = _translated(words)
     left_out = f"; without an equal here, left out: {listed(unknown)}" if unknown else ""
     raise ConfigError(
-        f"{listed(foreign, 3)}: open-unlearning's words; the same in ours is below{left_out}", ours
+        f"{listed(theirs, 3)}: open-unlearning's words; the same in ours is below{left_out}", ours
     )
 
 

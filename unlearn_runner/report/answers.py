@@ -82,9 +82,11 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
             if found.texts[ran.key]:
                 columns[column] = ran.key
         if "after" in columns:
-            asked = found.questions[columns["after"]]
+            questions = found.questions[columns["after"]]
             # Of equal questions the first serve for all.
-            columns["questions"] = next(k for k, rows in found.questions.items() if rows == asked)
+            columns["questions"] = next(
+                k for k, rows in found.questions.items() if rows == questions
+            )
             found.runs[run.number] = columns
         elif any((ran := run.stage(n)) and ran.outcome == "completed" for n in MODELS["after"]):
             found.missing.append(run.number)

@@ -192,7 +192,7 @@ def _environment() -> Environment:
         json.dumps(data, ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
     )
     found.filters.update(raw=Markup, px=svg.px, folding=_folding)
-    found.filters.update(numbers=listed, shown=format_score, why=why)
+    found.filters.update(numbers=listed, score=format_score, why=why)
     return found
 
 

@@ -26,10 +26,10 @@ NONE = "none"
 
 
 def kept_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
-    """Returns the most that a curve keeps once it is down at a level, linearly between its points.
+    """Returns what a curve keeps where it first is down at a level, linearly between its points.
 
-    That is at the level itself, unless the run goes on to forget more and to keep more: nobody
-    would have stopped it there.
+    At the level itself, also where a run that goes on would forget more and keep more: what was
+    forgotten is equal, and no run is read at the best of many points.
 
     Args:
         curve: Pairs of what is forgotten, less is more forgotten, and what is kept, in order.
@@ -38,11 +38,10 @@ def kept_at(curve: Sequence[tuple[float, float]], level: float) -> float | None:
     Returns:
         None where it never gets there: a curve is not continued beyond its ends.
     """
-    kept = [y for x, y in curve if x <= level]
     for (x, y), (x_next, y_next) in pairwise(curve):
-        if min(x, x_next) < level < max(x, x_next):
-            kept.append(y + (level - x) / (x_next - x) * (y_next - y))
-    return max(kept, default=None)
+        if x_next <= level < x:
+            return y + (level - x) / (x_next - x) * (y_next - y)
+    return curve[0][1] if curve and curve[0][0] == level else None
 
 
 def trajectory(run: RunFolder, forget: str, kept: str) -> list[tuple[float, float]]:

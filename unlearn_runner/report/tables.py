@@ -59,11 +59,11 @@ class Table:
 NOTHING = Cell(None, "–")
 
 
-def cell(value: Any, shown: Callable[[Any], str] = str) -> Cell:
-    """Returns the cell of a value, as `shown` writes it; a dash where there is none."""
+def cell(value: Any, write: Callable[[Any], str] = str) -> Cell:
+    """Returns the cell of a value, as `write` has it; a dash where there is none."""
     if value is None:
         return NOTHING
-    return Cell(float(value) if isinstance(value, int) else value, shown(value))
+    return Cell(float(value) if isinstance(value, int) else value, write(value))
 
 
 def setting(value: object) -> Cell:

@@ -158,11 +158,11 @@ def _point(
     setting, forget, utility = point
     x, y = frame.x(forget.value), frame.y(utility.value)
     # Of single runs only those that stand out: the bars of a whole grid would hide its points.
-    shown = occupied is not None or utility.n > 1
+    has_bars = occupied is not None or utility.n > 1
     bars = []
-    if shown and (ends := utility.ends):
+    if has_bars and (ends := utility.ends):
         bars.append((x, frame.y(ends[0]), x, frame.y(ends[1])))
-    if shown and (ends := forget.ends):
+    if has_bars and (ends := forget.ends):
         bars.append((frame.x(ends[0]), y, frame.x(ends[1]), y))
     runs = "run" if len(setting.runs) == 1 else "runs"
     text = f"{runs} {listed(setting.numbers)}: {compared.title(setting.first, SEEDS)}"

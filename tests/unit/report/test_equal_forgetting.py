@@ -29,14 +29,15 @@ def test_between_scored_steps_a_curve_is_straight(level: float, wanted: float | 
     assert found == (None if wanted is None else pytest.approx(wanted, abs=1e-12))
 
 
-def test_a_run_that_forgets_and_keeps_more_later_is_read_later() -> None:
+def test_a_curve_is_read_where_it_first_gets_there() -> None:
     recovering = [(1.0, 1.0), (0.4, 0.4), (0.2, 0.7), (0.1, 0.6)]
-    assert kept_at(recovering, 0.5) == 0.7  # 0.5 where it first got there
-    assert kept_at(recovering, 0.3) == 0.7
+    assert kept_at(recovering, 0.5) == pytest.approx(0.5)  # not the .7 at less than .5
+    assert kept_at(recovering, 0.3) == pytest.approx(0.55)
     assert kept_at(recovering, 0.15) == pytest.approx(0.65)
-    back_again = [(1.0, 1.0), (0.4, 0.4), (0.8, 0.6), (0.9, 0.9)]
-    assert kept_at(back_again, 0.7) == pytest.approx(0.7)  # what is known again is not forgotten
+    back_again = [(1.0, 1.0), (0.4, 0.4), (0.8, 0.6), (0.2, 0.9)]
+    assert kept_at(back_again, 0.7) == pytest.approx(0.7)  # and not again on the second way down
     assert kept_at([(0.5, 0.9), (0.5, 0.1)], 0.5) == 0.9
+    assert kept_at([(0.3, 0.9), (0.2, 0.1)], 0.5) is None  # begins below: it never was there
     assert kept_at([], 0.5) is None
 
 
