@@ -36,7 +36,7 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.models.load import load_tokenizer
 from unlearn_runner.pipeline.session import Session, open_session
-from unlearn_runner.rectifiers.base import Rectifier
+from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint
@@ -55,12 +55,13 @@ ENGINES: dict[str, Parallel] = {
 
 
 @dataclass(frozen=True)
-class Corrected(GRU):
+class CorrectedGRU(GRU):
     """GRU that also keeps the optimizer's step from raising the retain risk."""
 
-    def correct(self, update: Any, state: Any, space: GradientSpace) -> Any:
-        dot, square = space.dots((update, state[MEAN]), (state[MEAN], state[MEAN]))
-        return space.add(update, state[MEAN], -dot / square) if dot > 0 else None
+    def correct(self, step: OptimizerStep, state: Any, space: GradientSpace) -> Corrected:
+        mean = state[MEAN]
+        dot, square = space.dots((step.update, mean), (mean, mean))
+        return Corrected(space.add(step.update, mean, -dot / square) if dot > 0 else None)
 
 
 CASES: dict[str, tuple[Method, Rectifier]] = {
@@ -68,7 +69,7 @@ CASES: dict[str, tuple[Method, Rectifier]] = {
     "gd+gru": (GA(retain=Retain("nll", 0.2)), GRU(gamma=0.8, tau=1.0)),
     "npo+none": (NPO(beta=0.5, retain=Retain("nll", 0.2)), NoRectifier()),
     "kl+gru": (GA(retain=Retain("kl", 5.0)), GRU(gamma=0.8)),
-    "ga+corrected": (GA(), Corrected(gamma=0.8)),
+    "ga+corrected": (GA(), CorrectedGRU(gamma=0.8)),
 }
 LONG = ("ga+gru", "gd+gru", "gd+gru x4", "npo+none", "ga+corrected")
 """Cases of twenty steps; x4 is four micro-batches on each rank."""

@@ -8,14 +8,21 @@ pass wrote back must never leak into the next.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from unlearn_runner.distributed.layout import Layout
+from unlearn_runner.models.layer_groups import layer_groups
 
 Gradient = list[Tensor | None]
+Gramian = list[list[float]]
+"""Symmetric matrix of the inner products of some gradients."""
+Scope = Literal["whole", "group", "tensor"]
+"""Over what inner products are taken: all trainable parameters as one vector, each layer group
+(`models.layer_groups`), or each tensor."""
 
 CHUNK = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
 
@@ -27,8 +34,14 @@ class GradientSpace:
     is one buffer per group it keeps apart and one per gradient it remembers.
     """
 
-    def __init__(self, parameters: Iterable[nn.Parameter], layout: Layout | None = None) -> None:
-        self.parameters = [p for p in parameters if p.requires_grad]
+    def __init__(
+        self,
+        parameters: Iterable[nn.Parameter] | Iterable[tuple[str, nn.Parameter]],
+        layout: Layout | None = None,
+    ) -> None:
+        named = [p if isinstance(p, tuple) else ("", p) for p in parameters]
+        self.names = [name for name, parameter in named if parameter.requires_grad]
+        self.parameters = [parameter for _, parameter in named if parameter.requires_grad]
         self.layout = layout or Layout()
 
     def clear(self) -> None:
@@ -61,27 +74,55 @@ class GradientSpace:
             if value is not None:
                 self.layout.to_local(parameter.detach()).copy_(value)
 
-    def gramian(self, *gradients: Gradient) -> list[list[float]]:
-        """Returns the symmetric matrix of all inner products; one all-reduce, as in `dots`."""
+    def parts(self, scope: Scope) -> list[str]:
+        """Returns the label of the part that each parameter belongs to, under a scope."""
+        if scope == "group":
+            return layer_groups(self.names)
+        return self.names if scope == "tensor" else [""] * len(self.parameters)
+
+    def gramian(self, *gradients: Gradient) -> Gramian:
+        """Returns the matrix of all inner products; one all-reduce, as in `dots`."""
+        return self.gramians(self.parts("whole"), *gradients)[""]
+
+    def gramians(self, parts: Sequence[str], *gradients: Gradient) -> dict[str, Gramian]:
+        """Returns the matrix of all inner products within each part; one all-reduce in all.
+
+        Matrices of parts add up to that of the whole.
+        """
         size = len(gradients)
         places = [(i, j) for i in range(size) for j in range(i, size)]
-        products = self.dots(*((gradients[i], gradients[j]) for i, j in places))
-        found = dict(zip(places, products, strict=True))
-        return [[found[min(i, j), max(i, j)] for j in range(size)] for i in range(size)]
+        pairs = [(gradients[i], gradients[j]) for i, j in places]
+        found = {}
+        for part, products in self._products(parts, pairs).items():
+            at = dict(zip(places, products, strict=True))
+            found[part] = [[at[min(i, j), max(i, j)] for j in range(size)] for i in range(size)]
+        return found
 
     def dots(self, *pairs: tuple[Gradient, Gradient]) -> list[float]:
         """Returns the inner products of pairs of gradients, summed in float64.
 
         Each rank sums over its shard; one all-reduce of `len(pairs)` numbers makes them global.
         """
-        total = torch.zeros(len(pairs), dtype=torch.float64, device=self.parameters[0].device)
-        for entries in zip(*(gradient for pair in pairs for gradient in pair), strict=True):
+        return self._products(self.parts("whole"), pairs)[""]
+
+    def _products(
+        self, parts: Sequence[str], pairs: Sequence[tuple[Gradient, Gradient]]
+    ) -> dict[str, list[float]]:
+        """Returns the pairs' inner products by part, summed over all ranks."""
+        labels = list(dict.fromkeys(parts))
+        row = {label: i for i, label in enumerate(labels)}
+        device = self.parameters[0].device
+        total = torch.zeros(len(labels), len(pairs), dtype=torch.float64, device=device)
+        columns = zip(*(gradient for pair in pairs for gradient in pair), strict=True)
+        for part, entries in zip(parts, columns, strict=True):
             for i in range(len(pairs)):
                 x, y = entries[2 * i], entries[2 * i + 1]
                 if x is not None and y is not None:
                     shard = self.layout.flat_shard(x)
-                    total[i] += _dot(shard, shard if y is x else self.layout.flat_shard(y))
-        return self.layout.total(total).tolist()  # one transfer for all products
+                    product = _dot(shard, shard if y is x else self.layout.flat_shard(y))
+                    total[row[part], i] += product
+        # One message and one transfer for all products.
+        return dict(zip(labels, self.layout.total(total).tolist(), strict=True))
 
     def add(self, a: Gradient, b: Gradient, alpha: float = 1.0) -> Gradient:
         """Returns a + alpha * b; overwrites a."""
@@ -92,6 +133,39 @@ class GradientSpace:
             else:
                 out.append(x if y is None else x.add_(y, alpha=alpha))
         return out
+
+    def add_parts(
+        self, parts: Sequence[str], a: Gradient, b: Gradient, alphas: Mapping[str, float]
+    ) -> Gradient:
+        """Returns a + alpha * b with each part's own alpha; overwrites a where alpha is not 0."""
+        out: Gradient = []
+        for part, x, y in zip(parts, a, b, strict=True):
+            alpha = alphas[part]
+            out.extend(self.add([x], [y], alpha) if alpha else [x])
+        return out
+
+    def scale_parts(
+        self, parts: Sequence[str], a: Gradient, factors: Mapping[str, float]
+    ) -> Gradient:
+        """Returns a times each part's own factor; overwrites a."""
+        pairs = zip(parts, a, strict=True)
+        return [None if x is None else x.mul_(factors[part]) for part, x in pairs]
+
+    def elementwise(self, function: Callable[..., Tensor], *gradients: Gradient) -> Gradient:
+        """Returns `function` of the gradients' entries, number by number; zeros where none is."""
+        out: Gradient = []
+        for entries in zip(*gradients, strict=True):
+            some = next((x for x in entries if x is not None), None)
+            if some is None:
+                out.append(None)
+            else:
+                filled = (torch.zeros_like(some) if x is None else x for x in entries)
+                out.append(function(*filled))
+        return out
+
+    def copy(self, a: Gradient) -> Gradient:
+        """Returns a copy."""
+        return [None if x is None else x.clone() for x in a]
 
     def mix(self, a: Gradient, b: Gradient, share: float) -> Gradient:
         """Returns (1 - share) * a + share * b, in one sweep over memory; overwrites a."""

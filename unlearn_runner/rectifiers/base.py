@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 RectifierState = dict[str, Any]
-"""Gradients a rectifier carries from step to step, by name; saved with the optimizer's state."""
+"""What a rectifier carries from step to step, by name: gradients, and plain numbers or lists of
+numbers in a tuple; saved with the optimizer's state."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +34,47 @@ class Rectified:
     """Telemetry of the step."""
     norm: float | None = None
     """L2 norm of the gradient, if the rectifier knows it; saves the engine a sweep over memory."""
+
+
+@dataclass(frozen=True)
+class OptimizerStep(ABC):
+    """A step the optimizer has just taken, as a rectifier sees it."""
+
+    update: Gradient
+    """Difference of the weights after and before the step, weight decay and learning rate included;
+    may be overwritten."""
+    before: Gradient
+    """Weights before the step."""
+    lr: float
+    """Learning rate of the step."""
+
+    @property
+    @abstractmethod
+    def betas(self) -> tuple[float, float]:
+        """Decay of the optimizer's running mean of gradients and of their squares."""
+
+    @property
+    @abstractmethod
+    def eps(self) -> float:
+        """Addend of the root of the optimizer's mean square."""
+
+    @abstractmethod
+    def preconditioner(self) -> Gradient:
+        """Returns the factor by which the optimizer scaled each number of the gradient."""
+
+    @abstractmethod
+    def decay(self) -> Gradient:
+        """Returns the part of the update that is weight decay."""
+
+
+@dataclass(frozen=True)
+class Corrected:
+    """Result of a correction."""
+
+    update: Gradient | None
+    """The update to take in place of the optimizer's; none leaves that as it is."""
+    facts: dict[str, float | bool | None] = field(default_factory=dict)
+    """Telemetry of the step, beside that of `rectify`."""
 
 
 @dataclass(frozen=True)
@@ -80,9 +122,9 @@ class Rectifier(ABC):
         """
 
     def correct(
-        self, update: Gradient, state: RectifierState, space: GradientSpace
-    ) -> Gradient | None:
-        """Returns the update to take in place of the optimizer's, or none to leave that as it is.
+        self, step: OptimizerStep, state: RectifierState, space: GradientSpace
+    ) -> Corrected:
+        """Returns the update to take in place of the optimizer's.
 
         An adaptive optimizer rescales each coordinate, so its step need not keep what `rectify`
         ensured of the gradient; a rectifier that wants it of the step overrides this. Only then
@@ -90,9 +132,8 @@ class Rectifier(ABC):
         trained weights. The optimizer's own state is not changed by it.
 
         Args:
-            update: Difference of the weights after and before the step, weight decay and learning
-                rate included; may be overwritten.
+            step: The step just taken.
             state: State, in which `rectify` has left what is needed here.
             space: Arithmetic of gradients and updates, wherever they are stored.
         """
-        return None
+        return Corrected(None)

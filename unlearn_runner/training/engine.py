@@ -50,7 +50,7 @@ class Engine:
     method: Method | None = None
 
     def __post_init__(self) -> None:
-        self.space = GradientSpace(self.models.trained.parameters(), self.layout)
+        self.space = GradientSpace(self.models.trained.named_parameters(), self.layout)
         self.groups = self.rectifier.groups(self.terms)
         self.optimizer = optimizer.optimizer(self.space.parameters, self.recipe)
         self.schedule = optimizer.schedule(self.optimizer, self.recipe, self.num_rows)
@@ -117,23 +117,28 @@ class Engine:
             facts = {**numbers, "lr": lr}
             raise Diverged({**numbers, **rectified.facts}, weights, facts=facts)
         self.space.assign(gradient)
-        self._update()
+        facts = {**rectified.facts, **self._update()}
         self.schedule.step()
         self.space.clear()
         self._after_step(losses)
-        return {**numbers, "lr": lr, **rectified.facts, **self.method_state}
+        return {**numbers, "lr": lr, **facts, **self.method_state}
 
-    def _update(self) -> None:
-        """Steps the optimizer; a rectifier with a `correct` of its own may change that step."""
+    def _update(self) -> dict[str, float | bool | None]:
+        """Steps the optimizer; a rectifier with a `correct` of its own may change that step.
+
+        Returns its telemetry.
+        """
         if type(self.rectifier).correct is Rectifier.correct:
             self.optimizer.step()  # without a second copy of the weights
-            return
-        before = self.space.weights()
+            return {}
+        before, lr = self.space.weights(), self.schedule.get_last_lr()[0]
         self.optimizer.step()
         update = self.space.add(self.space.weights(), before, -1.0)
-        corrected = self.rectifier.correct(update, self.rectifier_state, self.space)
-        if corrected is not None:
-            self.space.set_weights(self.space.add(before, corrected))
+        step = optimizer.AdamWStep(update, before, lr, self.optimizer, self.space)
+        corrected = self.rectifier.correct(step, self.rectifier_state, self.space)
+        if corrected.update is not None:
+            self.space.set_weights(self.space.add(before, corrected.update))
+        return corrected.facts
 
     @torch.no_grad()
     def check_finite(self, rows: StepRows, facts: dict[str, Any]) -> None:
@@ -192,6 +197,8 @@ class Engine:
                 None if entry is None else layout.to_checkpoint(layout.from_local(entry, parameter))
                 for entry, parameter in zip(gradient, self.space.parameters, strict=True)
             ]
+            if isinstance(gradient, list)
+            else gradient
             for name, gradient in self.rectifier_state.items()
         }
         return {
@@ -230,6 +237,8 @@ class Engine:
                 None if entry is None else self.layout.from_checkpoint(entry, parameter)
                 for entry, parameter in zip(gradient, self.space.parameters, strict=True)
             ]
+            if isinstance(gradient, list)
+            else gradient
             for name, gradient in state["rectifier_state"].items()
         }
         self._set_terms(state["method_state"])

@@ -1,14 +1,17 @@
-"""AdamW and its learning-rate schedule."""
+"""AdamW, its learning-rate schedule, and what a rectifier may know of a step it took."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import get_scheduler
 
+from unlearn_runner.models.gradients import Gradient, GradientSpace
+from unlearn_runner.rectifiers.base import OptimizerStep
 from unlearn_runner.training.recipe import Recipe
 
 
@@ -45,3 +48,41 @@ def schedule(optim: torch.optim.Optimizer, recipe: Recipe, rows: int) -> Any:
         num_warmup_steps=recipe.num_warmup_steps(rows),
         num_training_steps=recipe.num_steps(rows),
     )
+
+
+@dataclass(frozen=True)
+class AdamWStep(OptimizerStep):
+    """A step that AdamW has just taken."""
+
+    optimizer: torch.optim.AdamW
+    space: GradientSpace
+
+    @property
+    def betas(self) -> tuple[float, float]:
+        """Decay of the running mean of gradients and of their squares."""
+        return self.optimizer.defaults["betas"]
+
+    @property
+    def eps(self) -> float:
+        """Addend of the root of the mean square."""
+        return self.optimizer.defaults["eps"]
+
+    def preconditioner(self) -> Gradient:
+        """Returns 1 / (sqrt(v / (1 - beta2^t)) + eps), by which the step scaled each number."""
+        out: Gradient = []
+        for parameter in self.space.parameters:
+            state = self.optimizer.state.get(parameter)
+            if not state:
+                out.append(None)
+                continue
+            mean_square = self.space.layout.to_local(state["exp_avg_sq"])
+            unbiased = mean_square / (1 - self.betas[1] ** float(state["step"]))
+            out.append(unbiased.sqrt_().add_(self.eps).reciprocal_())
+        return out
+
+    def decay(self) -> Gradient:
+        """Returns the decoupled weight decay's part of the update: -lr * weight_decay * weights."""
+        groups = self.optimizer.param_groups
+        decays = {id(p): group["weight_decay"] for group in groups for p in group["params"]}
+        pairs = zip(self.space.parameters, self.before, strict=True)
+        return [None if x is None else x * (-self.lr * decays[id(p)]) for p, x in pairs]

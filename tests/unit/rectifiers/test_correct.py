@@ -15,6 +15,7 @@ from unlearn_runner.methods.base import Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace
+from unlearn_runner.rectifiers.base import Corrected, OptimizerStep
 from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
@@ -27,25 +28,26 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 class Leaves(GRU):
     """Overrides the hook and leaves the update as it is."""
 
-    def correct(self, update: Any, state: Any, space: Any) -> None:
-        return None
+    def correct(self, step: OptimizerStep, state: Any, space: Any) -> Corrected:
+        return Corrected(None)
 
 
 @dataclass(frozen=True)
 class Scales(GRU):
     factor: float = 0.0
 
-    def correct(self, update: Any, state: Any, space: Any) -> Any:
-        return space.scale(update, self.factor)
+    def correct(self, step: OptimizerStep, state: Any, space: Any) -> Corrected:
+        return Corrected(space.scale(step.update, self.factor), {"scaled": self.factor})
 
 
 @dataclass(frozen=True)
 class Projects(GRU):
     """Removes from the step itself what would raise the retain risk."""
 
-    def correct(self, update: Any, state: Any, space: Any) -> Any:
-        dot, square = space.dots((update, state[MEAN]), (state[MEAN], state[MEAN]))
-        return space.add(update, state[MEAN], -dot / square) if dot > 0 else None
+    def correct(self, step: OptimizerStep, state: Any, space: Any) -> Corrected:
+        mean = state[MEAN]
+        dot, square = space.dots((step.update, mean), (mean, mean))
+        return Corrected(space.add(step.update, mean, -dot / square) if dot > 0 else None)
 
 
 def stepped(tiny: Any, rectifier: GRU, steps: int = 3) -> tuple[Engine, torch.Tensor, torch.Tensor]:
@@ -98,3 +100,28 @@ def test_the_gramian_holds_all_inner_products() -> None:
     c = [None, torch.tensor([-4.0])]
     assert space.gramian(a, b, c) == [[5.0, 1.0, 0.0], [1.0, 14.0, -8.0], [0.0, -8.0, 16.0]]
     assert space.gramian(b) == [[14.0]]
+    by_part = space.gramians(["x", "y"], a, b, c)
+    assert by_part["x"] == [[5.0, 1.0, 0.0], [1.0, 10.0, 0.0], [0.0, 0.0, 0.0]]
+    assert by_part["y"] == [[0.0, 0.0, 0.0], [0.0, 4.0, -8.0], [0.0, -8.0, 16.0]]
+
+
+def test_a_rectifier_sees_the_step_as_the_optimizer_took_it(tiny: Any) -> None:
+    """The update is the preconditioned mean gradient and the decay, to rounding."""
+    seen: list[OptimizerStep] = []
+
+    @dataclass(frozen=True)
+    class Watches(GRU):
+        def correct(self, step: OptimizerStep, state: Any, space: Any) -> Corrected:
+            seen.append(step)
+            return Corrected(None)
+
+    engine, before, after = stepped(tiny, Watches())
+    step = seen[-1]
+    means = [engine.optimizer.state[p]["exp_avg"] for p in engine.space.parameters]
+    unbiased = 1 - step.betas[0] ** 3
+    for update, mean, scale, decay in zip(
+        step.update, means, step.preconditioner(), step.decay(), strict=True
+    ):
+        torch.testing.assert_close(update, decay - step.lr * scale * mean / unbiased)
+    flat = torch.cat([x.reshape(-1) for x in step.update])
+    torch.testing.assert_close(flat, after - before)

@@ -41,7 +41,7 @@ class Edit(Stage):
         session = context.open_session()
         folder = context.path(self.start)
         model = load_model(folder, "float32", session.device)
-        space = GradientSpace(model.parameters())
+        space = GradientSpace(model.named_parameters())
         names = [name for name, p in model.named_parameters() if p.requires_grad]
 
         @torch.no_grad()
