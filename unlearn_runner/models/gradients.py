@@ -151,6 +151,11 @@ class GradientSpace:
         pairs = zip(parts, a, strict=True)
         return [None if x is None else x.mul_(factors[part]) for part, x in pairs]
 
+    def multiply(self, a: Gradient, b: Gradient) -> Gradient:
+        """Returns the product number by number, zero where there is none; overwrites a."""
+        pairs = zip(a, b, strict=True)
+        return [None if x is None or y is None else x.mul_(y) for x, y in pairs]
+
     def elementwise(self, function: Callable[..., Tensor], *gradients: Gradient) -> Gradient:
         """Returns `function` of the gradients' entries, number by number; zeros where none is."""
         out: Gradient = []
@@ -186,13 +191,16 @@ class GradientSpace:
         return math.sqrt(self.dots((a, a))[0])
 
     def clip(self, a: Gradient, bound: float) -> tuple[Gradient, float]:
-        """Returns a with its L2 norm bounded, and the norm it had; overwrites a.
-
-        The factor is min(1, bound / (norm + 1e-6)), torch's convention.
-        """
+        """Returns a with its L2 norm bounded, and the norm it had; overwrites a."""
         norm = self.norm(a)
-        factor = bound / (norm + 1e-6)
+        factor = clip_factor(norm, bound)
         return (self.scale(a, factor) if factor < 1 else a), norm
+
+
+def clip_factor(norm: float, bound: float) -> float:
+    """Returns min(1, bound / (norm + 1e-6)), torch's convention; 1 if the norm is not finite."""
+    factor = bound / (norm + 1e-6)
+    return factor if factor < 1 and math.isfinite(norm) else 1.0
 
 
 def _times(x: Tensor | None, factor: float) -> Tensor | None:

@@ -47,6 +47,8 @@ class OptimizerStep(ABC):
     """Weights before the step."""
     lr: float
     """Learning rate of the step."""
+    clipped: float
+    """Factor by which `train.clip` scaled the rectified gradient; 1 where it did not act."""
 
     @property
     @abstractmethod

@@ -52,4 +52,4 @@ class SAGO(TwoSided):
         square = space.dots((result, result))[0]
         same = self.where_agreed == "both" or not share
         acted = square != (gramian[0][0] if same else math.nan)
-        return Rectified(result, facts_of(gramian, share, square, acted), math.sqrt(square))
+        return Rectified(result, facts_of(gramian, share, square, acted))

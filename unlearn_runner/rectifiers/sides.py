@@ -81,7 +81,7 @@ class GramianRectifier(TwoSided):
         square = sum(square_of(gramians[part], weights) for part, weights in chosen.items())
         total = added(list(gramians.values()))
         acted = any(weights != plain for weights in chosen.values())
-        return Rectified(result, facts_of(total, share, square, acted), math.sqrt(max(square, 0.0)))
+        return Rectified(result, facts_of(total, share, square, acted))
 
 
 def added(gramians: list[Gramian]) -> Gramian:

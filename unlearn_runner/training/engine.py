@@ -15,7 +15,7 @@ from unlearn_runner.distributed.layout import Layout
 from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
-from unlearn_runner.models.gradients import GradientSpace
+from unlearn_runner.models.gradients import GradientSpace, clip_factor
 from unlearn_runner.rectifiers.base import Rectifier, RectifierState
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import divergence, optimizer
@@ -102,13 +102,12 @@ class Engine:
         """
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
-        gradient, bound = rectified.gradient, self.recipe.clip
-        if rectified.norm is not None:
-            norm = rectified.norm
-        elif bound is None or self.rectifier.bounds_norm:
-            norm = self.space.norm(gradient)
-        else:
-            gradient, norm = self.space.clip(gradient, bound)
+        gradient, clipped = rectified.gradient, 1.0
+        norm = self.space.norm(gradient) if rectified.norm is None else rectified.norm
+        if self.recipe.clip is not None and not self.rectifier.bounds_norm:
+            clipped = clip_factor(norm, self.recipe.clip)
+        if clipped < 1:
+            gradient = self.space.scale(gradient, clipped)
         numbers = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
         if divergence.nonfinite(numbers):
@@ -117,13 +116,13 @@ class Engine:
             facts = {**numbers, "lr": lr}
             raise Diverged({**numbers, **rectified.facts}, weights, facts=facts)
         self.space.assign(gradient)
-        facts = {**rectified.facts, **self._update()}
+        facts = {**rectified.facts, **self._update(clipped)}
         self.schedule.step()
         self.space.clear()
         self._after_step(losses)
         return {**numbers, "lr": lr, **facts, **self.method_state}
 
-    def _update(self) -> dict[str, float | bool | None]:
+    def _update(self, clipped: float) -> dict[str, float | bool | None]:
         """Steps the optimizer; a rectifier with a `correct` of its own may change that step.
 
         Returns its telemetry.
@@ -134,7 +133,7 @@ class Engine:
         before, lr = self.space.weights(), self.schedule.get_last_lr()[0]
         self.optimizer.step()
         update = self.space.add(self.space.weights(), before, -1.0)
-        step = optimizer.AdamWStep(update, before, lr, self.optimizer, self.space)
+        step = optimizer.AdamWStep(update, before, lr, clipped, self.optimizer, self.space)
         corrected = self.rectifier.correct(step, self.rectifier_state, self.space)
         if corrected.update is not None:
             self.space.set_weights(self.space.add(before, corrected.update))

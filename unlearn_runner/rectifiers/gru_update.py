@@ -1,0 +1,96 @@
+"""GRU of the update: the step that AdamW takes, not the gradient it is given, is rectified.
+
+AdamW scales each number of the gradient by its own factor and adds weight decay, so a gradient that
+GRU has made orthogonal to the retain gradient becomes a step that is not. Here the step d itself,
+weight decay and learning rate included, loses what would raise the retain risk to first order:
+where <d, m> > 0, with m the running mean of the risk's gradient and P AdamW's diagonal
+preconditioner 1 / (sqrt(v) + eps),
+
+    d <- d - (<d, m> / <m, P m>) P m            (closest step with <d, m> <= 0 in the metric 1 / P)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from annotated_types import Gt, Le
+
+from unlearn_runner.methods.base import Term
+from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectified, RectifierState
+from unlearn_runner.rectifiers.sides import facts_of
+from unlearn_runner.rectifiers.watched import RISK, WatchesRisk
+
+if TYPE_CHECKING:
+    from unlearn_runner.models.gradients import Gradient, GradientSpace
+
+MEAN = "mean"
+Metric = Literal["optimizer", "euclidean"]
+
+
+@dataclass(frozen=True)
+class GRUUpdate(WatchesRisk):
+    """Rectifies the optimizer's step with the running mean of the retain gradient.
+
+    Source: ours, after GRU (arXiv 2503.09117), whose guarantee is of plain gradient descent. The
+    optimizer sees the objective's own gradient, and its moments are those of a run without a
+    rectifier. The weights take the step in their own precision: with weights w in float32 the
+    inner product that is left is at most 6e-8 times the sum of |w m|.
+    """
+
+    gamma: Annotated[float, Gt(0), Le(1)] = 0.8
+    """Weight of the newest retain gradient in its running mean, as in `gru`; 1 keeps no memory."""
+    metric: Metric = "optimizer"
+    """What "closest" means: the distance that AdamW measures steps in, or the Euclidean one."""
+
+    @property
+    def gradients_kept(self) -> int:
+        """One, the running mean."""
+        return 1
+
+    def rectify(
+        self,
+        gradients: Mapping[str, Gradient],
+        terms: tuple[Term, ...],
+        state: RectifierState,
+        space: GradientSpace,
+    ) -> Rectified:
+        """Returns the objective's gradient as it is, and smooths the risk's."""
+        objective = self.objective(gradients, terms, space)
+        risk = gradients[RISK]
+        if MEAN in state and self.gamma < 1:
+            mean = space.mix(state[MEAN], risk, self.gamma)
+        else:
+            mean = space.scale(risk, self.gamma)
+        gramian = space.gramian(objective, mean)
+        state[MEAN] = mean
+        if not math.isfinite(gramian[1][1]):
+            del state[MEAN]  # one overflow would otherwise stay in the mean for good
+        return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
+
+    def correct(
+        self, step: OptimizerStep, state: RectifierState, space: GradientSpace
+    ) -> Corrected:
+        """Removes what of the step would raise the risk; telemetry is of the step, not gradients.
+
+        `rectified` says whether the step was changed, `surviving_norm` what was left of its norm.
+        """
+        if MEAN not in state:
+            return Corrected(None)
+        update, mean = step.update, state[MEAN]
+        along = space.copy(mean)
+        if self.metric == "optimizer":
+            along = space.multiply(along, step.preconditioner())
+        products = space.dots((update, mean), (along, mean), (mean, mean), (update, update))
+        dot, square, lengths = products[0], products[1], math.sqrt(products[2] * products[3])
+        facts = {"step_cosine": dot / lengths if lengths else None}
+        if not (math.isfinite(square) and square > 0 and dot > 0):
+            return Corrected(None, facts)
+        update = space.add(update, along, -dot / square)
+        left, after = space.dots((update, update), (update, mean))
+        surviving = math.sqrt(left / products[3])
+        lengths = math.sqrt(products[2] * left)
+        facts |= {"rectified": True, "surviving_norm": surviving}
+        return Corrected(update, facts | {"rectified_cosine": after / lengths if lengths else None})
