@@ -102,6 +102,11 @@ class Rectifier(ABC):
         """Number of gradients kept from step to step, for estimates of memory."""
         return 0
 
+    @property
+    def corrects(self) -> bool:
+        """Whether `correct` is to be called, at the cost of two copies of the trained weights."""
+        return type(self).correct is not Rectifier.correct
+
     @abstractmethod
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns which terms are kept apart, and any further terms to take gradients of."""
@@ -130,8 +135,8 @@ class Rectifier(ABC):
 
         An adaptive optimizer rescales each coordinate, so its step need not keep what `rectify`
         ensured of the gradient; a rectifier that wants it of the step overrides this. Only then
-        does the engine call it, after the optimizer's step, at the cost of two copies of the
-        trained weights. The optimizer's own state is not changed by it.
+        (see `corrects`) does the engine call it, after the optimizer's step. The optimizer's own
+        state is not changed by it.
 
         Args:
             step: The step just taken.

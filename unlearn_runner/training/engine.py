@@ -127,7 +127,7 @@ class Engine:
 
         Returns its telemetry.
         """
-        if type(self.rectifier).correct is Rectifier.correct:
+        if not self.rectifier.corrects:
             self.optimizer.step()  # without a second copy of the weights
             return {}
         before, lr = self.space.weights(), self.schedule.get_last_lr()[0]
