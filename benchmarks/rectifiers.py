@@ -60,8 +60,6 @@ class Cost:
     seconds: float
     gradients: float
     """Peak bytes beyond those of `none`, in bytes of one gradient."""
-    rectified: float
-    """Share of the steps that it changed."""
 
 
 def main() -> None:
