@@ -126,7 +126,7 @@ class OneNode:
     def call(self, *command: str, check: bool = True) -> str:
         """Runs one of SLURM's programs; returns what it printed."""
         done = subprocess.run(
-            command, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=240
+            command, env={**os.environ, **self.env}, capture_output=True, text=True, timeout=1800
         )
         if check and done.returncode:
             raise Missing(f"{' '.join(command)}: {done.stderr or done.stdout}")
@@ -167,7 +167,7 @@ def install() -> None:
         (*quiet, "update"),
         (*quiet, "install", "-y", "--no-install-recommends", "slurm-wlm", "munge"),
     ):
-        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+        done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=1800)
         if done.returncode:
             raise Missing(f"{' '.join(command)}: {done.stderr.strip()[-200:]}")
     if absent():

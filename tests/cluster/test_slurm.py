@@ -55,7 +55,7 @@ class Place:
 
     def run(self, *arguments: str, code: int = 0) -> str:
         process = self.start(*arguments)
-        said = process.communicate(timeout=240)[0]
+        said = process.communicate(timeout=1800)[0]
         assert process.returncode == code, said
         return said
 
@@ -125,7 +125,7 @@ def test_an_array_of_four_two_at_a_time_and_one_that_fails(place: Place, tmp_pat
         if most and not (place.folder / "interrupted").exists():
             (place.folder / "interrupted").touch()
             process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=240)[0]
+            said = process.communicate(timeout=1800)[0]
             assert process.returncode == 128 + signal.SIGINT, said
             assert "4 jobs that go on by themselves" in said
             process = place.start(*command)

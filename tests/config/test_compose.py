@@ -99,7 +99,7 @@ def command(folder: Path, *arguments: str, **env: str) -> Any:
         env={**os.environ, "COLUMNS": "250", **env},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
 
 

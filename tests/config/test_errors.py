@@ -86,7 +86,7 @@ def run(
         env=clean,
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
 
 

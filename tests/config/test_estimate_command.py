@@ -25,7 +25,7 @@ def run(folder: Path, *overrides: str) -> tuple[str, str]:
         env={**os.environ, "COLUMNS": "120"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir())

@@ -22,7 +22,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def sh(cwd: Path, *words: str, path: str = "") -> subprocess.CompletedProcess[str]:
     env = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "RANK", "WORLD_SIZE")}
     env |= {"OMP_NUM_THREADS": "1", "COLUMNS": "200"} | ({"PYTHONPATH": path} if path else {})
-    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=600)
+    return subprocess.run(words, cwd=cwd, env=env, capture_output=True, text=True, timeout=1800)
 
 
 @pytest.fixture(scope="module")

@@ -49,5 +49,5 @@ def run(world: int, *command: str) -> None:
                 text=True,
             )
         )
-    said = [process.communicate(timeout=300)[0] for process in processes]
+    said = [process.communicate(timeout=1800)[0] for process in processes]
     assert [p.returncode for p in processes] == [0] * world, "\n".join(said)[-4000:]

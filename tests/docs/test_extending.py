@@ -51,7 +51,7 @@ def run(folder: Path, title: str, *more: str) -> subprocess.CompletedProcess[str
         env={**environment, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "COLUMNS": "200"},
         capture_output=True,
         text=True,
-        timeout=480,
+        timeout=1800,
     )
 
 

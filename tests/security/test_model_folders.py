@@ -151,7 +151,7 @@ def test_the_command_ends_at_once_with_two_lines_and_writes_nothing(
         input="y\ny\ny\ny\n",
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=1800,
         env={**os.environ, "VICTIM": str(tmp_path / "victim"), "COLUMNS": "250"},
     )
     assert done.returncode == 2, done.stderr

@@ -359,7 +359,7 @@ def test_no_script_of_a_run_s_runs_in_a_browser(tmp_path: Path) -> None:
         command += ["--virtual-time-budget=3000", "--dump-dom"]
         command += ["--no-sandbox"] if os.geteuid() == 0 else []
         done = subprocess.run(
-            [*command, path.as_uri()], capture_output=True, text=True, timeout=300
+            [*command, path.as_uri()], capture_output=True, text=True, timeout=1800
         )
         assert "<title>PWNED" not in done.stdout
         assert "<img" not in done.stdout

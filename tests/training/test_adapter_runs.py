@@ -64,7 +64,7 @@ def first(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> tuple[
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
     return Place(folder), done
 

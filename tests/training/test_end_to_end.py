@@ -103,7 +103,7 @@ class Workplace:
             env={**os.environ, "PYTHONPATH": path, "LOADED": str(loaded), "OMP_NUM_THREADS": "1"},
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=1800,
         )
         named = [o.partition("=")[2] for o in overrides if o.startswith("name=")]
         folder = self.outputs / "runs" / (named[0] if named else "pocket-gd-gru,debug=tiny")

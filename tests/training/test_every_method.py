@@ -104,7 +104,7 @@ def command(*arguments: str) -> tuple[int, str, str]:
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
-        timeout=900,
+        timeout=1800,
     )
     return done.returncode, done.stdout, done.stderr
 

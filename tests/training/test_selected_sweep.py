@@ -88,7 +88,7 @@ def commands(outputs: Path, *all_words: Sequence[str], torch_free: bool = False)
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
     assert done.returncode == 0, done.stdout
     return re.split(r"end of \d+\n", done.stdout)

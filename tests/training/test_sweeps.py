@@ -71,7 +71,7 @@ class Sweep:
 
     def end(self, process: subprocess.Popen[bytes], code: int = 0) -> str:
         """Waits for the command that was started last; returns what it said."""
-        process.wait(timeout=400)
+        process.wait(timeout=1800)
         said = self.said()[-1]
         assert process.returncode == code, said
         return said

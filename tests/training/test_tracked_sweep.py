@@ -66,13 +66,13 @@ class Tracked:
         os.killpg(process.pid, number)
         pause.go()
         expected = -number if number == signal.SIGKILL else 128 + number
-        assert process.wait(timeout=240) == expected, self.said()
+        assert process.wait(timeout=1800) == expected, self.said()
         assert len(list(self.outputs.glob("sweeps/*/*/results.json"))) == 1
 
     def finish(self) -> None:
         """Gives the command, and lets it end."""
         process = self.start()
-        assert process.wait(timeout=300) == 0, self.said()
+        assert process.wait(timeout=1800) == 0, self.said()
         assert "4 jobs: 4 completed" in self.said()
 
     def said(self) -> str:

@@ -115,7 +115,7 @@ class Workplace:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=1800,
         )
         return Ended(done.returncode, done.stderr, self.outputs / "runs" / name)
 

@@ -23,7 +23,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for method in ("ga", "gd"):
         command = [sys.executable, "-m", "unlearn_runner.run", "debug=tiny", f"method={method}"]
         command += [f"output_dir={outputs}", f"name={method}", "parallel.threads=1"]
-        subprocess.run(command, check=True, capture_output=True, timeout=240)
+        subprocess.run(command, check=True, capture_output=True, timeout=1800)
     return outputs
 
 
@@ -107,7 +107,7 @@ def test_gc_waits_for_a_run_that_is_alive_and_leaves_what_is_held(outputs: Path)
     with FileLock(outputs / "store" / kind / f".{key}.lock"):
         code = "import sys; from unlearn_runner.commands.store import main; main(sys.argv[1:])"
         command = [sys.executable, "-c", code, "gc", str(outputs / "store"), "--unused", "--yes"]
-        subprocess.run(command, check=True, capture_output=True, timeout=240)
+        subprocess.run(command, check=True, capture_output=True, timeout=1800)
     assert names(outputs) == used(outputs, "ga") | {name}
 
 

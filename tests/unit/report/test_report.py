@@ -39,7 +39,7 @@ def sweep(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = [sys.executable, "-m", "unlearn_runner.run", "-m", "debug=tiny", "method=ga"]
     command += ["rectifier=gru", *SWEPT, f"output_dir={outputs}", "name=grid", "train.steps=6"]
     command += ["parallel.threads=1", "parallel.device=cpu"]
-    subprocess.run(command, check=True, capture_output=True, timeout=240)
+    subprocess.run(command, check=True, capture_output=True, timeout=1800)
     return outputs / "sweeps" / "grid"
 
 
@@ -745,7 +745,7 @@ def test_the_page_works_in_a_browser(large: Path, tmp_path: Path) -> None:
     ]
     if os.geteuid() == 0:
         command.append("--no-sandbox")
-    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=240)
+    done = subprocess.run([*command, page.as_uri()], capture_output=True, text=True, timeout=1800)
     assert "CONSOLE" not in done.stderr
     found = json.loads(re.findall(r'<pre id="probe">(.*?)</pre>', done.stdout)[0])
     assert found["errors"] == []

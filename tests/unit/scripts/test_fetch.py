@@ -114,7 +114,7 @@ def run(command: list[str], cwd: Path, **env: str) -> Any:
         env={**kept, "COLUMNS": "250", "NO_PROXY": "127.0.0.1", **env},
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=1800,
     )
 
 
