@@ -102,13 +102,11 @@ class Engine:
         """
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
-        gradient, bound = rectified.gradient, self.recipe.clip
-        if rectified.norm is not None:
-            norm = rectified.norm
-        elif bound is None or self.rectifier.bounds_norm:
+        gradient, norm = rectified.gradient, rectified.norm
+        if self.recipe.clip is not None and not self.rectifier.bounds_norm:
+            gradient, norm = self.space.clip(gradient, self.recipe.clip, norm)
+        elif norm is None:
             norm = self.space.norm(gradient)
-        else:
-            gradient, norm = self.space.clip(gradient, bound)
         numbers = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
         if divergence.nonfinite(numbers):
