@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from unlearn_runner.distributed.layout import Layout
-from unlearn_runner.models.layer_groups import layer_groups
+from unlearn_runner.models.layer_groups import Scope, layer_groups
 
 Gradient = list[Tensor | None]
 Gramian = list[list[float]]
 """Symmetric matrix of the inner products of some gradients."""
-Scope = Literal["whole", "group", "tensor"]
-"""Over what inner products are taken: all trainable parameters as one vector, each layer group
-(`models.layer_groups`), or each tensor."""
 
 CHUNK = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
 
@@ -149,7 +145,8 @@ class GradientSpace:
     ) -> Gradient:
         """Returns a times each part's own factor; overwrites a."""
         pairs = zip(parts, a, strict=True)
-        return [None if x is None else x.mul_(factors[part]) for part, x in pairs]
+        # A factor of 1 would only cost a sweep over memory.
+        return [x if x is None or factors[p] == 1 else x.mul_(factors[p]) for p, x in pairs]
 
     def multiply(self, a: Gradient, b: Gradient) -> Gradient:
         """Returns the product number by number, zero where there is none; overwrites a."""
@@ -157,16 +154,30 @@ class GradientSpace:
         return [None if x is None or y is None else x.mul_(y) for x, y in pairs]
 
     def elementwise(self, function: Callable[..., Tensor], *gradients: Gradient) -> Gradient:
-        """Returns `function` of the gradients' entries, number by number; zeros where none is."""
+        """Returns `function` of the gradients' entries, number by number; overwrites the first.
+
+        A gradient counts as zero where it has no entry and another one does.
+        """
         out: Gradient = []
         for entries in zip(*gradients, strict=True):
-            some = next((x for x in entries if x is not None), None)
-            if some is None:
-                out.append(None)
-            else:
-                filled = (torch.zeros_like(some) if x is None else x for x in entries)
-                out.append(function(*filled))
+            filled = _filled(entries)
+            out.append(filled[0].copy_(function(*filled)) if filled else None)
         return out
+
+    def share(self, condition: Callable[..., Tensor], *gradients: Gradient) -> float:
+        """Returns the share of numbers, of all ranks, at which a condition on gradients holds.
+
+        One all-reduce of two numbers. Numbers at which no gradient has an entry are left out.
+        """
+        device = self.parameters[0].device
+        total = torch.zeros(2, dtype=torch.float64, device=device)
+        for entries in zip(*gradients, strict=True):
+            shards = [self.layout.flat_shard(x) for x in _filled(entries)]
+            if shards:
+                total[0] += condition(*shards).sum()
+                total[1] += len(shards[0])
+        found, numbers = self.layout.total(total).tolist()
+        return found / numbers if numbers else 0.0
 
     def copy(self, a: Gradient) -> Gradient:
         """Returns a copy."""
@@ -201,6 +212,14 @@ def clip_factor(norm: float, bound: float) -> float:
     """Returns min(1, bound / (norm + 1e-6)), torch's convention; 1 if the norm is not finite."""
     factor = bound / (norm + 1e-6)
     return factor if factor < 1 and math.isfinite(norm) else 1.0
+
+
+def _filled(entries: Sequence[Tensor | None]) -> list[Tensor]:
+    """Returns entries of several gradients with zeros for the missing; nothing if all are."""
+    some = next((x for x in entries if x is not None), None)
+    if some is None:
+        return []
+    return [torch.zeros_like(some) if x is None else x for x in entries]
 
 
 def _times(x: Tensor | None, factor: float) -> Tensor | None:

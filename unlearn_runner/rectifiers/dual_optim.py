@@ -99,6 +99,6 @@ def _direction(
     eps = step.eps
     return space.elementwise(
         lambda mean, square: (mean / first) / ((square / second).sqrt() + eps),
-        state[f"{side}_mean"],
+        space.copy(state[f"{side}_mean"]),
         state[f"{side}_square"],
     )

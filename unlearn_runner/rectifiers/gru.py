@@ -5,7 +5,8 @@ where <g, m> < 0, with m the running mean of the retain risk's gradient,
 
     g <- g - (<g, m> / <m, m>) m                                  (closest vector with <g, m> >= 0)
 
-One inner product over all trainable parameters, never per layer or tensor.
+One inner product over all trainable parameters, unless `scope` says otherwise. Auxiliary terms are
+added to what is left, so that they are neither projected nor smoothed.
 """
 
 from __future__ import annotations
@@ -17,18 +18,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from annotated_types import Ge, Gt, Le
 
-from unlearn_runner.methods.base import Term
+from unlearn_runner.methods.base import NonNegative, Term
 from unlearn_runner.methods.losses import RetainLoss, retain_loss
+from unlearn_runner.models.layer_groups import Scope
 from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier, RectifierState
+from unlearn_runner.rectifiers.sides import added, facts_of, is_noise, square_of
 
 if TYPE_CHECKING:
-    from unlearn_runner.models.gradients import Gradient, GradientSpace
+    from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian
 
-OBJECTIVE, RISK, MEAN = "objective", "risk", "mean"
-
-KL_NOISE = 1e-6
-"""KL to the start model has no gradient where unlearning starts; in float32 rounding leaves about
-1e-8 of the objective's, which is no direction to project on."""
+OBJECTIVE, RISK, MEAN, STEPS = "objective", "risk", "mean", "steps"
 
 
 @dataclass(frozen=True)
@@ -43,18 +42,31 @@ class GRU(Rectifier):
 
     gamma: Annotated[float, Gt(0), Le(1)] = 0.8
     """Weight of the *newest* retain gradient in the running mean m; 1 keeps no memory. m starts at
-    zero and is not bias-corrected: the projection does not depend on the length of m."""
+    zero: the projection does not depend on the length of m."""
     tau: Annotated[float, Gt(0)] | None = None
     """Largest L2 norm of the gradient stepped with, in place of `train.clip`; null leaves it to
     that. The authors' code with tau off does not clip at all: `train.clip=null`."""
     clip: Literal["after", "before"] = "after"
-    """Whether tau bounds the rectified gradient (as coded) or the one before rectification."""
+    """Whether tau bounds the rectified gradient, auxiliary terms included (as coded), or the one
+    before rectification."""
     risk: RetainLoss = "nll"
     """What the retain gradient is of: NLL of retain answers, or KL to the start model on them."""
     cos_clip: bool = False
     """Remove a conflict only down to `cos_floor`, leaving the rest of a strong one in place."""
     cos_floor: Annotated[float, Ge(-1), Le(0)] = -0.5
     """The cosine below which `cos_clip` removes no more."""
+    scope: Scope = "whole"
+    """Over what inner products are taken: `whole` (the paper), layer `group`, or `tensor`. Of parts
+    each is projected by itself, and none conflicts with its part of m."""
+    aux_kl: NonNegative = 0.0
+    """Weight of KL to the start model on the retain rows, added after the projection; the authors'
+    `+KL` is 1. Costs a pass of its own, unless it is the risk."""
+    aux_ce: NonNegative = 0.0
+    """Weight of the retain NLL, added after the projection: this step's gradient, not the mean; the
+    authors' `+ce` is 1. Costs a pass of its own, unless it is the risk."""
+    bias_correction: bool = False
+    """Report `retain_norm` of m / (1 - (1 - gamma)^t) after t steps, an unbiased mean. Changes that
+    number alone: no projection depends on the length of m, and nothing else reads it."""
 
     @property
     def bounds_norm(self) -> bool:
@@ -67,21 +79,32 @@ class GRU(Rectifier):
         return 1
 
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
-        """Returns the objective without the retain risk, and the watched risk.
+        """Returns the objective without the retain risk, the watched risk, and auxiliary terms.
 
         A retain term of the method that *is* the risk moves to the risk's pass, and `rectify` adds
-        its share back: two passes serve both.
+        its share back: two passes serve both. So does an auxiliary term that is the risk.
         """
         risk, _ = self._risk(terms)
         rest = tuple(term for term in terms if not term.same_loss(risk))
-        return Group(OBJECTIVE, rest), Group(RISK, (risk,))
+        auxiliary = (
+            Group(term.name, (term,))
+            for term, _ in self._auxiliary(terms)
+            if not term.same_loss(risk)
+        )
+        return Group(OBJECTIVE, rest), Group(RISK, (risk,)), *auxiliary
 
     def _risk(self, terms: tuple[Term, ...]) -> tuple[Term, float]:
         """Returns the watched term, with weight 1, and its weight in the method's objective."""
-        loss = retain_loss(self.risk)
-        alike = [term for term in terms if term.split == "retain" and term.loss == loss]
-        risk = Term("retain_risk", "retain", loss, unit=alike[0].unit if alike else "token")
-        return risk, sum(term.weight for term in alike if term.same_loss(risk))
+        risk = _on_retain_rows("retain_risk", self.risk, terms)
+        return risk, sum(term.weight for term in terms if term.same_loss(risk))
+
+    def _auxiliary(self, terms: tuple[Term, ...]) -> list[tuple[Term, float]]:
+        """Returns the terms added after projection, each with weight 1, and their weights."""
+        wanted: list[tuple[str, RetainLoss, float]] = [
+            ("aux_kl", "kl", self.aux_kl),
+            ("aux_ce", "nll", self.aux_ce),
+        ]
+        return [(_on_retain_rows(name, loss, terms), w) for name, loss, w in wanted if w]
 
     def rectify(
         self,
@@ -90,43 +113,71 @@ class GRU(Rectifier):
         state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
-        """Smooths the retain gradient, removes the conflict, bounds the norm if there is a tau."""
+        """Smooths the retain gradient, removes the conflict, adds, bounds the norm if asked to."""
         objective, risk = gradients[OBJECTIVE], gradients[RISK]
-        _, weight = self._risk(terms)
+        watched, weight = self._risk(terms)
         if weight:
             objective = space.add(objective, risk, weight)
-        if MEAN in state and self.gamma < 1:
-            mean = space.mix(state[MEAN], risk, self.gamma)
-        else:
-            mean = space.scale(risk, self.gamma)
-        state[MEAN] = mean
-        # The only numbers that ranks exchange for GRU.
-        (norm_square, dot), (_, square) = space.gramian(objective, mean)
-        if self.clip == "before" and self.tau is not None:
-            factor = self.tau / (math.sqrt(norm_square) + 1e-6)
-            if factor < 1:
-                objective = space.scale(objective, factor)
-                dot, norm_square = dot * factor, norm_square * factor**2
-        if not math.isfinite(square):
+        auxiliary = self._auxiliary(terms)
+        reused = any(term.same_loss(watched) for term, _ in auxiliary)
+        mean = self._mean(risk, reused, state, space)
+        objective, facts, length = self._projected(objective, mean, space)
+        if self.bias_correction:
+            facts["retain_norm"] = length / (1 - (1 - self.gamma) ** state[STEPS])
+        if not math.isfinite(length):
             # One overflow would otherwise stay in the mean, and turn GRU off, for good.
             del state[MEAN]
-        coefficient = self._coefficient(dot, square, norm_square)
-        if coefficient:
-            objective = space.add(objective, mean, coefficient)
+            state.pop(STEPS, None)
+        for term, weight in auxiliary:
+            now = risk if term.same_loss(watched) else gradients[term.name]
+            objective = space.add(objective, now, weight)
         norm = None
         if self.clip == "after" and self.tau is not None:
             objective, norm = space.clip(objective, self.tau)
             norm *= min(1.0, self.tau / (norm + 1e-6))
-        return Rectified(objective, _facts(dot, square, norm_square, coefficient), norm)
+        return Rectified(objective, facts, norm)
 
-    def _coefficient(self, dot: float, square: float, norm_square: float) -> float:
+    def _mean(
+        self, risk: Gradient, reused: bool, state: RectifierState, space: GradientSpace
+    ) -> Gradient:
+        """Returns the running mean, this step's retain gradient in it; keeps that if `reused`."""
+        if MEAN in state and self.gamma < 1:
+            state[MEAN] = space.mix(state[MEAN], risk, self.gamma)
+        else:
+            state[MEAN] = space.scale(space.copy(risk) if reused else risk, self.gamma)
+        if self.bias_correction:
+            state[STEPS] = state.get(STEPS, 0) + 1
+        return state[MEAN]
+
+    def _projected(
+        self, objective: Gradient, mean: Gradient, space: GradientSpace
+    ) -> tuple[Gradient, dict[str, float | bool | None], float]:
+        """Returns the objective's gradient without conflict, telemetry, and the mean's length."""
+        parts = space.parts(self.scope)
+        # The only numbers that ranks exchange for GRU.
+        gramians = space.gramians(parts, objective, mean)
+        if self.clip == "before" and self.tau is not None:
+            factor = self.tau / (math.sqrt(added(gramians)[0][0]) + 1e-6)
+            if factor < 1:
+                objective = space.scale(objective, factor)
+                gramians = {part: _shortened(g, factor) for part, g in gramians.items()}
+        coefficients = {part: self._coefficient(gramian) for part, gramian in gramians.items()}
+        objective = space.add_parts(parts, objective, mean, coefficients)
+        square = sum(square_of(gramians[part], (1.0, c)) for part, c in coefficients.items())
+        total = added(gramians)
+        facts = facts_of(total, 0.0, square, any(coefficients.values()))
+        return objective, facts, math.sqrt(total[1][1])
+
+    def _coefficient(self, gramian: Gramian) -> float:
         """Returns the multiple of m to add to g; 0 where there is no conflict or no direction.
 
-        By <g, m>, <m, m> and <g, g>, in this order.
+        Args:
+            gramian: Inner products of g and m, in this order.
         """
+        (norm_square, dot), (_, square) = gramian
         if not (math.isfinite(dot) and math.isfinite(square) and square > 0 and dot < 0):
             return 0.0
-        if self.risk == "kl" and square <= KL_NOISE**2 * norm_square:
+        if self.risk == "kl" and is_noise(gramian):
             return 0.0
         if self.cos_clip:
             # max: cosines are negative here, the floor stops the removal of more than its share.
@@ -135,19 +186,14 @@ class GRU(Rectifier):
         return -dot / square
 
 
-def _facts(
-    dot: float, square: float, norm_square: float, coefficient: float
-) -> dict[str, float | bool | None]:
-    """Returns telemetry of the step: norms, cosine, whether and how much was removed."""
-    lengths = math.sqrt(norm_square * square) if math.isfinite(norm_square * square) else 0.0
-    surviving = 1.0
-    if coefficient:
-        left = norm_square + 2 * coefficient * dot + coefficient**2 * square
-        surviving = math.sqrt(max(left, 0.0) / norm_square)
-    return {
-        "objective_norm": math.sqrt(norm_square),
-        "retain_norm": math.sqrt(square),
-        "cosine": dot / lengths if lengths else None,
-        "rectified": bool(coefficient),
-        "surviving_norm": surviving,
-    }
+def _on_retain_rows(name: str, of: RetainLoss, terms: tuple[Term, ...]) -> Term:
+    """Returns a term of weight 1, in the unit of the method's own retain term of the same loss."""
+    loss = retain_loss(of)
+    alike = [term for term in terms if term.split == "retain" and term.loss == loss]
+    return Term(name, "retain", loss, unit=alike[0].unit if alike else "token")
+
+
+def _shortened(gramian: Gramian, factor: float) -> Gramian:
+    """Returns the Gramian of g and m when g is multiplied by a factor."""
+    (norm_square, dot), (_, square) = gramian
+    return [[norm_square * factor**2, dot * factor], [dot * factor, square]]

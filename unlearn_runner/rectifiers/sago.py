@@ -43,13 +43,23 @@ class SAGO(TwoSided):
         forget, retain = gradients[FORGET], gradients[RETAIN]
         share = self.retain_share(terms)
         gramian = space.gramian(forget, retain)
+        if not self.usable(gramian, terms):
+            facts = facts_of(gramian, share, math.nan, False) | {"opposed": 0.0}
+            return Rectified(space.add(forget, retain, share) if share else forget, facts)
+        opposed = space.share(_opposed, forget, retain)
 
         def choose(g: Tensor, r: Tensor) -> Tensor:
             agreed = g + share * r if self.where_agreed == "both" else g
-            return (share * r).where(g.sign() * r.sign() < 0, agreed)
+            return (share * r).where(_opposed(g, r), agreed)
 
         result = space.elementwise(choose, forget, retain)
         square = space.dots((result, result))[0]
-        same = self.where_agreed == "both" or not share
-        acted = square != (gramian[0][0] if same else math.nan)
-        return Rectified(result, facts_of(gramian, share, square, acted))
+        # Where nothing is opposed, `forget` still leaves out the retain gradient.
+        left_out = self.where_agreed == "forget" and share * gramian[1][1] > 0
+        facts = facts_of(gramian, share, square, opposed > 0 or left_out)
+        return Rectified(result, facts | {"opposed": opposed}, math.sqrt(square))
+
+
+def _opposed(g: Tensor, r: Tensor) -> Tensor:
+    """Returns where signs are opposite; by signs, for a product of small numbers may be 0."""
+    return g.sign() * r.sign() < 0

@@ -10,12 +10,17 @@ from typing import TYPE_CHECKING
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import RetainLoss, retain_loss
+from unlearn_runner.models.layer_groups import Scope
 from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier, RectifierState
 
 if TYPE_CHECKING:
-    from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian, Scope
+    from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian
 
 FORGET, RETAIN = "forget", "retain"
+
+NOISE = 1e-6
+"""What is a distance to the start model (KL, RR) has no gradient where unlearning starts; in
+float32 rounding leaves about 1e-8 of the forget gradient's length, which is no direction."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +47,13 @@ class TwoSided(Rectifier):
         """Returns the weight of the retain gradient in the plain sum: 0 if it is only watched."""
         return float(any(term.split == "retain" for term in terms))
 
+    def usable(self, gramian: Gramian, terms: tuple[Term, ...]) -> bool:
+        """Returns whether products say anything: all finite, the retain gradient no rounding."""
+        retain = self.groups(terms)[1].terms
+        if all(term.loss.needs_start_model for term in retain) and is_noise(gramian):
+            return False
+        return all(math.isfinite(product) for row in gramian for product in row)
+
 
 @dataclass(frozen=True)
 class GramianRectifier(TwoSided):
@@ -67,27 +79,29 @@ class GramianRectifier(TwoSided):
         state: RectifierState,
         space: GradientSpace,
     ) -> Rectified:
-        """Returns the weighted sum; where no product is finite, the plain one."""
+        """Returns the weighted sum; where products say nothing, the plain one."""
         forget, retain = gradients[FORGET], gradients[RETAIN]
         share, parts = self.retain_share(terms), space.parts(self.scope)
         gramians = space.gramians(parts, forget, retain)
         plain = (1.0, share)
         chosen = {
-            part: self.weights(gramian, share, state) if _finite(gramian) else plain
+            part: self.weights(gramian, share, state) if self.usable(gramian, terms) else plain
             for part, gramian in gramians.items()
         }
         forget = space.scale_parts(parts, forget, {part: w for part, (w, _) in chosen.items()})
         result = space.add_parts(parts, forget, retain, {p: w for p, (_, w) in chosen.items()})
         square = sum(square_of(gramians[part], weights) for part, weights in chosen.items())
-        total = added(list(gramians.values()))
         acted = any(weights != plain for weights in chosen.values())
-        return Rectified(result, facts_of(total, share, square, acted))
+        facts = facts_of(added(gramians), share, square, acted)
+        # Where nothing was changed it is measured, to the bits of a run without a rectifier.
+        return Rectified(result, facts, math.sqrt(max(square, 0.0)) if acted else None)
 
 
-def added(gramians: list[Gramian]) -> Gramian:
-    """Returns the sum of matrices: the Gramian of the whole from those of its parts."""
-    size = range(len(gramians[0]))
-    return [[math.fsum(g[i][j] for g in gramians) for j in size] for i in size]
+def added(gramians: Mapping[str, Gramian]) -> Gramian:
+    """Returns the Gramian of the whole: the sum of those of its parts."""
+    matrices = list(gramians.values())
+    size = range(len(matrices[0]))
+    return [[sum(matrix[i][j] for matrix in matrices) for j in size] for i in size]
 
 
 def square_of(gramian: Gramian, weights: tuple[float, ...]) -> float:
@@ -121,5 +135,6 @@ def facts_of(
     }
 
 
-def _finite(gramian: Gramian) -> bool:
-    return all(math.isfinite(product) for row in gramian for product in row)
+def is_noise(gramian: Gramian) -> bool:
+    """Returns whether the retain gradient is as short as rounding leaves it; see `NOISE`."""
+    return gramian[1][1] <= NOISE**2 * gramian[0][0]
