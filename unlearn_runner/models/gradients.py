@@ -185,12 +185,12 @@ class GradientSpace:
         """Returns the L2 norm over all parameters."""
         return math.sqrt(self.dots((a, a))[0])
 
-    def clip(self, a: Gradient, bound: float) -> tuple[Gradient, float]:
-        """Returns a with its L2 norm bounded, and the norm it had; overwrites a.
+    def clip(self, a: Gradient, bound: float, norm: float | None = None) -> tuple[Gradient, float]:
+        """Returns a with its L2 norm bounded, and the norm it had, if not known; overwrites a.
 
         The factor is min(1, bound / (norm + 1e-6)), torch's convention.
         """
-        norm = self.norm(a)
+        norm = self.norm(a) if norm is None else norm
         factor = bound / (norm + 1e-6)
         return (self.scale(a, factor) if factor < 1 else a), norm
 

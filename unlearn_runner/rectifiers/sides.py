@@ -60,6 +60,12 @@ class GramianRectifier(TwoSided):
             state: State of earlier steps; updated in place.
         """
 
+    def weights_of(
+        self, part: str, gramian: Gramian, share: float, state: RectifierState
+    ) -> tuple[float, float]:
+        """Returns the weights in one part; for what remembers something of each part."""
+        return self.weights(gramian, share, state)
+
     def rectify(
         self,
         gradients: Mapping[str, Gradient],
@@ -73,7 +79,7 @@ class GramianRectifier(TwoSided):
         gramians = space.gramians(parts, forget, retain)
         plain = (1.0, share)
         chosen = {
-            part: self.weights(gramian, share, state) if _finite(gramian) else plain
+            part: self.weights_of(part, gramian, share, state) if _finite(gramian) else plain
             for part, gramian in gramians.items()
         }
         forget = space.scale_parts(parts, forget, {part: w for part, (w, _) in chosen.items()})

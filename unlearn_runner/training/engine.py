@@ -102,13 +102,11 @@ class Engine:
         """
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
-        gradient, bound = rectified.gradient, self.recipe.clip
-        if rectified.norm is not None:
-            norm = rectified.norm
-        elif bound is None or self.rectifier.bounds_norm:
-            norm = self.space.norm(gradient)
+        gradient, norm, bound = rectified.gradient, rectified.norm, self.recipe.clip
+        if bound is None or self.rectifier.bounds_norm:
+            norm = self.space.norm(gradient) if norm is None else norm
         else:
-            gradient, norm = self.space.clip(gradient, bound)
+            gradient, norm = self.space.clip(gradient, bound, norm)
         numbers = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
         if divergence.nonfinite(numbers):
