@@ -9,20 +9,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from unlearn_runner.distributed.layout import Layout
-from unlearn_runner.models.layer_groups import layer_groups
+from unlearn_runner.models.layer_groups import Scope, layer_groups
 
 Gradient = list[Tensor | None]
 Gramian = list[list[float]]
 """Symmetric matrix of the inner products of some gradients."""
-Scope = Literal["whole", "group", "tensor"]
-"""Over what inner products are taken: all trainable parameters as one vector, each layer group
-(`models.layer_groups`), or each tensor."""
 
 CHUNK = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
 
@@ -186,9 +182,10 @@ class GradientSpace:
         return math.sqrt(self.dots((a, a))[0])
 
     def clip(self, a: Gradient, bound: float, norm: float | None = None) -> tuple[Gradient, float]:
-        """Returns a with its L2 norm bounded, and the norm it had, if not known; overwrites a.
+        """Returns a with its L2 norm bounded, and the norm it had; overwrites a.
 
-        The factor is min(1, bound / (norm + 1e-6)), torch's convention.
+        The factor is min(1, bound / (norm + 1e-6)), torch's convention. `norm` is a's norm where
+        that is known already.
         """
         norm = self.norm(a) if norm is None else norm
         factor = bound / (norm + 1e-6)

@@ -9,9 +9,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Literal
 
 GROUPS = ("embed", "shallow", "middle", "deep", "norm", "lm")
 """Names of the groups, from the input to the output."""
+Scope = Literal["whole", "group", "tensor"]
+"""Over what inner products of gradients are taken: all trainable parameters as one vector, each
+layer group, or each tensor."""
 
 _BLOCK = re.compile(r"(?:^|\.)(?:layers|h|blocks)\.(\d+)\.")
 _EMBEDDING = re.compile(r"(?:^|\.)(?:embed_tokens|wte|wpe|embed_in|word_embeddings)\.")

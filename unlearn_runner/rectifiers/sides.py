@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import RetainLoss, retain_loss
+from unlearn_runner.models.layer_groups import Scope
 from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier, RectifierState
 
 if TYPE_CHECKING:
-    from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian, Scope
+    from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian
 
 FORGET, RETAIN = "forget", "retain"
 

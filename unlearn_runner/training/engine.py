@@ -102,11 +102,11 @@ class Engine:
         """
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
-        gradient, norm, bound = rectified.gradient, rectified.norm, self.recipe.clip
-        if bound is None or self.rectifier.bounds_norm:
-            norm = self.space.norm(gradient) if norm is None else norm
-        else:
-            gradient, norm = self.space.clip(gradient, bound, norm)
+        gradient, norm = rectified.gradient, rectified.norm
+        if self.recipe.clip is not None and not self.rectifier.bounds_norm:
+            gradient, norm = self.space.clip(gradient, self.recipe.clip, norm)
+        elif norm is None:
+            norm = self.space.norm(gradient)
         numbers = {**_losses(losses), "grad_norm": norm}
         lr = self.schedule.get_last_lr()[0]
         if divergence.nonfinite(numbers):
