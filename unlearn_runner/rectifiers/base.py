@@ -80,6 +80,17 @@ class Corrected:
 
 
 @dataclass(frozen=True)
+class Audit:
+    """A loss to measure along the way on rows that stay the same, without a gradient."""
+
+    term: Term
+    rows: int
+    """Number of rows of the term's split; all where there are no more."""
+    every: int
+    """Steps between measurements; the first is before the first step, the last after the last."""
+
+
+@dataclass(frozen=True)
 class Rectifier(ABC):
     """Base class of rectifiers: frozen settings; what changes is in the `RectifierState`.
 
@@ -106,6 +117,23 @@ class Rectifier(ABC):
     def corrects(self) -> bool:
         """Whether `correct` is to be called, at the cost of two copies of the trained weights."""
         return type(self).correct is not Rectifier.correct
+
+    def audit(self, terms: tuple[Term, ...]) -> Audit | None:
+        """Returns what is to be measured along the way, for `audited`; mostly nothing."""
+        return None
+
+    def audited(
+        self, loss: float, done: int, total: int, state: RectifierState
+    ) -> dict[str, float | bool | None]:
+        """Takes note of a measurement; returns telemetry.
+
+        Args:
+            loss: The audit's loss, of the weights as they are.
+            done: Steps done.
+            total: Steps of the whole training.
+            state: State, updated in place.
+        """
+        return {}
 
     @abstractmethod
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:

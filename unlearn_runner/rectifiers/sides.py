@@ -72,6 +72,12 @@ class GramianRectifier(TwoSided):
             state: State of earlier steps; updated in place.
         """
 
+    def weights_of(
+        self, part: str, gramian: Gramian, share: float, state: RectifierState
+    ) -> tuple[float, float]:
+        """Returns the weights in one part; for what remembers something of each part."""
+        return self.weights(gramian, share, state)
+
     def rectify(
         self,
         gradients: Mapping[str, Gradient],
@@ -85,7 +91,9 @@ class GramianRectifier(TwoSided):
         gramians = space.gramians(parts, forget, retain)
         plain = (1.0, share)
         chosen = {
-            part: self.weights(gramian, share, state) if self.usable(gramian, terms) else plain
+            part: self.weights_of(part, gramian, share, state)
+            if self.usable(gramian, terms)
+            else plain
             for part, gramian in gramians.items()
         }
         forget = space.scale_parts(parts, forget, {part: w for part, (w, _) in chosen.items()})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 VERSIONS = (
     *("torch", "transformers", "tokenizers", "accelerate", "peft", "hydra-core"),
-    *("omegaconf", "numpy", "scipy", "pyarrow", "rouge-score", "unlearn-runner"),
+    *("omegaconf", "numpy", "scipy", "torchjd", "pyarrow", "rouge-score", "unlearn-runner"),
 )
 
 

@@ -38,6 +38,7 @@ class Engine:
         rectifier: Maps the gradients of groups of terms to the one that is stepped with.
         layout: Where the trained model's parameters and gradients live.
         method: The method the terms belong to, if it may change their weights after a step.
+        audit_rows: Rows on which the rectifier's audit is measured, if it has one.
     """
 
     models: Models
@@ -48,10 +49,13 @@ class Engine:
     rectifier: Rectifier = field(default_factory=NoRectifier)
     layout: Layout = field(default_factory=Layout)
     method: Method | None = None
+    audit_rows: StepRows | None = None
 
     def __post_init__(self) -> None:
         self.space = GradientSpace(self.models.trained.named_parameters(), self.layout)
         self.groups = self.rectifier.groups(self.terms)
+        if self.rectifier.audit(self.terms) is not None and self.audit_rows is None:
+            raise ValueError("the rectifier measures a loss along the way and was given no rows")
         self.optimizer = optimizer.optimizer(self.space.parameters, self.recipe)
         self.schedule = optimizer.schedule(self.optimizer, self.recipe, self.num_rows)
         self.rectifier_state: RectifierState = {}
@@ -100,6 +104,7 @@ class Engine:
         Raises:
             Diverged: If a loss or the gradient is not finite; the weights are as before the step.
         """
+        audited = self._audit()
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
         gradient, clipped = rectified.gradient, 1.0
@@ -116,9 +121,11 @@ class Engine:
             facts = {**numbers, "lr": lr}
             raise Diverged({**numbers, **rectified.facts}, weights, facts=facts)
         self.space.assign(gradient)
-        facts = {**rectified.facts, **self._update(clipped)}
+        facts = {**audited, **rectified.facts, **self._update(clipped)}
         self.schedule.step()
         self.space.clear()
+        if self.schedule.last_epoch == self.recipe.num_steps(self.num_rows):
+            facts |= self._audit()
         self._after_step(losses)
         return {**numbers, "lr": lr, **facts, **self.method_state}
 
@@ -138,6 +145,30 @@ class Engine:
         if corrected.update is not None:
             self.space.set_weights(self.space.add(before, corrected.update))
         return corrected.facts
+
+    @torch.no_grad()
+    def _audit(self) -> dict[str, float | bool | None]:
+        """Measures the rectifier's audit where one is due; returns its telemetry."""
+        audit = self.rectifier.audit(self.terms)
+        done, total = self.schedule.last_epoch, self.recipe.num_steps(self.num_rows)
+        if audit is None or self.audit_rows is None or (done % audit.every and done < total):
+            return {}
+        term, trained, loss = audit.term, self.models.trained, torch.zeros((), device=self.device)
+        count = self.audit_rows.count(term.split, term.unit)
+        trained.eval()
+        for micro in self.audit_rows.micro(
+            term.split,
+            self.recipe.micro_batch or self.recipe.batch_size,
+            self.pad,
+            self.device,
+            self.layout.ranks,
+        ):
+            share = term.loss(self.models, micro.batch).double() / count
+            loss = loss + share * (not micro.is_filler)
+        self.layout.release(trained)
+        trained.train()
+        (risk,) = self.layout.ranks.all_reduce_sum(loss.reshape(1)).tolist()
+        return self.rectifier.audited(risk, done, total, self.rectifier_state)
 
     @torch.no_grad()
     def check_finite(self, rows: StepRows, facts: dict[str, Any]) -> None:

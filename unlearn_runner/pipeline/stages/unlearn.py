@@ -62,7 +62,7 @@ class Unlearn(Stage):
         from unlearn_runner.evaluation.schema import read_logprobs
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
-        from unlearn_runner.training.batches import StepLoader
+        from unlearn_runner.training.batches import StepLoader, audit_rows
         from unlearn_runner.training.engine import Engine
         from unlearn_runner.training.loop import train
 
@@ -89,6 +89,7 @@ class Unlearn(Stage):
         retain = []
         if any(term.split in ("retain", "mixed") for term in watched):
             retain = encode_rows(tokenizer, self.template, self.retain, max_tokens)
+        audit = self.rectifier.audit(self.method.terms())
         arithmetic = partial(layout.autocast, recipe.precision)
         engine = Engine(
             models=Models(model, start_model, arithmetic, self.seed),
@@ -99,6 +100,7 @@ class Unlearn(Stage):
             rectifier=self.rectifier,
             layout=layout,
             method=self.method,
+            audit_rows=audit and audit_rows("retain", retain, audit.rows, self.seed),
         )
         loader = StepLoader("forget", forget, recipe.batch_size, self.seed, retain)
         loader = replace(loader, add_splits=self.extra_splits(tokenizer, max_tokens, context))

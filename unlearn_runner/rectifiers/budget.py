@@ -1,0 +1,187 @@
+"""Budget: unlearning that may cost retained answers a stated share of their likelihood, no more.
+
+`keep` is the share of the retain answers' probability per token that is to be left at the end, as a
+geometric mean over tokens. With R the mean NLL of retain answers, in nats per token, and w(0), w(T)
+the weights before and after the run:
+
+    exp(R(w(0)) - R(w(T))) >= keep        that is        R(w(T)) - R(w(0)) <= -log(keep)
+
+Each step may spend its even share of what is left, b = (-log(keep) - spent) / (steps left). Where
+the optimizer's step d would raise R by more to first order, with r the gradient of R,
+
+    d <- d - c P r,    c = (<d, r> - b) / <r, P r>       (closest step with <d, r> <= b)
+
+What was spent is measured: the rise of R on the same retain rows every few steps, and what steps
+spent by first order since. So an overdraft, of curvature or of rows that differ, is paid back.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING, Annotated
+
+from annotated_types import Ge, Gt, Le, Lt
+
+from unlearn_runner.methods.base import Term
+from unlearn_runner.methods.losses import retain_loss
+from unlearn_runner.rectifiers.base import (
+    Audit,
+    Corrected,
+    Group,
+    OptimizerStep,
+    Rectified,
+    Rectifier,
+    RectifierState,
+)
+from unlearn_runner.rectifiers.sides import facts_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from unlearn_runner.models.gradients import Gradient, GradientSpace
+
+OBJECTIVE, RISK, LEDGER, COUNT = "objective", "risk", "ledger", "count"
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """What a run has spent of its budget, in nats per token."""
+
+    start: float
+    """The risk before the first step, on the audit's rows."""
+    measured: float
+    """Its rise since, when it was last measured."""
+    estimated: float
+    """What steps have spent since then, to first order."""
+    left: int
+    """Steps left."""
+
+    @property
+    def spent(self) -> float:
+        """What has been spent by now."""
+        return self.measured + self.estimated
+
+
+@dataclass(frozen=True)
+class Budget(Rectifier):
+    """Keeps the optimizer's steps within a budget of retain likelihood.
+
+    Source: ours; one step is the half-space of GRU (arXiv 2503.09117) with a bound that need not be
+    0, applied to the step AdamW takes, weight decay included. P is AdamW's preconditioner with the
+    risk's own square added under the root, 1 / sqrt((sqrt(v) + eps)^2 + r^2): of numbers that the
+    objective never moved v is 0, and without it they would take the whole correction. So no number
+    is moved by more than c. The objective's gradient and the optimizer's moments are those of a run
+    without a rectifier.
+    """
+
+    keep: Annotated[float, Gt(0), Le(1)] = 0.99
+    """Share of the retain answers' probability per token to be left: .99 lets their NLL rise by
+    .01005 nats per token, .9 by .105; 1 by nothing."""
+    gamma: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Weight of the newest gradient of R in its running mean, which is bias-corrected and taken for
+    r; 1 keeps no memory."""
+    reach: Annotated[float, Gt(0)] = 1.0
+    """Largest c, in learning rates: how far a correction may move a number."""
+    rows: Annotated[int, Ge(1), Le(1_000_000)] = 64
+    """Retain rows on which spending is measured, the same all along."""
+    every: Annotated[int, Ge(1), Le(1_000_000)] = 1
+    """Steps between measurements, each a forward pass over `rows`."""
+    reserve: Annotated[float, Ge(0), Lt(1)] = 0.0
+    """Share of the budget not spent, for rows that are not among those measured."""
+
+    @property
+    def allowed(self) -> float:
+        """Allowed rise of the mean NLL of retain answers, in nats per token."""
+        return -math.log(self.keep)
+
+    @property
+    def gradients_kept(self) -> int:
+        """The gradient of the risk, until the step has been corrected."""
+        return 1
+
+    def watched(self) -> Term:
+        """Returns the risk: NLL per token of retain answers."""
+        return Term("retain_risk", "retain", retain_loss("nll"))
+
+    def audit(self, terms: tuple[Term, ...]) -> Audit:
+        """Returns the risk, on rows that stay the same."""
+        return Audit(self.watched(), self.rows, self.every)
+
+    def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
+        """Returns the objective without the risk, and the risk; `rectify` adds its share back."""
+        risk = self.watched()
+        rest = tuple(term for term in terms if not term.same_loss(risk))
+        return Group(OBJECTIVE, rest), Group(RISK, (risk,))
+
+    def audited(
+        self, loss: float, done: int, total: int, state: RectifierState
+    ) -> dict[str, float | bool | None]:
+        """Enters what has been spent; after the last step, whether the budget was kept."""
+        start = Ledger(*state[LEDGER]).start if LEDGER in state else loss
+        spent = loss - start
+        state[LEDGER] = (start, spent, 0.0, total - done)
+        facts: dict[str, float | bool | None] = {"budget_spent": spent}
+        return facts if done < total else {**facts, "budget_kept": spent <= self.allowed}
+
+    def rectify(
+        self,
+        gradients: Mapping[str, Gradient],
+        terms: tuple[Term, ...],
+        state: RectifierState,
+        space: GradientSpace,
+    ) -> Rectified:
+        """Returns the objective's gradient as it is, and leaves the risk's for `correct`."""
+        objective, risk = gradients[OBJECTIVE], gradients[RISK]
+        watched = self.watched()
+        share = sum(term.weight for term in terms if term.same_loss(watched))
+        if share:
+            objective = space.add(objective, risk, share)
+        gramian = space.gramian(objective, risk)
+        if not math.isfinite(gramian[1][1]):
+            state.pop(RISK, None)  # one overflow would otherwise stay in the mean for good
+        elif self.gamma < 1 and RISK in state:
+            state[RISK] = space.mix(state[RISK], risk, self.gamma)
+            state[COUNT] += 1
+        else:
+            state[RISK], state[COUNT] = space.scale(risk, self.gamma), 1
+        return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
+
+    def correct(
+        self, step: OptimizerStep, state: RectifierState, space: GradientSpace
+    ) -> Corrected:
+        """Bounds what the step spends by first order, and enters it."""
+        ledger = Ledger(*state[LEDGER])
+        bound = (self.allowed * (1 - self.reserve) - ledger.spent) / max(ledger.left, 1)
+        planned = spent = 0.0
+        update, facts = step.update, {}
+        if RISK in state:
+            risk = state[RISK] if self.gamma < 1 else state.pop(RISK)
+            unbiased = 1 - (1 - self.gamma) ** state[COUNT]
+            along = space.elementwise(_preconditioned, step.preconditioner(), risk)
+            planned, square, before = space.dots((update, risk), (along, risk), (update, update))
+            planned, square = planned / unbiased, square / unbiased
+            coefficient = self._coefficient(planned - bound, square, step.lr)
+            if coefficient:
+                update = space.add(update, along, -coefficient)
+                (after,) = space.dots((update, update))
+                surviving = math.sqrt(after / before) if before else None
+                facts = {"rectified": True, "surviving_norm": surviving}
+            spent = planned - coefficient * square
+        state[LEDGER] = astuple(
+            replace(ledger, estimated=ledger.estimated + spent, left=ledger.left - 1)
+        )
+        facts |= {"budget_allowed": bound, "budget_planned": planned, "budget_first_order": spent}
+        return Corrected(update if "rectified" in facts else None, facts)
+
+    def _coefficient(self, excess: float, square: float, lr: float) -> float:
+        """Returns c: 0 where the step stays within its bound, at most the reach."""
+        if not (math.isfinite(excess) and math.isfinite(square) and square > 0 and excess > 0):
+            return 0.0
+        return min(excess / square, self.reach * lr)
+
+
+def _preconditioned(factor: Tensor, risk: Tensor) -> Tensor:
+    """Returns P r, from AdamW's factor 1 / (sqrt(v) + eps); 0 where the optimizer has none."""
+    return risk / factor.reciprocal().hypot(risk)
