@@ -14,7 +14,23 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.gradients import Gradient, GradientSpace
 from unlearn_runner.rectifiers.base import Rectified, Rectifier, RectifierState
 from unlearn_runner.rectifiers.blur import BLUR
+from unlearn_runner.rectifiers.budget import Budget
+from unlearn_runner.rectifiers.dual_optim import DualOptim
 from unlearn_runner.rectifiers.gru import GRU
+from unlearn_runner.rectifiers.gru_update import GRUUpdate
+from unlearn_runner.rectifiers.multi_objective.aligned_mtl import AlignedMTL
+from unlearn_runner.rectifiers.multi_objective.cagrad import CAGrad
+from unlearn_runner.rectifiers.multi_objective.config import ConFIG
+from unlearn_runner.rectifiers.multi_objective.dualproj import DualProj
+from unlearn_runner.rectifiers.multi_objective.fairgrad import FairGrad
+from unlearn_runner.rectifiers.multi_objective.gradvac import GradVac
+from unlearn_runner.rectifiers.multi_objective.imtl_g import IMTLG
+from unlearn_runner.rectifiers.multi_objective.mgda import MGDA
+from unlearn_runner.rectifiers.multi_objective.nash_mtl import NashMTL
+from unlearn_runner.rectifiers.multi_objective.pcd import PCD
+from unlearn_runner.rectifiers.multi_objective.random import RandomWeights
+from unlearn_runner.rectifiers.multi_objective.upgrad import UPGrad
+from unlearn_runner.rectifiers.orthograd import OrthoGrad
 from unlearn_runner.rectifiers.pcgrad import PCGrad
 from unlearn_runner.rectifiers.sago import SAGO
 
@@ -57,8 +73,20 @@ class Case:
     """What a forget and a retain gradient become where nothing conflicts: no sign of any number, so
     no part of any scope. The last argument is 1, or 0 where the retain gradient is only watched.
     None: not documented in this form."""
-    ignores_length: bool = True
-    """Whether of a retain gradient that is only watched the direction alone matters."""
+    ignores_length: bool | None = True
+    """Whether of a retain gradient that is only watched the direction alone matters; None: it
+    depends on the gradients."""
+    precision: float = 1e-12
+    """Relative error of the weights; that of an iterative solver is where it stops."""
+
+
+def _several(name: str, rectifier: Rectifier, precision: float = 1e-12) -> Case:
+    """A multi-objective rectifier: a watched gradient is an objective too, so its length counts.
+
+    What each makes of gradients that do not conflict is worked out by hand in
+    `test_multi_objective`.
+    """
+    return Case(name, rectifier, (f"rectifier={name}",), None, None, precision)
 
 
 EVERY_RECTIFIER = [
@@ -91,6 +119,22 @@ EVERY_RECTIFIER = [
         ("rectifier=blur", "rectifier.scope=group"),
         unopposed=None,
     ),
+    Case("gru_update", GRUUpdate(), ("rectifier=gru_update",)),
+    Case("orthograd", OrthoGrad(), ("rectifier=orthograd",)),
+    Case("dual_optim", DualOptim(), ("rectifier=dual_optim",)),
+    Case("budget", Budget(), ("rectifier=budget",)),
+    _several("upgrad", UPGrad()),
+    _several("dualproj", DualProj()),
+    _several("gradvac", GradVac()),
+    _several("pcd", PCD()),
+    _several("mgda", MGDA()),
+    _several("imtl_g", IMTLG()),
+    _several("aligned_mtl", AlignedMTL()),
+    _several("cagrad", CAGrad()),
+    _several("fairgrad", FairGrad(), 1e-6),
+    _several("nash_mtl", NashMTL(), 1e-6),
+    _several("config", ConFIG()),
+    _several("random", RandomWeights()),
 ]
 """A new rectifier's line here puts it under every test of this kind."""
 NAMES = [case.name for case in EVERY_RECTIFIER]

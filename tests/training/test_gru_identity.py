@@ -23,8 +23,9 @@ from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.models.load import load_model, new_llama, save
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.rectifiers.gru import GRU, MEAN, OBJECTIVE
+from unlearn_runner.rectifiers.gru import GRU, MEAN
 from unlearn_runner.rectifiers.none import NoRectifier
+from unlearn_runner.rectifiers.watched import OBJECTIVE
 from unlearn_runner.tracking.divergence import evidence
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.batches import Sampler, StepLoader, StepRows

@@ -35,11 +35,10 @@ from unlearn_runner.rectifiers.base import (
     Rectifier,
     RectifierState,
 )
+from unlearn_runner.rectifiers.metric import inverse_metric, times
 from unlearn_runner.rectifiers.sides import facts_of
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 OBJECTIVE, RISK, LEDGER, COUNT = "objective", "risk", "ledger", "count"
@@ -69,11 +68,9 @@ class Budget(Rectifier):
     """Keeps the optimizer's steps within a budget of retain likelihood.
 
     Source: ours; one step is the half-space of GRU (arXiv 2503.09117) with a bound that need not be
-    0, applied to the step AdamW takes, weight decay included. P is AdamW's preconditioner with the
-    risk's own square added under the root, 1 / sqrt((sqrt(v) + eps)^2 + r^2): of numbers that the
-    objective never moved v is 0, and without it they would take the whole correction. So no number
-    is moved by more than c. The objective's gradient and the optimizer's moments are those of a run
-    without a rectifier.
+    0, applied to the step AdamW takes, weight decay included. P is the inverse of AdamW's metric
+    (`rectifiers.metric`), so no number is moved by more than c. The objective's gradient and the
+    optimizer's moments are those of a run without a rectifier.
     """
 
     keep: Annotated[float, Gt(0), Le(1)] = 0.99
@@ -159,7 +156,7 @@ class Budget(Rectifier):
         if RISK in state:
             risk = state[RISK] if self.gamma < 1 else state.pop(RISK)
             unbiased = 1 - (1 - self.gamma) ** state[COUNT]
-            along = space.elementwise(_preconditioned, step.preconditioner(), risk)
+            along = times(inverse_metric("optimizer", step, [risk], space), risk, space)
             planned, square, before = space.dots((update, risk), (along, risk), (update, update))
             planned, square = planned / unbiased, square / unbiased
             coefficient = self._coefficient(planned - bound, square, step.lr)
@@ -180,8 +177,3 @@ class Budget(Rectifier):
         if not (math.isfinite(excess) and math.isfinite(square) and square > 0 and excess > 0):
             return 0.0
         return min(excess / square, self.reach * lr)
-
-
-def _preconditioned(factor: Tensor, risk: Tensor) -> Tensor:
-    """Returns P r, from AdamW's factor 1 / (sqrt(v) + eps); 0 where the optimizer has none."""
-    return risk / factor.reciprocal().hypot(risk)

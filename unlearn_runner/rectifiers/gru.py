@@ -19,19 +19,26 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.methods.base import NonNegative, Term
-from unlearn_runner.methods.losses import RetainLoss, retain_loss
+from unlearn_runner.methods.losses import RetainLoss
 from unlearn_runner.models.layer_groups import Scope
-from unlearn_runner.rectifiers.base import Group, Rectified, Rectifier, RectifierState
+from unlearn_runner.rectifiers.base import (
+    Corrected,
+    Group,
+    OptimizerStep,
+    Rectified,
+    RectifierState,
+)
 from unlearn_runner.rectifiers.sides import added, facts_of, is_noise, square_of
+from unlearn_runner.rectifiers.watched import RISK, WatchesRisk, cosine, on_retain_rows
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian
 
-OBJECTIVE, RISK, MEAN, STEPS = "objective", "risk", "mean", "steps"
+MEAN, STEPS = "mean", "steps"
 
 
 @dataclass(frozen=True)
-class GRU(Rectifier):
+class GRU(WatchesRisk):
     """Projects the unlearning gradient away from conflict with a smoothed retain gradient.
 
     Source: the paper's closed form; conventions of `gamma` and `tau` as in the authors' code, which
@@ -49,8 +56,6 @@ class GRU(Rectifier):
     clip: Literal["after", "before"] = "after"
     """Whether tau bounds the rectified gradient, auxiliary terms included (as coded), or the one
     before rectification."""
-    risk: RetainLoss = "nll"
-    """What the retain gradient is of: NLL of retain answers, or KL to the start model on them."""
     cos_clip: bool = False
     """Remove a conflict only down to `cos_floor`, leaving the rest of a strong one in place."""
     cos_floor: Annotated[float, Ge(-1), Le(0)] = -0.5
@@ -67,6 +72,10 @@ class GRU(Rectifier):
     bias_correction: bool = False
     """Report `retain_norm` of m / (1 - (1 - gamma)^t) after t steps, an unbiased mean. Changes that
     number alone: no projection depends on the length of m, and nothing else reads it."""
+    measure_step: bool = False
+    """Report `step_cosine`, the cosine of the step that AdamW takes and m: above zero the step
+    raises the risk to first order, although the gradient does not. Costs two copies of the weights;
+    `gru_update` keeps the step from it."""
 
     @property
     def bounds_norm(self) -> bool:
@@ -78,25 +87,23 @@ class GRU(Rectifier):
         """One, the running mean."""
         return 1
 
+    @property
+    def corrects(self) -> bool:
+        """Only to measure the step."""
+        return self.measure_step or type(self).correct is not GRU.correct
+
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns the objective without the retain risk, the watched risk, and auxiliary terms.
 
-        A retain term of the method that *is* the risk moves to the risk's pass, and `rectify` adds
-        its share back: two passes serve both. So does an auxiliary term that is the risk.
+        An auxiliary term that is the risk needs no pass of its own.
         """
-        risk, _ = self._risk(terms)
-        rest = tuple(term for term in terms if not term.same_loss(risk))
+        risk, _ = self.watched(terms)
         auxiliary = (
             Group(term.name, (term,))
             for term, _ in self._auxiliary(terms)
             if not term.same_loss(risk)
         )
-        return Group(OBJECTIVE, rest), Group(RISK, (risk,)), *auxiliary
-
-    def _risk(self, terms: tuple[Term, ...]) -> tuple[Term, float]:
-        """Returns the watched term, with weight 1, and its weight in the method's objective."""
-        risk = _on_retain_rows("retain_risk", self.risk, terms)
-        return risk, sum(term.weight for term in terms if term.same_loss(risk))
+        return *super().groups(terms), *auxiliary
 
     def _auxiliary(self, terms: tuple[Term, ...]) -> list[tuple[Term, float]]:
         """Returns the terms added after projection, each with weight 1, and their weights."""
@@ -104,7 +111,7 @@ class GRU(Rectifier):
             ("aux_kl", "kl", self.aux_kl),
             ("aux_ce", "nll", self.aux_ce),
         ]
-        return [(_on_retain_rows(name, loss, terms), w) for name, loss, w in wanted if w]
+        return [(on_retain_rows(name, loss, terms), w) for name, loss, w in wanted if w]
 
     def rectify(
         self,
@@ -114,10 +121,8 @@ class GRU(Rectifier):
         space: GradientSpace,
     ) -> Rectified:
         """Smooths the retain gradient, removes the conflict, adds, bounds the norm if asked to."""
-        objective, risk = gradients[OBJECTIVE], gradients[RISK]
-        watched, weight = self._risk(terms)
-        if weight:
-            objective = space.add(objective, risk, weight)
+        objective, risk = self.objective(gradients, terms, space), gradients[RISK]
+        watched, _ = self.watched(terms)
         auxiliary = self._auxiliary(terms)
         reused = any(term.same_loss(watched) for term, _ in auxiliary)
         mean = self._mean(risk, reused, state, space)
@@ -136,6 +141,14 @@ class GRU(Rectifier):
             objective, norm = space.clip(objective, self.tau)
             norm *= min(1.0, self.tau / (norm + 1e-6))
         return Rectified(objective, facts, norm)
+
+    def correct(
+        self, step: OptimizerStep, state: RectifierState, space: GradientSpace
+    ) -> Corrected:
+        """Leaves the step as it is, and reports its cosine with the mean."""
+        if MEAN not in state:
+            return Corrected(None)
+        return Corrected(None, {"step_cosine": cosine(step.update, state[MEAN], space)})
 
     def _mean(
         self, risk: Gradient, reused: bool, state: RectifierState, space: GradientSpace
@@ -184,13 +197,6 @@ class GRU(Rectifier):
             lengths = math.sqrt(norm_square * square)
             return -max(dot / lengths, self.cos_floor) * math.sqrt(norm_square / square)
         return -dot / square
-
-
-def _on_retain_rows(name: str, of: RetainLoss, terms: tuple[Term, ...]) -> Term:
-    """Returns a term of weight 1, in the unit of the method's own retain term of the same loss."""
-    loss = retain_loss(of)
-    alike = [term for term in terms if term.split == "retain" and term.loss == loss]
-    return Term(name, "retain", loss, unit=alike[0].unit if alike else "token")
 
 
 def _shortened(gramian: Gramian, factor: float) -> Gramian:

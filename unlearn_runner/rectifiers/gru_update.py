@@ -3,10 +3,10 @@
 AdamW scales each number of the gradient by its own factor and adds weight decay, so a gradient that
 GRU has made orthogonal to the retain gradient becomes a step that is not. Here the step d itself,
 weight decay and learning rate included, loses what would raise the retain risk to first order:
-where <d, m> > 0, with m the running mean of the risk's gradient and P AdamW's diagonal
-preconditioner 1 / (sqrt(v) + eps),
+where <d, m> > 0, with m the running mean of the risk's gradient and P the inverse of AdamW's
+metric (`rectifiers.metric`),
 
-    d <- d - (<d, m> / <m, P m>) P m            (closest step with <d, m> <= 0 in the metric 1 / P)
+    d <- d - (<d, m> / <m, P m>) P m            (closest step with <d, m> <= 0 in that metric)
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Gt, Le
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectified, RectifierState
+from unlearn_runner.rectifiers.metric import Metric, inverse_metric, times
 from unlearn_runner.rectifiers.sides import facts_of
-from unlearn_runner.rectifiers.watched import RISK, WatchesRisk
+from unlearn_runner.rectifiers.watched import RISK, WatchesRisk, cosine
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
 MEAN = "mean"
-Metric = Literal["optimizer", "euclidean"]
 
 
 @dataclass(frozen=True)
@@ -80,17 +80,12 @@ class GRUUpdate(WatchesRisk):
         if MEAN not in state:
             return Corrected(None)
         update, mean = step.update, state[MEAN]
-        along = space.copy(mean)
-        if self.metric == "optimizer":
-            along = space.multiply(along, step.preconditioner())
-        products = space.dots((update, mean), (along, mean), (mean, mean), (update, update))
-        dot, square, lengths = products[0], products[1], math.sqrt(products[2] * products[3])
-        facts = {"step_cosine": dot / lengths if lengths else None}
+        along = times(inverse_metric(self.metric, step, [mean], space), mean, space)
+        dot, square, norm_square = space.dots((update, mean), (along, mean), (update, update))
+        facts: dict[str, float | bool | None] = {"step_cosine": cosine(update, mean, space)}
         if not (math.isfinite(square) and square > 0 and dot > 0):
             return Corrected(None, facts)
         update = space.add(update, along, -dot / square)
-        left, after = space.dots((update, update), (update, mean))
-        surviving = math.sqrt(left / products[3])
-        lengths = math.sqrt(products[2] * left)
-        facts |= {"rectified": True, "surviving_norm": surviving}
-        return Corrected(update, facts | {"rectified_cosine": after / lengths if lengths else None})
+        left = space.dots((update, update))[0]
+        facts |= {"rectified": True, "surviving_norm": math.sqrt(left / norm_square)}
+        return Corrected(update, facts | {"rectified_cosine": cosine(update, mean, space)})

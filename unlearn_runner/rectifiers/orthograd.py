@@ -3,9 +3,10 @@
 The step d that AdamW takes loses its projection, in AdamW's metric, on the span of the last k
 gradients r_1 ... r_k of the retain risk:
 
-    d <- d - P R c,     (R^T P R) c = R^T d,     P = 1 / (sqrt(v) + eps)
+    d <- d - P R c,     (R^T P R) c = R^T d
 
-so that <d, r_i> = 0 for each of them. Source: arXiv 2511.17100.
+so that <d, r_i> = 0 for each of them; P is the inverse of that metric (`rectifiers.metric`).
+Source: arXiv 2511.17100.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectified, RectifierState
-from unlearn_runner.rectifiers.gru_update import Metric
+from unlearn_runner.rectifiers.metric import Metric, inverse_metric, times
 from unlearn_runner.rectifiers.sides import facts_of
 from unlearn_runner.rectifiers.watched import RISK, WatchesRisk
 
@@ -72,19 +73,19 @@ class OrthoGrad(WatchesRisk):
         span, update = _history(state), step.update
         if not span:
             return Corrected(None)
-        scale = step.preconditioner() if self.metric == "optimizer" else None
+        inverse = inverse_metric(self.metric, step, span, space)
         rows, dots = [], []
         for gradient in span:
-            along = _scaled(gradient, scale, space)
+            along = times(inverse, gradient, space)
             *row, dot = space.dots(*((along, other) for other in span), (update, gradient))
             rows.append(row)
             dots.append(dot)
         matrix = torch.tensor(rows, dtype=torch.float64)
-        inverse = torch.linalg.pinv(matrix, rtol=COLLINEAR, hermitian=True)
-        weights = (inverse @ torch.tensor(dots, dtype=torch.float64)).tolist()
+        solved = torch.linalg.pinv(matrix, rtol=COLLINEAR, hermitian=True)
+        weights = (solved @ torch.tensor(dots, dtype=torch.float64)).tolist()
         (before,) = space.dots((update, update))
         for gradient, weight in zip(span, weights, strict=True):
-            update = space.add(update, _scaled(gradient, scale, space), -weight)
+            update = space.add(update, times(inverse, gradient, space), -weight)
         (left,) = space.dots((update, update))
         surviving = math.sqrt(left / before) if before > 0 else 1.0
         return Corrected(update, {"rectified": any(dots), "surviving_norm": surviving})
@@ -93,7 +94,3 @@ class OrthoGrad(WatchesRisk):
 def _history(state: RectifierState) -> list[Gradient]:
     """Returns the remembered gradients, newest first."""
     return [state[str(age)] for age in range(len(state))]
-
-
-def _scaled(gradient: Gradient, scale: Gradient | None, space: GradientSpace) -> Gradient:
-    return gradient if scale is None else space.multiply(space.copy(gradient), scale)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -35,10 +36,8 @@ class WatchesRisk(Rectifier):
 
     def watched(self, terms: tuple[Term, ...]) -> tuple[Term, float]:
         """Returns the watched term, with weight 1, and its weight in the method's objective."""
-        loss = retain_loss(self.risk)
-        alike = [term for term in terms if term.split == "retain" and term.loss == loss]
-        risk = Term("retain_risk", "retain", loss, unit=alike[0].unit if alike else "token")
-        return risk, sum(term.weight for term in alike if term.same_loss(risk))
+        risk = on_retain_rows("retain_risk", self.risk, terms)
+        return risk, sum(term.weight for term in terms if term.same_loss(risk))
 
     def objective(
         self,
@@ -50,3 +49,17 @@ class WatchesRisk(Rectifier):
         _, weight = self.watched(terms)
         objective = gradients[OBJECTIVE]
         return space.add(objective, gradients[RISK], weight) if weight else objective
+
+
+def on_retain_rows(name: str, of: RetainLoss, terms: tuple[Term, ...]) -> Term:
+    """Returns a term of weight 1, in the unit of the method's own retain term of the same loss."""
+    loss = retain_loss(of)
+    alike = [term for term in terms if term.split == "retain" and term.loss == loss]
+    return Term(name, "retain", loss, unit=alike[0].unit if alike else "token")
+
+
+def cosine(a: Gradient, b: Gradient, space: GradientSpace) -> float | None:
+    """Returns the cosine of two gradients or updates; none if either is zero or not finite."""
+    dot, *squares = space.dots((a, b), (a, a), (b, b))
+    length = math.sqrt(squares[0] * squares[1])
+    return dot / length if length > 0 and math.isfinite(length) else None

@@ -60,7 +60,9 @@ def vector(numbers: Any) -> list[torch.Tensor]:
 
 def corrected(rectifier: Rectifier, update: Any, state: Any, scale: Any) -> Any:
     space = GradientSpace([nn.Parameter(torch.zeros(len(update), dtype=torch.float64))])
-    step = Given(vector(update), vector([0.0] * len(update)), LR, 1.0, scale)
+    # Metrics so steep that the square of m, which joins them, is far below rounding.
+    steep = [1e-9 * x for x in scale]
+    step = Given(vector(update), vector([0.0] * len(update)), LR, 1.0, steep)
     return rectifier.correct(step, state, space)
 
 
@@ -87,8 +89,19 @@ def test_the_closest_step_that_does_not_raise_the_risk(
     if expected is None:
         assert found.update is None
     else:
-        assert found.update[0].tolist() == pytest.approx(expected, abs=1e-15)
+        assert found.update[0].tolist() == pytest.approx(expected, abs=1e-14)
         assert found.facts["rectified"] is True
+
+
+def test_numbers_that_the_objective_never_moved_do_not_take_the_whole_correction() -> None:
+    """v = 0 of the first: P = 1 / |m| there, 1 / hypot(s, m) elsewhere; <d, m> = 2."""
+    space = GradientSpace([nn.Parameter(torch.zeros(2, dtype=torch.float64))])
+    step = Given(vector([0.0, 2.0]), vector([0.0, 0.0]), LR, 1.0, [1e12, 1.0])
+    found = GRUUpdate().correct(step, {MEAN: vector([1.0, 1.0])}, space)
+    second = 0.5**0.5
+    moved = 2 / (1 + second)
+    assert found.update is not None
+    assert found.update[0].tolist() == pytest.approx([-moved, 2 - moved * second])
 
 
 @pytest.mark.parametrize("metric", ["optimizer", "euclidean"])
@@ -105,6 +118,23 @@ def test_what_lies_in_the_span_is_removed(metric: Any, rank: int) -> None:
     found = corrected(OrthoGrad(metric=metric), list(update), state, list(scale)).update[0]
     assert found.numpy() == pytest.approx(expected, abs=1e-12)
     assert retain @ found.numpy() == pytest.approx(np.zeros(rank), abs=1e-12)
+
+
+def test_gru_measures_its_step_when_asked_to(tiny: Any) -> None:
+    loader = StepLoader("forget", tiny.forget, 8, 0, tiny.retain)
+    ends = []
+    for rectifier in (GRU(), GRU(measure_step=True)):
+        run = engine(tiny, rectifier, GA(Retain("none")))
+        for number in range(3):
+            before = weights(run)
+            facts = run.step(loader.step(number))
+        ends.append(weights(run))
+        if rectifier.measure_step:
+            step = weights(run) - before
+            mean = torch.cat([x.reshape(-1) for x in run.rectifier_state[MEAN]])
+            cosine = float(step @ mean / (step.norm() * mean.norm()))
+            assert facts["step_cosine"] == pytest.approx(cosine, abs=1e-12)
+    assert torch.equal(*ends)
 
 
 def engine(tiny: Any, rectifier: Rectifier, method: Method, **recipe: Any) -> Engine:
