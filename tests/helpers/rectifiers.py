@@ -59,6 +59,8 @@ class Case:
     None: not documented in this form."""
     ignores_length: bool = True
     """Whether of a retain gradient that is only watched the direction alone matters."""
+    by_start_model: bool = False
+    """Whether a KL term of the method's decides what is rectified."""
 
 
 EVERY_RECTIFIER = [
@@ -76,15 +78,16 @@ EVERY_RECTIFIER = [
         "gru, kl, unbiased",
         GRU(risk="kl", bias_correction=True),
         ("rectifier=gru", "rectifier.risk=kl", "rectifier.bias_correction=true"),
+        by_start_model=True,
     ),
-    Case("pcgrad", PCGrad(), ("rectifier=pcgrad",)),
+    Case("pcgrad", PCGrad(), ("rectifier=pcgrad",), by_start_model=True),
     Case("pcgrad, tensor", PCGrad(scope="tensor"), ("rectifier=pcgrad", "rectifier.scope=tensor")),
     Case("pcgrad, kl", PCGrad(risk="kl"), ("rectifier=pcgrad", "rectifier.risk=kl")),
-    Case("sago", SAGO(), ("rectifier=sago",), unopposed=forget_alone),
+    Case("sago", SAGO(), ("rectifier=sago",), unopposed=forget_alone, by_start_model=True),
     Case(
         "sago, both", SAGO(where_agreed="both"), ("rectifier=sago", "rectifier.where_agreed=both")
     ),
-    Case("blur", BLUR(), ("rectifier=blur",), unopposed=retain_across),
+    Case("blur", BLUR(), ("rectifier=blur",), unopposed=retain_across, by_start_model=True),
     Case(
         "blur, group",
         BLUR(scope="group"),
