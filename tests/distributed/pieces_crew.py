@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import rectifiers_crew
 import torch
 from crew import BATCH, CASES, ENGINES, assembled, engine_for, loader_for, run_steps, take_part
 
@@ -118,6 +119,8 @@ def everything(folder: Path, session: Session) -> dict[Any, Any]:
             found[name, f"lora {case}"] = run(adapted(folder, rows, inside, case), rows)
         whole = engine_for(folder, rows, inside, "gd+gru x2", "float64")
         found[name, "whole gd+gru"] = run(whole, rows)
+        for rectifier in rectifiers_crew.DEFAULT:
+            found[name, rectifier] = rectifiers_crew.run(folder, rows, inside, rectifier)
         found[name, "held"] = session.ranks.all_gather(held(folder, rows, inside))
     offloaded = replace(session, layout=OFFLOAD.layout(session.ranks, session.device))
     whole = engine_for(folder, rows, offloaded, "gd+gru x2", "float64")

@@ -13,6 +13,7 @@ from typing import Any
 import pieces_crew as crew
 import pytest
 import ranked
+import rectifiers_crew
 import torch
 from crew import ENGINES, engine_for
 
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TRAINED = 23_760
 """Of the model's 26,160 numbers: the first attention block is frozen."""
 WORLDS = [2, pytest.param(3, marks=pytest.mark.long)]
-CASES = [*(f"lora {case}" for case in crew.ADAPTED), "whole gd+gru"]
+CASES = [*(f"lora {case}" for case in crew.ADAPTED), "whole gd+gru", *rectifiers_crew.DEFAULT]
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +36,9 @@ def alone(place: Path) -> dict[str, Any]:
     session = open_session(ENGINES["single"])
     engines = {f"lora {c}": crew.adapted(place, rows, session, c) for c in crew.ADAPTED}
     engines["whole gd+gru"] = engine_for(place, rows, session, "gd+gru x2", "float64")
-    return {name: crew.run(engine, rows) for name, engine in engines.items()}
+    found = {name: crew.run(engine, rows) for name, engine in engines.items()}
+    rectified = {n: rectifiers_crew.run(place, rows, session, n) for n in rectifiers_crew.DEFAULT}
+    return found | rectified
 
 
 @pytest.fixture(scope="module", params=WORLDS)
@@ -62,7 +65,7 @@ def test_ranks_end_where_one_process_ends(
     assert float((found - after).norm()) < 1e-10 * travelled
     for mine, theirs in zip(facts, others, strict=True):
         assert theirs == pytest.approx(mine, rel=1e-8, abs=1e-12)
-    assert any(line["rectified"] for line in facts), "GRU must take part"
+    assert any(line["rectified"] for line in facts), "the rectifier must take part"
 
 
 def test_every_rank_holds_its_piece_of_everything(place: Path, crewed: dict[Any, Any]) -> None:

@@ -79,6 +79,9 @@ class Case:
     precision: float = 1e-12
     """Relative error of the weights; that of an iterative solver is where it stops."""
 
+    by_start_model: bool = False
+    """Whether a KL term of the method's decides what is rectified."""
+
 
 def _several(name: str, rectifier: Rectifier, precision: float = 1e-12) -> Case:
     """A multi-objective rectifier: a watched gradient is an objective too, so its length counts.
@@ -104,15 +107,16 @@ EVERY_RECTIFIER = [
         "gru, kl, unbiased",
         GRU(risk="kl", bias_correction=True),
         ("rectifier=gru", "rectifier.risk=kl", "rectifier.bias_correction=true"),
+        by_start_model=True,
     ),
-    Case("pcgrad", PCGrad(), ("rectifier=pcgrad",)),
+    Case("pcgrad", PCGrad(), ("rectifier=pcgrad",), by_start_model=True),
     Case("pcgrad, tensor", PCGrad(scope="tensor"), ("rectifier=pcgrad", "rectifier.scope=tensor")),
     Case("pcgrad, kl", PCGrad(risk="kl"), ("rectifier=pcgrad", "rectifier.risk=kl")),
-    Case("sago", SAGO(), ("rectifier=sago",), unopposed=forget_alone),
+    Case("sago", SAGO(), ("rectifier=sago",), unopposed=forget_alone, by_start_model=True),
     Case(
         "sago, both", SAGO(where_agreed="both"), ("rectifier=sago", "rectifier.where_agreed=both")
     ),
-    Case("blur", BLUR(), ("rectifier=blur",), unopposed=retain_across),
+    Case("blur", BLUR(), ("rectifier=blur",), unopposed=retain_across, by_start_model=True),
     Case(
         "blur, group",
         BLUR(scope="group"),

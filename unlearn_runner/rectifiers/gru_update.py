@@ -75,17 +75,23 @@ class GRUUpdate(WatchesRisk):
     ) -> Corrected:
         """Removes what of the step would raise the risk; telemetry is of the step, not gradients.
 
-        `rectified` says whether the step was changed, `surviving_norm` what was left of its norm.
+        `rectified` says whether the step was changed, `surviving_norm` what was left of its norm,
+        `planned_cosine` and `step_cosine` how the optimizer's step and the one taken lie to m.
         """
         if MEAN not in state:
             return Corrected(None)
         update, mean = step.update, state[MEAN]
         along = times(inverse_metric(self.metric, step, [mean], space), mean, space)
         dot, square, norm_square = space.dots((update, mean), (along, mean), (update, update))
-        facts: dict[str, float | bool | None] = {"step_cosine": cosine(update, mean, space)}
+        planned = cosine(update, mean, space)
         if not (math.isfinite(square) and square > 0 and dot > 0):
-            return Corrected(None, facts)
+            return Corrected(None, {"planned_cosine": planned, "step_cosine": planned})
         update = space.add(update, along, -dot / square)
         left = space.dots((update, update))[0]
-        facts |= {"rectified": True, "surviving_norm": math.sqrt(left / norm_square)}
-        return Corrected(update, facts | {"rectified_cosine": cosine(update, mean, space)})
+        facts = {
+            "planned_cosine": planned,
+            "step_cosine": cosine(update, mean, space),
+            "rectified": True,
+            "surviving_norm": math.sqrt(left / norm_square),
+        }
+        return Corrected(update, facts)

@@ -40,7 +40,7 @@ def _draw(
 ) -> svg.Figure:
     values = [v for curve in chart.curves.values() for _, v in curve]
     steps = [s for curve in chart.curves.values() for s, _ in curve]
-    share = chart.key in ("rectified", "surviving_norm")
+    share = chart.key in ("conflict", "rectified", "opposed", "surviving_norm")
     y = svg.scale([*values, *((0.0, 1.0) if share else ())], BOTTOM, TOP, False if share else None)
     x = svg.Scale(min(steps), max(max(steps), min(steps) + 1), LEFT + 4, RIGHT, whole=True)
     frame = svg.Frame(x, y, "optimizer step", "log scale" if y.log else "", max_ticks=5)

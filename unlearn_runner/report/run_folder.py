@@ -197,11 +197,15 @@ class RunFolder:
         found = [line for line in self.lines if line["stage"] == stage]
         return sorted(found, key=lambda line: line["step"])
 
+    def share_of_steps(self, fact: str) -> float | None:
+        """Returns the share of unlearning steps of which a fact is true; none where none has it."""
+        hits = [bool(line[fact]) for line in self.steps("unlearn") if fact in line]
+        return sum(hits) / len(hits) if hits else None
+
     @property
     def rectified_share(self) -> float | None:
         """Share of unlearning steps that were rectified; none where nothing could be."""
-        hits = [bool(line["rectified"]) for line in self.steps("unlearn") if "rectified" in line]
-        return sum(hits) / len(hits) if hits else None
+        return self.share_of_steps("rectified")
 
     @property
     def stores(self) -> list[Path]:

@@ -14,6 +14,8 @@ UNLEARN, ALONG = "unlearn", "score along"
 """What runs call the stages whose telemetry is drawn."""
 WINDOW = 0.1
 """Share of the steps over which the share of rectified ones is steps_taken, at least five steps."""
+HITS = ("conflict", "rectified")
+"""Facts that are true or false of a step: drawn as the share of recent steps."""
 
 MAX_CHARTS = 60
 
@@ -25,7 +27,11 @@ NAMES = {
     "loss/retain": "Loss on retain rows",
     "loss/retain_risk": "Retain risk, watched by the rectifier",
     "cosine": "Cosine of unlearning and retain gradient",
+    "conflict": "Share of recent steps in conflict",
+    "planned_cosine": "Cosine of the optimizer's step and the mean retain gradient",
+    "step_cosine": "Cosine of the step taken and the mean retain gradient",
     "rectified": "Share of recent steps rectified",
+    "opposed": "Share of numbers with opposite signs",
     "surviving_norm": "Share of gradient norm left by rectifying",
     "grad_norm": "Norm of the gradient stepped with",
 }
@@ -82,8 +88,8 @@ def _chart(key: str, title: str, curves: dict[int, Curve], over: set[int]) -> Ch
 
 
 def _curve(lines: Sequence[Line], key: str) -> Curve:
-    if key == "rectified":
-        return _recent(lines)
+    if key in HITS:
+        return _recent(lines, key)
     return [
         (float(line["step"]), float(value))
         for line in lines
@@ -91,9 +97,9 @@ def _curve(lines: Sequence[Line], key: str) -> Curve:
     ]
 
 
-def _recent(lines: Sequence[Line]) -> Curve:
-    """Returns at each step the share of rectified ones among the last few."""
-    known = [(float(ln["step"]), bool(ln["rectified"])) for ln in lines if "rectified" in ln]
+def _recent(lines: Sequence[Line], key: str) -> Curve:
+    """Returns at each step the share of those among the last few of which something is true."""
+    known = [(float(line["step"]), bool(line[key])) for line in lines if key in line]
     wide = max(5, round(WINDOW * len(known)))
     return [
         (step, sum(hit for _, hit in window) / len(window))
@@ -140,6 +146,7 @@ def numbers(runs: Sequence[RunFolder]) -> Table | None:
 
 
 def _values(run: RunFolder, key: str) -> list[float]:
-    if key == "rectified":
-        return [] if run.rectified_share is None else [run.rectified_share]
+    if key in HITS:
+        share = run.share_of_steps(key)
+        return [] if share is None else [share]
     return [value for _, value in _curve(run.steps(UNLEARN), key)]
