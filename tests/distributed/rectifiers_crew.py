@@ -22,6 +22,7 @@ from unlearn_runner.methods.base import Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.pipeline.session import Session
+from unlearn_runner.training.batches import audit_rows
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -47,6 +48,7 @@ def engine_of(folder: Path, rows: Any, session: Session, name: str) -> Engine:
         pad=rows["pad"],
         rectifier=RECTIFIERS[name],
         layout=session.layout,
+        audit_rows=audit_rows("retain", rows["retain"], 8, 3),
     )
 
 

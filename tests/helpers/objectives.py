@@ -32,7 +32,7 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
-from unlearn_runner.training.batches import StepLoader
+from unlearn_runner.training.batches import StepLoader, audit_rows
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -95,6 +95,7 @@ class Workbench:
             rectifier=rectifier or NoRectifier(),
             layout=layout or Layout(),
             method=method,
+            audit_rows=audit_rows("retain", self.tiny.retain, 8, 3),
         )
 
     def step_loader(self, method: Method, batch_size: int = 32) -> StepLoader:

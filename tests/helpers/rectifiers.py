@@ -126,7 +126,7 @@ EVERY_RECTIFIER = [
     Case("gru_update", GRUUpdate(), ("rectifier=gru_update",)),
     Case("orthograd", OrthoGrad(), ("rectifier=orthograd",)),
     Case("dual_optim", DualOptim(), ("rectifier=dual_optim",)),
-    Case("budget", Budget(), ("rectifier=budget",)),
+    Case("budget", Budget(keep=1.0), ("rectifier=budget", "rectifier.keep=1")),
     _several("upgrad", UPGrad()),
     _several("dualproj", DualProj()),
     _several("gradvac", GradVac()),
