@@ -111,9 +111,7 @@ MISTAKES = {
     "group mistyped": mistake("methd=ga", "methd", "method=ga"),
     "option mistyped": mistake("method=npoo", "method=npoo", "idk, ihl, kl, me, npo", "method=npo"),
     "option in capitals": mistake("method=NPO", "method=NPO", "fix: method=npo"),
-    "option of a rectifier mistyped": mistake(
-        "rectifier=gruu", "rectifier options: ", "fix: rectifier=gru"
-    ),
+    "option of a rectifier mistyped": mistake("rectifier=gruu", "options: ", "fix: rectifier=gru"),
     "debug mistyped": mistake("debug=tinny", "debug=tinny", "fix: debug=tiny"),
     "option null": mistake("method=null", "method", "idk, ihl, kl, me, npo"),
     "option a number": mistake("method=5", "method=5", "idk, ihl, kl, me, npo"),

@@ -18,7 +18,7 @@ from crew import BATCH, ENGINES, freeze, run_steps, take_part, weights
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.rectifiers import EVERY_RECTIFIER
 
-from unlearn_runner.methods.base import Retain
+from unlearn_runner.methods.base import Retain, needs_start_model
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.pipeline.session import Session
@@ -36,7 +36,10 @@ DEFAULT = ("pcgrad, tensor", "sago")
 def engine_of(folder: Path, rows: Any, session: Session, name: str) -> Engine:
     """Returns an engine of a model, a part of which is frozen, with the rectifier of that name."""
     trained = session.trainable(folder / "model", "float64", freeze)
-    start = session.trainable(folder / "model", "float64").eval()
+    rectifier, start = RECTIFIERS[name], None
+    groups = rectifier.groups(METHOD.terms())
+    if needs_start_model(tuple(term for group in groups for term in group.terms)):
+        start = session.trainable(folder / "model", "float64").eval()
     recipe = Recipe(
         lr=1e-4, batch_size=BATCH, steps=STEPS, micro_batch=4, clip=0.7, precision="float64"
     )
@@ -46,7 +49,7 @@ def engine_of(folder: Path, rows: Any, session: Session, name: str) -> Engine:
         recipe=recipe,
         num_rows=len(rows["forget"]),
         pad=rows["pad"],
-        rectifier=RECTIFIERS[name],
+        rectifier=rectifier,
         layout=session.layout,
         audit_rows=audit_rows("retain", rows["retain"], 8, 3),
     )
