@@ -12,13 +12,16 @@ from typing import Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.models.adapters.base import Adapter, Base, Sizes, Storage
 from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modules
 from unlearn_runner.models.quiet import quietly
 
 NAME = "default"
 """Name that peft gives an only adapter; it stands in no file."""
+PREFIX = "base_model.model."
+"""What a file has before the name of a tensor."""
+WEIGHTS = "adapter_model.safetensors"
 SUBFOLDER = "adapter"
 """Folder in which a merged model keeps the adapter that was merged."""
 
@@ -138,6 +141,10 @@ class LoRA(Adapter):
             _draw(model.get_submodule(f"{name}.lora_A.{NAME}").weight, seed, name)
         return model
 
+    def load(self, model: Any, folder: Path) -> None:
+        """Gives A and B the values that were saved."""
+        _read(model, folder / SUBFOLDER if self.merge else folder)
+
     def start(self, model: Any) -> Any | None:
         """Returns the model with the adapter off."""
         return AdapterOff(model)
@@ -236,7 +243,33 @@ def _write(model: Any, folder: Path, base: str, state: dict[str, Any] | None) ->
         model, state_dict=state, adapter_name=NAME, save_embedding_layers=False
     )
     tensors = {
-        f"base_model.model.{name}": tensor.detach().to("cpu", torch.float32).contiguous()
+        f"{PREFIX}{name}": tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in state.items()
     }
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _read(model: Any, folder: Path) -> None:
+    """Loads what `_write` wrote into a model with the same adapter.
+
+    Raises:
+        DataError: If the folder holds another adapter, or none.
+    """
+    from peft import set_peft_model_state_dict
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(folder / WEIGHTS)
+        state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+        found = set_peft_model_state_dict(model, state, adapter_name=NAME)
+        trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        lacking = trained & set(found.missing_keys) or set(found.unexpected_keys)
+        if lacking:
+            raise ValueError(f"{sorted(lacking)[0]} is in one of them alone")
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise DataError(
+            f"the adapter in {folder} is not the one that was attached: "
+            f"{' '.join(str(error).split())[:160]}",
+            "verify=true: the same command makes a damaged one again",
+        ) from None
