@@ -79,7 +79,7 @@ def measured(runs: Sequence[RunFolder]) -> list[Measured]:
     """Returns the measurements that lie in run folders, of the models that are there now."""
     found = []
     for run in runs:
-        for path in sorted(run.path.glob(FILES)):
+        for path in sorted(run.path.glob(FILES), key=lambda path: path.stem):
             one = read(path, run.number)
             if one.content.get("models") == f"unlearn/{run.unlearned}":
                 found.append(one)
