@@ -26,7 +26,8 @@ from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.pipeline.session import Session
 from unlearn_runner.pipeline.stages.geffect import risks_of
-from unlearn_runner.training.geffect import Meter, fixed_rows, sample_rows
+from unlearn_runner.training.fixed_rows import fixed_rows, sample_rows
+from unlearn_runner.training.geffect import Meter
 
 CASES: dict[str, tuple[Method, str, bool]] = {
     "ga": (GA(), "nll", False),

@@ -13,24 +13,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
-from unlearn_runner.data.encode import Encoded
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian
 from unlearn_runner.rectifiers.base import Group
-from unlearn_runner.training.alternatives import ExtraSplits
-from unlearn_runner.training.batches import Sampler, Splits, StepRows
+from unlearn_runner.training.batches import StepRows
 from unlearn_runner.training.engine import Engine
 
 NEW = 0.4
 """Share of the new batch's gradient in the published code's running mean."""
 BATCH, EVERY, FIRST = 4, 4, 3
 """Rows of a batch there; batches between two products; batches before the first."""
-SAMPLE = 6
-"""A stream of draws of its own; see `training.batches`."""
-
 Risks = tuple[Term, Term]
 """Of forget rows and of retain rows."""
 
@@ -209,49 +202,3 @@ def _within(gram: Gramian, weights: tuple[float, float]) -> Effect:
 
 def _swapped(effect: Effect) -> Effect:
     return Effect(effect.e_r, effect.e_u, effect.objective, effect.retain, effect.forget)
-
-
-def sample_rows(seed: int, split: str, rows: int, size: int) -> list[int]:
-    """Returns a fixed sample of the rows of a split, in their order; all where `size` is enough."""
-    if size >= rows:
-        return list(range(rows))
-    generator = np.random.default_rng([seed, SAMPLE, split == "retain"])
-    return sorted(map(int, generator.choice(rows, size, replace=False)))
-
-
-@dataclass(frozen=True)
-class _Chosen(Sampler):
-    """Sampler whose n-th retain partner is the n-th of some chosen rows."""
-
-    partners: tuple[int, ...] = ()
-
-    def retain_partner(self, epoch: int, row: int) -> int:
-        """Returns the chosen row."""
-        return self.partners[row]
-
-
-def fixed_rows(
-    seed: int,
-    forget: Sequence[Encoded],
-    retain: Sequence[Encoded],
-    chosen: tuple[Sequence[int], Sequence[int]],
-    extra: ExtraSplits,
-) -> StepRows:
-    """Returns chosen rows, with all that a method's terms read, as the rows of one step.
-
-    Other answers (refusals, alternates) are those of a run's first epoch.
-
-    Args:
-        seed: Of the run.
-        forget: All forget rows.
-        retain: All retain rows.
-        chosen: Which forget and which retain rows.
-        extra: What is added to the two splits.
-    """
-    ours, theirs = chosen
-    splits: Splits = {"forget": [forget[i] for i in ours], "retain": [retain[i] for i in theirs]}
-    sampler = _Chosen(seed, len(forget), len(ours), len(retain), tuple(theirs))
-    of_forget = ExtraSplits(extra.forget, None, extra.skip)
-    of_forget(sampler, [(0, i) for i in ours], splits)
-    ExtraSplits(None, extra.retain)(sampler, [(0, i) for i in range(len(theirs))], splits)
-    return StepRows(splits)

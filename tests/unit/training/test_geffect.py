@@ -22,15 +22,8 @@ from unlearn_runner.models.layer_groups import layer_groups
 from unlearn_runner.pipeline.stages.geffect import risks_of
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.training.batches import StepRows
-from unlearn_runner.training.geffect import (
-    ZERO,
-    Effect,
-    Effects,
-    Meter,
-    fixed_rows,
-    sample_rows,
-    smoothed,
-)
+from unlearn_runner.training.fixed_rows import fixed_rows, sample_rows
+from unlearn_runner.training.geffect import ZERO, Effect, Effects, Meter, smoothed
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -182,7 +182,7 @@ class MeasureGEffect(OfObjective):
 
     def _chosen(self) -> tuple[list[int], list[int]]:
         """Returns which forget and which retain rows `exact` takes."""
-        from unlearn_runner.training.geffect import sample_rows
+        from unlearn_runner.training.fixed_rows import sample_rows
 
         ours, theirs = self.sizes
         forget = sample_rows(self.seed, "forget", len(self.forget), ours or len(self.forget))
@@ -190,7 +190,7 @@ class MeasureGEffect(OfObjective):
         return forget, retain
 
     def _rows(self, forget: Sequence[Any], retain: Sequence[Any], extra: Any) -> StepRows:
-        from unlearn_runner.training.geffect import fixed_rows
+        from unlearn_runner.training.fixed_rows import fixed_rows
 
         return fixed_rows(self.seed, forget, retain, self._chosen(), extra)
 
