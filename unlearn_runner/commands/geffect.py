@@ -129,9 +129,13 @@ def refuse_without_models(run: RunFolder) -> None:
     """
     if run.config.get("keep") == "checkpoints" and run.status == "completed":
         return
+    recorded = str(run.provenance.get("command", ""))
     if run.status != "completed":
-        raise UserError(f"{run.path}: the run is {run.status}, and has no models to measure at")
-    command = shlex.split(str(run.provenance.get("command", "unlearn")))
+        again = "" if run.status == "diverged" else recorded
+        raise UserError(f"{run.path}: the run is {run.status}, and has not kept all models", again)
+    if (run.config.get("evaluate") or {}).get("path") is not None:
+        raise UserError(f"{run.path} evaluates a checkpoint; allowed: runs that unlearn")
+    command = shlex.split(recorded or "unlearn")
     words = [w for w in command if w.partition("=")[0] not in ("keep", "name")]
     evaluation = run.config.get("evaluate")
     if not isinstance(evaluation, Mapping) or evaluation.get("every") is None:

@@ -238,8 +238,3 @@ def risks_of(name: str) -> tuple[Term, Term]:
     """Returns the terms of the risks of forget and of retain rows."""
     loss = RISKS[name]
     return Term("risk_forget", "forget", loss), Term("risk_retain", "retain", loss)
-
-
-def kept_models(folder: Path, steps: Sequence[int]) -> list[int]:
-    """Returns the steps whose models an unlearned artifact lacks."""
-    return [step for step in steps if not (folder / step_folder(step) / "model").is_dir()]
