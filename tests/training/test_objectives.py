@@ -30,7 +30,7 @@ from unlearn_runner.methods.tnpo import TNPO, WTNPO
 from unlearn_runner.methods.undial import UNDIAL
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.load import for_training
-from unlearn_runner.pipeline.stages.unlearn import only_trained
+from unlearn_runner.pipeline.stages.objective import only_trained
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import checkpoint

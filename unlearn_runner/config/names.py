@@ -23,6 +23,7 @@ INERT = (
     "verify",
     "overwrite",
     "keep",
+    "geffect*",
     "parallel*",
     "tracker*",
     "sweep*",

@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.config import names
 from unlearn_runner.config.build import TRUSTED, build, complete
+from unlearn_runner.config.geffect import GEffect
 from unlearn_runner.config.model import Model
 from unlearn_runner.config.sweep import Sweep
 from unlearn_runner.distributed.base import Parallel
@@ -136,6 +137,7 @@ class Run:
     sweep: Sweep = field(default_factory=Sweep)
     cluster: Cluster = field(default_factory=InProcess)
     retain_model: RetainModel = field(default_factory=RetainModel)
+    geffect: GEffect = field(default_factory=GEffect)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
     seed: Seed = 0
@@ -182,6 +184,14 @@ class Run:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",
                 "evaluate.every=1epoch, or keep=model",
+            )
+        if self.geffect.mode != "none" and (self.keep != "checkpoints" or self.method.one_shot):
+            raise ConfigError(
+                f"geffect.mode={self.geffect.mode} is of the models that a run keeps on its way; "
+                "this one keeps none",
+                "geffect.mode=none"
+                if self.method.one_shot
+                else "keep=checkpoints evaluate.every=1epoch",
             )
 
 

@@ -59,8 +59,9 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     base = _base(run) if fine_tunes else None
     _check_template(run, "target.path", target)
     _check_template(run, "model.path", base)
-    prerequisites = run.method.prerequisites()
-    refusals = run.benchmark.refusals() if prerequisites.refusals else ()
+    methods = (run.method, run.geffect.method)
+    refuses = any(method.prerequisites().refusals for method in methods if method is not None)
+    refusals = run.benchmark.refusals() if refuses else ()
     return Inputs(rowsets, refusals, base, target, retain_model, log)
 
 

@@ -3,29 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from types import MappingProxyType
-from typing import Any, cast
+from typing import Any
 
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
-from unlearn_runner.methods.one_shot import OneShot
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune, Pretrain
-from unlearn_runner.pipeline.stages.one_shot import Edit
 from unlearn_runner.pipeline.stages.score import Score, ScoreTrajectory, Source
-from unlearn_runner.pipeline.stages.start_model import (
-    AlternativeLogprobs,
-    SampleAlternates,
-    StartLogprobs,
-)
-from unlearn_runner.pipeline.stages.unlearn import Unlearn
+from unlearn_runner.pipeline.unlearning import edit_stage, geffect_stage, unlearn_stage
 
 
 @dataclass(frozen=True)
@@ -43,6 +36,8 @@ class Plan:
     inputs: Inputs
     trajectory: Stage | None = None
     """The stage of the scores along the way."""
+    geffect: Stage | None = None
+    """Measures the G-effect along the way."""
 
 
 def plan(run: Run, inputs: Inputs) -> Plan:
@@ -64,15 +59,20 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     # A one-shot method has no steps to be scored along.
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(splits.forget))
     if run.method.one_shot:
-        unlearned = _edit(run, target, splits.forget)
+        unlearned = edit_stage(run, target, splits.forget)
     else:
         periodic = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
-        unlearned = _unlearn(run, target, inputs, periodic)
+        unlearned = unlearn_stage(run, target, inputs, periodic)
     models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
     kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
-    return _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
+    found = _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
+    if run.geffect.mode == "none":
+        return found
+    geffect = geffect_stage(run, target, inputs, unlearned, steps)
+    wanted = (*found.wanted, geffect)
+    return replace(found, stages=_ordered(wanted), wanted=wanted, geffect=geffect)
 
 
 def _scored(
@@ -179,62 +179,4 @@ def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
         precision=run.evaluate.precision,
         batch_size=run.evaluate.batch_size,
         probes={name: view.probes for name, (view, _) in rowsets.views.items()},
-    )
-
-
-def _edit(run: Run, target: Stage, forget: Rows) -> Stage:
-    """Returns the stage of a one-shot method, with the fine-tunes that it reads."""
-    tuned = tuple(
-        Finetune(f"fine-tune {rows.name}", run.model.template, rows, run.train, run.seed, target)
-        for rows in run.method.finetunes(forget)
-    )
-    return Edit("unlearn", target, tuned, cast(OneShot, run.method), run.save_dtype)
-
-
-def _unlearn(run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None) -> Stage:
-    """Returns the stage of unlearning, with those of what its method says it needs."""
-    splits, needed = inputs.rowsets.splits, run.method.prerequisites()
-    of_start: dict[str, Any] = {
-        "model": target,
-        "template": run.model.template,
-        "rows": splits.forget,
-        "max_length": run.train.max_length,
-        "precision": run.train.precision,
-        "storage": run.adapter.storage,
-        "batch_size": run.evaluate.batch_size,
-    }
-    start = alternates = logprobs = None
-    if needed.start_logprobs:
-        start = StartLogprobs(label="start logprobs", **of_start)
-    if needed.alternates is not None and "forget" in needed.alternatives:
-        alternates = SampleAlternates(
-            "alternates", target, run.model.template, splits.forget, needed.alternates, run.seed
-        )
-    if needed.alternative_logprobs:
-        logprobs = AlternativeLogprobs(
-            label="alternative logprobs",
-            alternates=alternates,
-            refusals=() if alternates is not None else inputs.refusals,
-            seed=run.seed,
-            drawn_by=(run.train.num_steps(len(splits.forget)), run.train.batch_size),
-            **of_start,
-        )
-    return Unlearn(
-        label="unlearn",
-        start=target,
-        start_logprobs=start,
-        template=run.model.template,
-        method=run.method,
-        rectifier=run.rectifier,
-        groups=run.rectifier.groups(run.method.terms()),
-        forget=splits.forget,
-        retain=splits.retain,
-        recipe=run.train,
-        seed=run.seed,
-        adapter=run.adapter,
-        save_dtype=run.save_dtype,
-        periodic_eval=periodic_eval,
-        refusals=inputs.refusals,
-        alternates=alternates,
-        alternative_logprobs=logprobs,
     )

@@ -142,7 +142,7 @@ def _finish(
     job: PlannedJob, record: Record, done: list[StageResult], session: Session | None, brief: bool
 ) -> None:
     """Writes and prints what the run came to."""
-    from unlearn_runner.pipeline import results, tables
+    from unlearn_runner.pipeline import geffect, results, tables
     from unlearn_runner.pipeline.stages import score
 
     store = job.store
@@ -152,6 +152,7 @@ def _finish(
         content["provenance"] |= {"ranks": session.ranks.world, "threads": session.threads}
     if job.plan.trajectory is not None and done[-1].outcome == "completed":
         content["along"] = score.read(store.path(job.plan.trajectory), score.ALONG)
+    tables_copied = geffect.copy_tables(job, done)
     record.results(content)
     record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
     if brief:
@@ -165,6 +166,8 @@ def _finish(
         kept = result.stage.kind == "unlearn" and job.run.keep != "scores"
         if kept and result.outcome == "completed":
             print(redacted(f"model    {store.path(result.stage)}"))
+    for path in tables_copied:
+        print(redacted(f"g-effect {path}"))
 
 
 def _failed(record: Record, error: Exception) -> None:

@@ -22,6 +22,7 @@ from unlearn_runner.report import (
     cost,
     curves,
     forgetting_curve,
+    geffect,
     heatmap,
     selection_table,
     svg,
@@ -64,6 +65,7 @@ def report(
     along = EqualForgetting(compared)
     equal, rectification, course = along.table(), along.rectification(), _course(compared)
     told = answers.collect(compared.runs, rows, store)
+    effects = geffect.figures(geffect.measured(compared.runs))
     template = _environment().get_template("page.html")
     page = template.render(
         title=title,
@@ -93,6 +95,7 @@ def report(
         blocks=heatmap.blocks(compared),
         lines=lines,
         numbers=numbers(compared.runs),
+        effects=[(one, geffect.table(one), drawn) for one, drawn in effects],
         troubles=[r for r in compared.runs if r.status != "completed" or not r.scores],
         answers=told,
         shown_run=next((n for n in (*marked, *told.runs) if n in told.runs), None),
@@ -110,7 +113,8 @@ def report(
         if table is not None:
             name = table.title.lower().replace(" ", "-")
             files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}
-    return files | _files(pictures, course, lines)
+    of_effects = [(one, figure) for one, drawn in effects for figure in drawn]
+    return files | _files(pictures, course, lines, of_effects)
 
 
 def _course(compared: Comparison) -> list[tuple[None, svg.Figure]]:

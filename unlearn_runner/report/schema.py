@@ -98,6 +98,16 @@ LINE: Checks = {
 }
 
 
+_effect = {name: is_number for name in ("e_u", "e_r", "sum_u", "sum_r", "risk_u", "risk_r")}
+_effects = _list(_has({"step": _is_step, "groups": _values(_is_interval), **_effect}))
+
+
+def is_effects(content: Any) -> bool:
+    """Returns whether content is a file of G-effects as a run writes it."""
+    words = {name: _text for name in ("objective", "risk", "mode", "models")}
+    return _has({"steps": _effects, **words})(content) and bool(content["steps"])
+
+
 def check(content: Mapping[str, Any], checks: Checks) -> None:
     """Refuses content with a value that a run does not write.
 

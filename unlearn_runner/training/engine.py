@@ -6,6 +6,7 @@ pass, and the rectifier turns the groups' gradients into the one the optimizer s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from unlearn_runner.errors import DataError
 from unlearn_runner.methods.base import Method, Term
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace, clip_factor
-from unlearn_runner.rectifiers.base import Rectifier, RectifierState
+from unlearn_runner.rectifiers.base import Group, Rectifier, RectifierState
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import divergence, optimizer
 from unlearn_runner.training.batches import StepRows
@@ -65,15 +66,18 @@ class Engine:
         self.stop_requested = False
         """Whether any rank had received a signal when the last step's losses were summed."""
 
-    def gradients(self, rows: StepRows) -> tuple[dict[str, Any], dict[str, float]]:
+    def gradients(
+        self, rows: StepRows, groups: Sequence[Group] | None = None
+    ) -> tuple[dict[str, Any], dict[str, float]]:
         """Returns one gradient per group and the loss of each term over the whole step.
 
-        Rows are shared out over the ranks; gradients and losses are sums over all of them.
+        Rows are shared out over the ranks; gradients and losses are sums over all of them. The
+        groups are the rectifier's unless others are given.
         """
         ranks, trained = self.layout.ranks, self.models.trained
         gradients = {}
         losses: dict[str, torch.Tensor] = {}
-        for group in self.groups:
+        for group in self.groups if groups is None else groups:
             self.space.clear()
             for term in group.terms:
                 count = rows.count(term.split, term.unit)

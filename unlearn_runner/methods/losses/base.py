@@ -40,6 +40,17 @@ class Loss(ABC):
     def __call__(self, models: Models, batch: Batch) -> Tensor:
         """Returns the sum over the batch's units, a scalar with a graph."""
 
+    def row_weight(self, logprob: float, start: float | None) -> float | None:
+        """Returns how much of grad log p(s) a row adds to the gradient of the mean over rows.
+
+        None where the gradient is no weighted sum of those.
+
+        Args:
+            logprob: Of the row's answer, log p(s), in nats.
+            start: The same under the start model, where it is known.
+        """
+        return None
+
 
 def token_nll(models: Models, batch: Batch) -> Tensor:
     """Returns the negative log-likelihood of every answer token, in nats; [scored tokens]."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -33,6 +34,10 @@ class NPO(Loss):
 
         gap = _log_ratio(models, batch)
         return -(2 / self.beta) * logsigmoid(-self.beta * gap).sum()
+
+    def row_weight(self, logprob: float, start: float | None) -> float | None:
+        """Returns 2 p^beta / (p^beta + p_start^beta)."""
+        return None if start is None else 1 + math.tanh(self.beta * (logprob - start) / 2)
 
 
 @dataclass(frozen=True)

@@ -78,6 +78,13 @@ class Adapter(ABC):
             DataError: If the model has no place for the adapter.
         """
 
+    def load(self, model: Any, folder: Path) -> None:
+        """Gives what `attach` returned, not placed yet, the adapter that `save` left in a folder.
+
+        Nothing where all weights are trained: then the folder holds the model itself.
+        """
+        return
+
     def start(self, model: Any) -> Any | None:
         """Returns the start model as it is found inside the trained one.
 

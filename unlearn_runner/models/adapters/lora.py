@@ -14,11 +14,10 @@ from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.models.adapters.base import Adapter, Base, Sizes, Storage
+from unlearn_runner.models.adapters.files import NAME, read_adapter, write_adapter
 from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modules
 from unlearn_runner.models.quiet import quietly
 
-NAME = "default"
-"""Name that peft gives an only adapter; it stands in no file."""
 SUBFOLDER = "adapter"
 """Folder in which a merged model keeps the adapter that was merged."""
 
@@ -138,6 +137,10 @@ class LoRA(Adapter):
             _draw(model.get_submodule(f"{name}.lora_A.{NAME}").weight, seed, name)
         return model
 
+    def load(self, model: Any, folder: Path) -> None:
+        """Gives A and B the values that were saved."""
+        read_adapter(model, folder / SUBFOLDER if self.merge else folder)
+
     def start(self, model: Any) -> Any | None:
         """Returns the model with the adapter off."""
         return AdapterOff(model)
@@ -154,11 +157,11 @@ class LoRA(Adapter):
         """Writes a folder that peft loads, or an ordinary model."""
         tokenizer.save_pretrained(folder)
         if not self.merge:
-            _write(model, folder, base.name, state)
+            write_adapter(model, folder, base.name, state)
             return
         from unlearn_runner.models import load
 
-        _write(model, folder / SUBFOLDER, base.name, state)
+        write_adapter(model, folder / SUBFOLDER, base.name, state)
         # The start model in float32: bf16 weights would swallow most of what is added to them.
         merged = load.merged(base.folder, folder / SUBFOLDER)
         load.save(merged, tokenizer, folder, dtype)
@@ -215,28 +218,3 @@ def _draw(weight: Any, seed: int, name: str) -> None:
     drawn = torch.empty(weight.shape).uniform_(-bound, bound, generator=generator)
     with torch.no_grad():
         weight.copy_(drawn)
-
-
-def _write(model: Any, folder: Path, base: str, state: dict[str, Any] | None) -> None:
-    """Writes `adapter_config.json` and `adapter_model.safetensors`.
-
-    Not by peft's `save_pretrained`: it asks the hub for the base's configuration, adds a model card
-    with blanks, and lists the modules in an order that changes from process to process.
-    """
-    from copy import copy
-
-    import torch
-    from peft import get_peft_model_state_dict
-    from safetensors.torch import save_file
-
-    config = copy(model.peft_config[NAME])
-    config.base_model_name_or_path, config.inference_mode = base, True
-    config.save_pretrained(str(folder))
-    state = get_peft_model_state_dict(
-        model, state_dict=state, adapter_name=NAME, save_embedding_layers=False
-    )
-    tensors = {
-        f"base_model.model.{name}": tensor.detach().to("cpu", torch.float32).contiguous()
-        for name, tensor in state.items()
-    }
-    save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})

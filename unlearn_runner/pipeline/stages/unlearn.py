@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import ClassVar
 
-from unlearn_runner.data.prompts import Prompting
-from unlearn_runner.data.rows import Rows
-from unlearn_runner.errors import ConfigError
-from unlearn_runner.methods.base import Method, needs_alternatives, needs_start_model
-from unlearn_runner.models.adapters.base import Adapter, Base
-from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.models.adapters.base import Base
+from unlearn_runner.pipeline.stages.base import StageContext
 from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
-from unlearn_runner.pipeline.stages.start_model import FORGET, OTHER, alternative_texts
+from unlearn_runner.pipeline.stages.objective import OfObjective
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.store.artifact import Outcome
-from unlearn_runner.training.recipe import Recipe
-
-if TYPE_CHECKING:
-    from unlearn_runner.training.alternatives import ExtraSplits
 
 
 @dataclass(frozen=True)
-class Unlearn(Stage):
+class Unlearn(OfObjective):
     """Minimises a method's terms, rectified, from the target on."""
 
-    start: Stage
-    start_logprobs: Stage | None
-    template: Prompting
-    method: Method
     rectifier: Rectifier
     groups: tuple[Group, ...]
     """The terms the rectifier keeps apart, with the losses they use: what the key must know."""
-    forget: Rows
-    retain: Rows
-    recipe: Recipe
-    seed: int
-    refusals: tuple[str, ...]
-    """What forget (or retain) questions are answered with, where a term asks for it."""
-    alternates: Stage | None
-    """Takes the refusals' place where the method has alternates."""
-    alternative_logprobs: Stage | None
-    adapter: Adapter
     save_dtype: str
     periodic_eval: PeriodicEval | None
 
@@ -58,8 +35,7 @@ class Unlearn(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Loads the start model, trains, saves."""
-        from unlearn_runner.data.encode import encode_rows, length_limit, with_start
-        from unlearn_runner.evaluation.schema import read_logprobs
+        from unlearn_runner.data.encode import length_limit
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
         from unlearn_runner.training.batches import StepLoader, audit_rows
@@ -69,26 +45,11 @@ class Unlearn(Stage):
         session, recipe, adapter = context.open_session(), self.recipe, self.adapter
         folder, layout = context.path(self.start), session.layout
         tokenizer = load_tokenizer(folder)
-
-        def prepare(loaded: Any) -> None:
-            only_trained(adapter.attach(loaded, self.seed), self.method)
-
-        model = session.trainable(folder, recipe.precision, prepare, adapter.storage)
-        model = for_training(model, recipe.gradient_checkpointing)
+        model = for_training(self.trained(session, folder), recipe.gradient_checkpointing)
         watched = tuple(term for group in self.groups for term in group.terms)
-        start_model = None
-        if needs_start_model(watched):
-            start_model = adapter.start(model)
-            if start_model is None:
-                start_model = session.trainable(folder, recipe.precision).eval()
+        start_model = self.start_model(session, folder, model, watched)
         max_tokens = length_limit(model, recipe.max_length)
-        forget = encode_rows(tokenizer, self.template, self.forget, max_tokens)
-        if self.start_logprobs is not None:
-            start = read_logprobs(context.path(self.start_logprobs), FORGET)
-            forget = with_start(forget, list(start.values()))
-        retain = []
-        if any(term.split in ("retain", "mixed") for term in watched):
-            retain = encode_rows(tokenizer, self.template, self.retain, max_tokens)
+        forget, retain = self.rows_in_tokens(tokenizer, max_tokens, context, watched)
         audit = self.rectifier.audit(self.method.terms())
         arithmetic = partial(layout.autocast, recipe.precision)
         engine = Engine(
@@ -125,45 +86,3 @@ class Unlearn(Stage):
         if periodic is not None and session.ranks.main:
             periodic.collect(context)
         return "completed"
-
-    def extra_splits(self, tokenizer: Any, max_tokens: int, context: StageContext) -> ExtraSplits:
-        """Returns what the method's terms need beside the rows: other answers, tails."""
-        from unlearn_runner.data.encode import Encoded, encode_whole
-        from unlearn_runner.evaluation.schema import read_logprobs
-        from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
-
-        def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
-            def encode(row: int, text: str) -> Encoded:
-                question, where = rows[row].question, f"{text[:60]!r} as answer"
-                return encode_whole(tokenizer, self.template, question, text, max_tokens, where)
-
-            return encode
-
-        terms, numbers = self.method.terms(), None
-        forget = retain = None
-        if needs_alternatives(terms, "forget"):
-            texts = alternative_texts(context, self.alternates, self.refusals, len(self.forget))
-            if self.alternative_logprobs is not None:
-                place = context.path(self.alternative_logprobs)
-                numbers = read_logprobs(place, OTHER)
-            forget = AlternativeAnswers(texts, encoder(self.forget), numbers)
-        if needs_alternatives(terms, "retain"):
-            retain = AlternativeAnswers([self.refusals] * len(self.retain), encoder(self.retain))
-        return ExtraSplits(forget, retain, self.method.skip)
-
-
-def only_trained(model: Any, method: Method) -> None:
-    """Freezes the parameters that a method does not train.
-
-    Raises:
-        ConfigError: If it would train none.
-    """
-    for name, parameter in model.named_parameters():
-        if not method.trains(name):
-            parameter.requires_grad_(False)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
-        names = [name for name, _ in model.named_parameters()]
-        raise ConfigError(
-            "method.parameters is found in the name of no parameter",
-            f"a name is, for example, {names[len(names) // 2]}",
-        )

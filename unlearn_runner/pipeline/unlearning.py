@@ -1,0 +1,113 @@
+"""Stages of unlearning, and of what measures it, with all that a method says it needs."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from unlearn_runner.config.root import Run
+from unlearn_runner.data.rows import Rows
+from unlearn_runner.methods.base import Method
+from unlearn_runner.methods.one_shot import OneShot
+from unlearn_runner.pipeline.inputs import Inputs
+from unlearn_runner.pipeline.stages.base import Stage
+from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
+from unlearn_runner.pipeline.stages.finetune import Finetune
+from unlearn_runner.pipeline.stages.geffect import MeasureGEffect, risks_of
+from unlearn_runner.pipeline.stages.one_shot import Edit
+from unlearn_runner.pipeline.stages.start_model import (
+    AlternativeLogprobs,
+    SampleAlternates,
+    StartLogprobs,
+)
+from unlearn_runner.pipeline.stages.unlearn import Unlearn
+
+
+def edit_stage(run: Run, target: Stage, forget: Rows) -> Stage:
+    """Returns the stage of a one-shot method, with the fine-tunes that it reads."""
+    tuned = tuple(
+        Finetune(f"fine-tune {rows.name}", run.model.template, rows, run.train, run.seed, target)
+        for rows in run.method.finetunes(forget)
+    )
+    return Edit("unlearn", target, tuned, cast(OneShot, run.method), run.save_dtype)
+
+
+def unlearn_stage(
+    run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None
+) -> Stage:
+    """Returns the stage of unlearning, with those of what its method says it needs."""
+    steps = run.train.num_steps(len(inputs.rowsets.splits.forget))
+    return Unlearn(
+        label="unlearn",
+        **_of_objective(run, run.method, target, inputs, steps),
+        rectifier=run.rectifier,
+        groups=run.rectifier.groups(run.method.terms()),
+        save_dtype=run.save_dtype,
+        periodic_eval=periodic_eval,
+    )
+
+
+def geffect_stage(
+    run: Run, target: Stage, inputs: Inputs, unlearned: Stage, steps: tuple[int, ...]
+) -> Stage:
+    """Returns the stage of the G-effect, of the run's objective or of another."""
+    setting, rows = run.geffect, len(inputs.rowsets.splits.forget)
+    last = run.train.num_steps(rows)
+    drawn = max(last, -(-rows // run.train.batch_size))  # it reads a whole epoch
+    return MeasureGEffect(
+        label="g-effect",
+        **_of_objective(run, setting.method or run.method, target, inputs, drawn),
+        trajectory=unlearned,
+        steps=steps,
+        last=last,
+        mode=setting.mode,
+        risks=risks_of(setting.risk),
+        sizes=(setting.forget_rows, setting.retain_rows),
+        boundaries=setting.boundaries,
+        per_sample=setting.per_sample,
+    )
+
+
+def _of_objective(
+    run: Run, method: Method, target: Stage, inputs: Inputs, drawn: int
+) -> dict[str, Any]:
+    """Returns what a stage needs to take gradients of a method's terms in so many steps."""
+    splits, needed = inputs.rowsets.splits, method.prerequisites()
+    of_start: dict[str, Any] = {
+        "model": target,
+        "template": run.model.template,
+        "rows": splits.forget,
+        "max_length": run.train.max_length,
+        "precision": run.train.precision,
+        "storage": run.adapter.storage,
+        "batch_size": run.evaluate.batch_size,
+    }
+    start = alternates = logprobs = None
+    if needed.start_logprobs:
+        start = StartLogprobs(label="start logprobs", **of_start)
+    if needed.alternates is not None and "forget" in needed.alternatives:
+        alternates = SampleAlternates(
+            "alternates", target, run.model.template, splits.forget, needed.alternates, run.seed
+        )
+    if needed.alternative_logprobs:
+        logprobs = AlternativeLogprobs(
+            label="alternative logprobs",
+            alternates=alternates,
+            refusals=() if alternates is not None else inputs.refusals,
+            seed=run.seed,
+            drawn_by=(drawn, run.train.batch_size),
+            **of_start,
+        )
+    return {
+        "start": target,
+        "start_logprobs": start,
+        "template": run.model.template,
+        "method": method,
+        "forget": splits.forget,
+        "retain": splits.retain,
+        "recipe": run.train,
+        "seed": run.seed,
+        "adapter": run.adapter,
+        "refusals": inputs.refusals if needed.refusals else (),
+        "alternates": alternates,
+        "alternative_logprobs": logprobs,
+    }
