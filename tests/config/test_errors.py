@@ -144,16 +144,21 @@ def answers(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Iterator[An
         yield lambda name: asked[name].result()
 
 
-ALLOWED = ("allowed: ", "known here: ", "options: ", "settings are written KEY=VALUE")
-ALLOWED += ("must be set", "not found", "cannot be read")
-"""A message with these words says what to write instead, as far as anybody can know what was meant;
-all others have a second line for it."""
+ONE_LINE = re.compile(
+    r"error: .*(allowed: \S|known here: \S|options: \S|settings are written KEY=VALUE).*"
+    r"|error: [\w.]+ must be set"
+    r"|error: [\w.]+: Interpolation key '[\w.]+' not found"
+    r"|error: [\w.]+: KeyError .*\"Environment variable '\w+' not found\""
+    r"|error: \S+ cannot be read: no viable alternative at input '.*'"
+)
+"""Such a message says what to write instead, as far as anybody can know what was meant; all others
+have a second line for it."""
 
 
 def two_lines(said: list[str]) -> bool:
     """Whether a message has its fix, and is no longer than that."""
     if len(said) == 1:
-        return any(words in said[0] for words in ALLOWED)
+        return ONE_LINE.fullmatch(said[0]) is not None
     return len(said) == 2 and said[1].startswith("fix: ") and len(said[1]) > len("fix: ")
 
 

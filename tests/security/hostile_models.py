@@ -72,14 +72,21 @@ def tokenizer_code(folder: Path) -> None:
 
 
 def away(name: str) -> Damage:
-    """Moves the weights beside the folder, and names them in an index."""
+    """Moves all weights but one tensor's beside the folder, and names both files in an index."""
 
     def damage(folder: Path) -> None:
-        place = folder.parent / "away"
+        from safetensors.torch import load_file, save_file
+
+        place, here = folder.parent / "away", "model-00001-of-00002.safetensors"
         place.mkdir()
-        shutil.move(folder / "model.safetensors", place / "model.safetensors")
-        named = name.replace("ABSOLUTE", str(place))
-        (folder / INDEX).write_text(json.dumps({"weight_map": {"lm_head.weight": named}}))
+        weights = load_file(folder / "model.safetensors")
+        (folder / "model.safetensors").unlink()
+        kept = {min(weights): weights.pop(min(weights))}
+        save_file(kept, folder / here, {"format": "pt"})
+        save_file(weights, place / "model.safetensors", {"format": "pt"})
+        named = dict.fromkeys(weights, name.replace("ABSOLUTE", str(place)))
+        index = {"metadata": {}, "weight_map": {**named, **dict.fromkeys(kept, here)}}
+        (folder / INDEX).write_text(json.dumps(index))
 
     return damage
 
