@@ -1,4 +1,4 @@
-"""The documents as a site: every page is reached, and the build refuses a link that leads nowhere."""
+"""The documents as a site: every page is reached, and a link that leads nowhere is refused."""
 
 from __future__ import annotations
 
