@@ -210,6 +210,7 @@ def test_provenance_says_what_made_the_numbers(first: Ended) -> None:
         assert provenance["versions"][package][0].isdigit()
     assert provenance["python"] == sys.version.split()[0]
     assert provenance["benchmark_version"] == "1"
+    assert (provenance["device"], provenance["driver"]) == ("cpu", None)
 
 
 def test_status_ends_completed(first: Ended) -> None:

@@ -114,6 +114,7 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
 
 def _open_record(job: PlannedJob) -> Record:
     """Opens the run folder and its mirror."""
+    from unlearn_runner.report.answers import run_answers
     from unlearn_runner.report.build import run_figures
     from unlearn_runner.tracking.record import Record
 
@@ -121,7 +122,9 @@ def _open_record(job: PlannedJob) -> Record:
     write_text(job.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(job.config)))
     job.store.note_user(job.composed.outputs)
     parts = [job.config_hash, *(stage.key for stage in job.plan.stages)]
-    record.mirror(job.run.tracker, job.config, parts, run_figures)
+    # Short names to group by: which option of each group was chosen.
+    config = {**job.config, "choices": redacted(job.composed.choices)}
+    record.mirror(job.run.tracker, config, parts, run_figures, run_answers)
     return record
 
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
+import sys
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
 
+DRIVER = Path("/proc/driver/nvidia/version")
 VERSIONS = (
     *("torch", "transformers", "tokenizers", "accelerate", "peft", "hydra-core"),
     *("omegaconf", "numpy", "scipy", "pyarrow", "rouge-score", "unlearn-runner"),
@@ -20,6 +23,24 @@ def versions() -> dict[str, str]:
         with suppress(metadata.PackageNotFoundError):
             installed[name] = metadata.version(name)
     return installed
+
+
+def device() -> dict[str, str | None]:
+    """Returns the device that this process computed on, and its driver's version.
+
+    Nothing where it computed nothing, so that torch is not loaded to say so.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return {"device": None, "driver": None}
+    if not torch.cuda.is_initialized():
+        return {"device": "cpu", "driver": None}
+    found = None
+    with suppress(OSError):
+        text = DRIVER.read_text(encoding="utf-8", errors="replace")
+        found = re.search(r"\b\d+\.\d+(?:\.\d+)?\b", text)
+    name = str(torch.cuda.get_device_name(torch.cuda.current_device()))
+    return {"device": name, "driver": found[0] if found else None}
 
 
 def commit() -> str | None:
