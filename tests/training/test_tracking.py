@@ -189,7 +189,7 @@ def test_the_configuration_and_the_name_are_the_run_s(offline: Ended) -> None:
     written: Any = OmegaConf.to_container(OmegaConf.load(offline.folder / "config.yaml"))
     logged = items(run.config.update)
     del logged["_wandb"]
-    assert logged.pop("choices")["method"] == written["method"]["_target_"].split(".")[-2]
+    assert logged.pop("choices")["method"] == "gd"
     assert written["tracker"]["notes"] == HIDDEN
     assert logged == written
     assert (run.display_name, run.project, run.job_type) == (
@@ -198,6 +198,9 @@ def test_the_configuration_and_the_name_are_the_run_s(offline: Ended) -> None:
         "unlearn",
     )
     assert run.run_group == ""
+    # Neither is asked for, and the run is offline.
+    assert run.git.commit == ""
+    assert not [r for r in records(offline.folder) if r.HasField("stats")]
 
 
 def test_the_artifact_holds_both_files_and_the_figures(offline: Ended) -> None:

@@ -49,16 +49,28 @@ def commit() -> str | None:
     None for an installed copy, whatever repository may lie around it.
     """
     package = Path(__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        # No program that the repository's own configuration names.
-        words = ["git", "-C", str(package), "-c", "core.fsmonitor=false", *arguments]
-        return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
-
     try:
-        if git("ls-files", "--full-name", "run.py") != "unlearn_runner/run.py":
+        if _git(package, "ls-files", "--full-name", "run.py") != "unlearn_runner/run.py":
             return None
-        changed = git("status", "--porcelain", "--untracked-files=no")
-        return git("rev-parse", "HEAD") + ("+changes" if changed else "")
+        changed = _git(package, "status", "--porcelain", "--untracked-files=no")
+        return _git(package, "rev-parse", "HEAD") + ("+changes" if changed else "")
     except (OSError, subprocess.CalledProcessError):
         return None
+
+
+def repository() -> dict[str, str]:
+    """Returns commit and remote of the git repository one stands in, as far as it has them.
+
+    The remote is without the name and password that its address may hold.
+    """
+    found, asked = {}, {"commit": ("rev-parse", "HEAD"), "remote": ("remote", "get-url", "origin")}
+    for name, words in asked.items():
+        with suppress(OSError, subprocess.CalledProcessError):
+            found[name] = re.sub(r"//[^/@]*@", "//", _git(Path.cwd(), *words))
+    return found
+
+
+def _git(folder: Path, *arguments: str) -> str:
+    # No program that the repository's own configuration names.
+    words = ["git", "-C", str(folder), "-c", "core.fsmonitor=false", *arguments]
+    return subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()

@@ -1,8 +1,8 @@
 """Weights & Biases: one run per run folder, offline unless the user is logged in or sets a mode.
 
 Everything W&B writes lies in `<run folder>/wandb/`; an offline run is sent with `wandb sync`.
-Neither code, command line, console, environment nor the machine's name are recorded; statistics
-of the machine and the git commit are where the run is online, or `system` and `git` say so.
+Neither code, command line, console nor environment are recorded; statistics of the machine and the
+git commit are where the run is online, or `system` and `git` say so.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from unlearn_runner.tracking.base import (
     undotted,
 )
 from unlearn_runner.tracking.login import logged_in, obstacle
+from unlearn_runner.tracking.provenance import repository
 from unlearn_runner.utils.redact import redacted
 
 T = TypeVar("T")
@@ -60,7 +61,8 @@ class Wandb(Tracker):
     system: bool | None = None
     """Record the load of processor, memory and GPUs; null does where the run is online."""
     git: bool | None = None
-    """Record commit and remote of the repository one stands in; null does where it is online."""
+    """Record commit and remote of the repository one stands in, as `git` of the configuration; null
+    does where the run is online."""
 
     def __post_init__(self) -> None:
         if self.mirrors:
@@ -120,7 +122,7 @@ class Wandb(Tracker):
             silent=True,
             console="off",
             disable_code=True,
-            disable_git=not git,
+            disable_git=True,  # it would come with command line and user
             disable_job_creation=True,
             save_code=False,
             use_dot_wandb=False,
@@ -143,7 +145,7 @@ class Wandb(Tracker):
             id=run.identity,
             resume="allow",
             reinit="create_new",
-            config=dict(run.config),
+            config={**run.config, **({"git": redacted(repository())} if git else {})},
             settings=settings,
             **redacted(named),
         )
