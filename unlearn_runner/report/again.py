@@ -65,7 +65,7 @@ def _axes(run: RunFolder, words: list[str]) -> Iterator[tuple[str, Any]]:
     parts = [sweep.get("grid"), sweep.get(SEARCH), *(also if isinstance(also, list) else ())]
     keys = [key for part in parts if isinstance(part, dict) for key in part]
     keys += [_key(word) for word in words if sweep and _is_swept(word)]
-    flat = dict(leaves(dict(run.config)))
+    flat = dict(leaves(dict(run.config))) if keys else {}
     chosen = run.provenance.get("choices", {})
     for key in dict.fromkeys(map(str, keys)):
         if key in chosen or key in flat:
