@@ -35,8 +35,8 @@ def available() -> bool:
 
 def draw(figure: Figure) -> bytes:
     """Returns a figure as a PDF."""
-    import matplotlib
-    from matplotlib.backends.backend_pdf import FigureCanvasPdf
+    import matplotlib  # pyright: ignore[reportMissingImports]
+    from matplotlib.backends.backend_pdf import FigureCanvasPdf  # pyright: ignore[reportMissingImports]
 
     out = BytesIO()
     # Type 42 keeps letters as letters, and is what conferences take; without a date the same
@@ -48,7 +48,7 @@ def draw(figure: Figure) -> bytes:
 
 def drawn(figure: Figure) -> Any:
     """Returns a figure as one of matplotlib's."""
-    from matplotlib.figure import Figure as Page
+    from matplotlib.figure import Figure as Page  # pyright: ignore[reportMissingImports]
 
     rows = figure.rows()
     height = figure.height + ABOVE + ROW * len(rows)
@@ -128,7 +128,7 @@ class _Drawing:
 
     def shape(self, shape: Shape, kind: str) -> None:
         """Draws a path as `figure.css` has its class."""
-        from matplotlib.patches import PathPatch
+        from matplotlib.patches import PathPatch  # pyright: ignore[reportMissingImports]
 
         kinds = [*kind.split(), *shape.kind.split()]
         path = _path(shape.d, shape.at or (0.0, 0.0))
@@ -176,7 +176,7 @@ def _style(kinds: Sequence[str]) -> dict[str, Any]:
 
 def _path(d: str, at: tuple[float, float]) -> Any:
     """Returns a path of matplotlib from the `d` of one in `svg.py`, which has few commands."""
-    from matplotlib.path import Path
+    from matplotlib.path import Path  # pyright: ignore[reportMissingImports]
 
     points, codes = list[tuple[float, float]](), list[int]()
     x, y = 0.0, 0.0

@@ -20,6 +20,8 @@ def without_hub(config: dict[str, Any]) -> None:
         return
     for key in ("target", "retain_model"):
         place = config.get(key)
-        named = place.get("path") if isinstance(place, dict) else None
+        if not isinstance(place, dict):
+            continue
+        named = place.get("path")
         if isinstance(named, str) and HUB_ID.fullmatch(named) and not os.path.lexists(named):
             place |= {"path": None, "revision": None}
