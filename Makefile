@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test test-long test-slurm check clean
+.PHONY: help install demo test test-long test-slurm check docs clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -34,5 +34,10 @@ check: install  ## format, lint, types, floors
 	$(BIN)/basedpyright --pythonpath $(BIN)/python
 	$(BIN)/lint-imports
 
+docs: install  ## pages and docstrings as a site, site/index.html; a broken link fails it
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[docs]"
+	$(BIN)/mkdocs build --quiet
+	@echo "site     $(CURDIR)/site/index.html"
+
 clean:  ## remove what make made, the store of artifacts included
-	rm -rf .venv outputs
+	rm -rf .venv outputs site

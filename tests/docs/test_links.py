@@ -21,7 +21,3 @@ def test_links_and_paths_lead_somewhere(page: Path) -> None:
     # A decision may stand for its file by its number: docs/decisions/0012.
     named = PATH.findall(text)
     assert not [name for name in named if not list(ROOT.glob(name.rstrip("/") + "*"))]
-
-
-def test_the_readme_is_for_the_first_hour() -> None:
-    assert len((ROOT / "README.md").read_text("utf-8").splitlines()) <= 160

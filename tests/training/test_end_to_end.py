@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import subprocess
 import sys
 from dataclasses import dataclass, replace
@@ -209,10 +210,23 @@ def test_provenance_says_what_made_the_numbers(first: Ended) -> None:
         assert provenance["versions"][package][0].isdigit()
     assert provenance["python"] == sys.version.split()[0]
     assert provenance["benchmark_version"] == "1"
+    assert (provenance["device"], provenance["driver"]) == ("cpu", None)
 
 
 def test_status_ends_completed(first: Ended) -> None:
     assert first.json("status.json")["status"] == "completed"
+
+
+def test_the_log_has_what_was_printed_without_control_codes(first: Ended) -> None:
+    log = (first.folder / "log.txt").read_text(encoding="utf-8")
+    begins, *lines = log.splitlines()
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d [\d:]{8} UTC  unlearn debug=tiny .*", begins)
+    stages = [stage["name"] for stage in first.json("results.json")["stages"]]
+    told = re.findall(r"^\[\d+/\d+\] (.+?) +\w+/[0-9a-f]{16}", log, re.MULTILINE)
+    assert sorted(told) == sorted(stages)
+    assert f"results  {first.folder / 'results.json'}" in lines
+    assert any(line.startswith("│ model_utility") for line in lines)
+    assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", log)
 
 
 def test_the_configuration_can_be_read_back(first: Ended) -> None:
@@ -229,6 +243,7 @@ def test_nothing_is_written_beside_the_outputs(first: Ended, place: Workplace) -
     assert beside - ours == set()
     assert {p.name for p in first.folder.iterdir()} == {
         "config.yaml",
+        "log.txt",
         "metrics.jsonl",
         "results.json",
         "status.json",

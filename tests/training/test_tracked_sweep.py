@@ -19,6 +19,10 @@ import pytest
 from helpers.pausing import Pause
 from omegaconf import OmegaConf
 
+from unlearn_runner.evaluation.metrics.evidence import read_texts
+from unlearn_runner.report.run_folder import read
+from unlearn_runner.tracking.base import ANSWERS
+
 STEPS, EVERY = 50, 10
 CUT_AT = 30
 """W&B writes blocks of 32 KiB; a kill before the first is full would leave nothing to compare."""
@@ -168,6 +172,9 @@ def check_whole(job: Path, found: Sent, results: Any) -> None:
 
     logged = mirrors.items(run.config.update)
     del logged["_wandb"]
+    choices = logged.pop("choices")
+    assert choices == results["provenance"]["choices"]
+    assert (choices["method"], choices["rectifier"]) == ("ga", "gru")
     assert logged == OmegaConf.to_container(OmegaConf.load(job / "config.yaml"))
     assert logged["tracker"]["notes"] == "***"
 
@@ -181,13 +188,38 @@ def check_whole(job: Path, found: Sent, results: Any) -> None:
     assert wanted <= unlearning[0].keys()
 
     scores = {k[7:]: v for k, v in found.summary.items() if k.startswith("scores/")}
-    assert scores == results["scores"]
+    assert scores == {k.replace(".", "/"): v for k, v in results["scores"].items()}
+    # W&B takes a dot for a level.
+    logged_names = [name for row in found.rows.values() for name in row] + [*found.summary]
+    assert [name for name in logged_names if "." in name] == []
+    assert "." not in "".join(found.summary["provenance"]["seeds"])
+    check_answers(job, part)
     assert found.summary["status"] == results["status"] == "completed"
     artifacts = [r.artifact for r in mirrors.records_of(part) if r.HasField("artifact")]
     (files,) = [{e.path for e in a.manifest.contents} for a in artifacts if a.type == "run"]
     assert files >= {"results.json", "metrics.jsonl", "figures/curve-cosine.svg"}
     assert any(name.startswith("figures/tradeoff-") for name in files)
     assert "run_table" in {artifact.type for artifact in artifacts}
+
+
+def check_answers(job: Path, part: Path) -> None:
+    """The run has a table of answers, which are those of the evidence."""
+    (path,) = part.parent.glob("files/media/table/answers_*.table.json")
+    told = json.loads(path.read_text(encoding="utf-8"))
+    assert told["columns"] == list(ANSWERS)
+    run = read(job)
+    ran = run.stage("evaluate unlearned")
+    assert ran is not None
+    folder = run.artifact(ran)
+    assert folder is not None
+    texts = {view: read_texts(folder, view) for view in ("forget", "retain")}
+    assert {row[0] for row in told["data"]} == {*texts}
+    for view, number, question, expected, _, after, _ in told["data"]:
+        found = texts[view]
+        assert found is not None
+        at = int(number) - 1
+        assert (found.questions[at], found.answers[at]) == (question, expected)
+        assert found.generations[at][:400] == after[:400]
 
 
 @pytest.mark.long

@@ -168,9 +168,10 @@ def test_every_stage_has_its_own_axis(offline: Ended) -> None:
 def test_the_summary_and_the_table_hold_the_scores(offline: Ended) -> None:
     scores, found = offline.json("results.json")["scores"], summary(offline.folder)
     prefix = "scores/"
-    assert {k[len(prefix) :]: v for k, v in found.items() if k.startswith(prefix)} == scores
+    told = {k[len(prefix) :]: v for k, v in found.items() if k.startswith(prefix)}
+    assert told == {name.replace(".", "/"): value for name, value in scores.items()}
     assert found["status"] == "completed"
-    assert found["provenance"]["seeds"] == {"seed": 0, "target.seed": 0}
+    assert found["provenance"]["seeds"] == {"seed": 0, "target/seed": 0}
 
     (path,) = offline.folder.glob("wandb/offline-run-*/files/media/table/results*.table.json")
     shown = json.loads(path.read_text())
@@ -188,6 +189,7 @@ def test_the_configuration_and_the_name_are_the_run_s(offline: Ended) -> None:
     written: Any = OmegaConf.to_container(OmegaConf.load(offline.folder / "config.yaml"))
     logged = items(run.config.update)
     del logged["_wandb"]
+    assert logged.pop("choices")["method"] == "gd"
     assert written["tracker"]["notes"] == HIDDEN
     assert logged == written
     assert (run.display_name, run.project, run.job_type) == (
@@ -196,6 +198,9 @@ def test_the_configuration_and_the_name_are_the_run_s(offline: Ended) -> None:
         "unlearn",
     )
     assert run.run_group == ""
+    # Neither is asked for, and the run is offline.
+    assert run.git.commit == ""
+    assert not [r for r in records(offline.folder) if r.HasField("stats")]
 
 
 def test_the_artifact_holds_both_files_and_the_figures(offline: Ended) -> None:

@@ -3,7 +3,9 @@
     unlearn-report outputs/sweeps/NAME      writes outputs/sweeps/NAME/report/report.html
     unlearn-report outputs/runs/A outputs/runs/B --out FOLDER
 
-DIR is a run's folder, a sweep's, or one that holds several. The page needs no network.
+DIR is a run's folder, a sweep's, or one that holds several. The page needs no network. Beside it:
+its tables as CSV, Markdown and LaTeX, `paper.md` and `paper.tex` for a paper, its figures as SVG
+and, where matplotlib is installed, as PDF.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ def _report(args: argparse.Namespace) -> None:
             _check(f"--{key}", getattr(args, key), compared.metrics)
     axes = Axes(args.utility or usual.utility, args.forget or usual.forget)
     compared = Comparison(found.runs, axes, found.left_out)
+    columns = [name.strip() for name in (args.columns or "").split(",") if name.strip()]
+    for name in columns:
+        _check("--columns", name, compared.metrics)
     for note in compared.notes:
         print(note, file=sys.stderr)
     if args.baseline is not None and args.baseline > len(found.runs):
@@ -46,7 +51,7 @@ def _report(args: argparse.Namespace) -> None:
 
     only = args.folders[0] if len(args.folders) == 1 else Path()
     out = args.out or only / "report"
-    files = report(compared, title(args.folders), args.answers, args.store, args.baseline)
+    files = report(compared, title(args.folders), args.answers, args.store, args.baseline, columns)
     try:
         write(files, out)
     except OSError as error:
@@ -55,8 +60,9 @@ def _report(args: argparse.Namespace) -> None:
         ) from None
     page = out / "report.html"
     others = [name for name in files if name != page.name]
-    print(f"tables   {listed(n for n in others if not n.endswith('.svg'))}")
-    print(f"figures  {listed(n for n in others if n.endswith('.svg'))}")
+    drawn = [name for name in others if name.endswith((".svg", ".pdf"))]
+    print(f"tables   {listed(name for name in others if name not in drawn)}")
+    print(f"figures  {listed(drawn)}")
     print(f"report   {page}  ({size(page.stat().st_size)}, {len(compared.runs)} runs)")
 
 
@@ -84,6 +90,9 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--baseline", metavar="RUN", type=_count, help="number of a run to compare settings with"
+    )
+    parser.add_argument(
+        "--columns", metavar="A,B", help="scores of the paper table (the main ones)"
     )
     parser.add_argument("--store", metavar="FOLDER", type=Path, help="where the evidence is")
     return parser

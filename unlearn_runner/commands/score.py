@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column
 
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.errors import DataError
@@ -30,6 +30,7 @@ from unlearn_runner.evaluation.metrics.rouge import RougeL
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
 from unlearn_runner.evaluation.schema import Role
+from unlearn_runner.utils.columns import TitledTable
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import finite
 from unlearn_runner.utils.text import format_score
@@ -126,11 +127,9 @@ def _source(view: ViewEvidence) -> str | None:
 def print_table(found: list[dict[str, Any]]) -> None:
     """Prints a column per log, and below it what the numbers were computed from."""
     names = _short([content["log"] for content in found])
-    table = Table()
-    table.add_column("metric")
-    table.add_column("better", justify="center")
+    table = TitledTable("", "metric", Column("better", justify="center"))
     for name in names:
-        table.add_column(name, justify="right", overflow="fold")
+        table.add_column(name, justify="right")
     rows = [(name, [content[name] for content in found]) for name in WHOLE]
     for view in VIEWS:
         for part in PARTS:

@@ -21,6 +21,8 @@ from unlearn_runner.errors import DataError
 from unlearn_runner.report.status_table import show
 from unlearn_runner.utils.console import results_console
 
+UNCUT = 1000
+"""Characters of a line where no terminal sets them: names and notes are searched whole."""
 BORDERS = 6  # lines of the screen that are no rows
 
 
@@ -32,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _status(args: argparse.Namespace) -> None:
     if args.once or not sys.stdout.isatty():
         table, _, left_out = show(args.folders)
-        results_console().print(table)
+        results_console(wide=UNCUT).print(table)
         for problem in left_out:
             print(f"Left out: {problem}", file=sys.stderr)
     else:

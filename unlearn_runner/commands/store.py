@@ -19,12 +19,11 @@ import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from rich.table import Table
-
 from unlearn_runner.commands.shell import Parser, answered
 from unlearn_runner.config.groups import outputs
 from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.store.inventory import Entry, Uses, entries, inspect_entry, remove, users, uses
+from unlearn_runner.utils.columns import TitledTable
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import expanded
 from unlearn_runner.utils.progress import progress
@@ -94,7 +93,7 @@ def ls(root: Path, args: argparse.Namespace) -> None:
     if args.json:
         print(json.dumps([_plain(entry, runs) for entry, runs in found], indent=1))
         return
-    table = Table(title=f"store {root}", title_justify="left", title_style="bold")
+    table = TitledTable(f"store {root}")
     table.add_column("artifact", no_wrap=True)
     table.add_column("what")
     table.add_column("outcome")

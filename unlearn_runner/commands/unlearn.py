@@ -95,6 +95,10 @@ def run_composed(composed: Composed) -> int:
     from unlearn_runner.distributed.external import world
     from unlearn_runner.pipeline.job import plan_config
 
+    if composed.config.get("estimate"):
+        from unlearn_runner.commands.estimate.offline import without_hub
+
+        without_hub(composed.config)
     job = plan_config(composed.config, composed.name_run, composed.choices)
     refuse_selection(job.run)
     if job.run.plan_only:

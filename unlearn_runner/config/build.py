@@ -54,20 +54,20 @@ def build(node: object, schema: type[T], key: str = "", trusted: tuple[str, ...]
             f"single value; allowed: {key}.KEY=VALUE for {listed(_fields(schema), 24)}"
         )
     node = dict(node)
-    cls = _component(node.pop(TARGET), schema, key, trusted) if TARGET in node else schema
-    hints = _hints(cls)
+    cls = component(node.pop(TARGET), schema, key, trusted) if TARGET in node else schema
+    known = hints(cls)
     for name, value in node.items():
         if name not in _fields(cls):
             _refuse_unknown(str(name), value, cls, node, key)
     for name, value in node.items():
-        _check_number(value, hints[name], _join(key, name))
+        _check_number(value, known[name], _join(key, name))
     values = {
-        name: _nested(value, hints[name], _join(key, name), trusted) for name, value in node.items()
+        name: _nested(value, known[name], _join(key, name), trusted) for name, value in node.items()
     }
     try:
         return _adapter(cls).validate_python(values)
     except ValidationError as error:
-        raise _explain(error, values, hints, key) from None
+        raise _explain(error, values, known, key) from None
 
 
 def complete(node: Any, built: Any) -> Any:
@@ -84,7 +84,7 @@ def complete(node: Any, built: Any) -> Any:
     for name in _fields(cls):
         value = getattr(built, name)
         found[name] = (
-            complete(node[name], value) if name in node else plain(value, _hints(cls)[name])
+            complete(node[name], value) if name in node else plain(value, hints(cls)[name])
         )
     return found
 
@@ -92,11 +92,11 @@ def complete(node: Any, built: Any) -> Any:
 def plain(value: Any, hint: Any = None) -> Any:
     """Returns a built value as a configuration holds it."""
     if dataclasses.is_dataclass(value):
-        cls, hints = type(value), _hints(type(value))
-        named = {} if cls in _options(hint) else {TARGET: f"{cls.__module__}.{cls.__qualname__}"}
-        return named | {n: plain(getattr(value, n), hints[n]) for n in _fields(cls)}
+        cls, known = type(value), hints(type(value))
+        named = {} if cls in options(hint) else {TARGET: f"{cls.__module__}.{cls.__qualname__}"}
+        return named | {n: plain(getattr(value, n), known[n]) for n in _fields(cls)}
     if isinstance(value, Mapping):
-        inner = [a for o in _options(hint) for a in typing.get_args(o)[1:]]
+        inner = [a for o in options(hint) for a in typing.get_args(o)[1:]]
         return {key: plain(item, inner[0] if inner else None) for key, item in value.items()}
     return [plain(item) for item in value] if isinstance(value, (tuple, list)) else value
 
@@ -117,20 +117,21 @@ def settings(hint: Any, node: object = None, key: str = "", entries: bool = Fals
         entries: Also those inside entries of dictionaries; an entry itself is no setting.
     """
     content = node if isinstance(node, Mapping) else {}
-    for cls in _options(hint):
+    for cls in options(hint):
         if isinstance(cls, type) and dataclasses.is_dataclass(cls):
             with contextlib.suppress(ConfigError):
-                cls = _component(content[TARGET], cls, key, TRUSTED) if TARGET in content else cls
+                cls = component(content[TARGET], cls, key, TRUSTED) if TARGET in content else cls
             for name in _fields(cls):
                 yield _join(key, name)
-                yield from settings(_hints(cls)[name], content.get(name), _join(key, name), entries)
+                yield from settings(hints(cls)[name], content.get(name), _join(key, name), entries)
         elif entries and typing.get_origin(cls) is dict:
             for name, item in content.items():
                 yield from settings(typing.get_args(cls)[1], item, _join(key, str(name)), entries)
 
 
 @functools.cache
-def _hints(cls: type) -> dict[str, Any]:
+def hints(cls: type) -> dict[str, Any]:
+    """Returns the types of a class's fields, with their bounds."""
     return typing.get_type_hints(cls, include_extras=True)
 
 
@@ -142,7 +143,7 @@ def _adapter(cls: type[T]) -> TypeAdapter[T]:
 
 def _check_number(value: object, hint: Any, key: str) -> None:
     """Refuses what pydantic would quietly take for a number: true, infinity, 10 to the 30."""
-    truth = isinstance(value, bool) and bool not in _options(hint)
+    truth = isinstance(value, bool) and bool not in options(hint)
     endless = isinstance(value, float) and not math.isfinite(value)
     if truth or endless or (isinstance(value, int) and abs(value) > MAX_INT):
         shown = shortened(str(value).lower())
@@ -152,7 +153,7 @@ def _check_number(value: object, hint: Any, key: str) -> None:
 def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> object:
     """Builds dataclasses below a field, in dictionaries too; leaves other values to pydantic."""
     if isinstance(value, Mapping):
-        for option in _options(hint):
+        for option in options(hint):
             if option in (str, int, float, bool):
                 continue
             if dataclasses.is_dataclass(option) or TARGET in value:
@@ -162,21 +163,26 @@ def _nested(value: object, hint: Any, key: str, trusted: tuple[str, ...]) -> obj
                 return {
                     str(k): _nested(v, inner, _join(key, str(k)), trusted) for k, v in value.items()
                 }
-        if {*_options(hint)} <= {str, int, float, bool}:
+        if {*options(hint)} <= {str, int, float, bool}:
             raise ConfigError(f"{key} must be one value, not a group; allowed: {describe(hint)}")
     return value
 
 
-def _options(hint: Any) -> list[Any]:
-    """Returns the alternatives of a hint, `None` and annotations apart."""
+def options(hint: Any) -> list[Any]:
+    """Returns the alternatives of a field's type, `None` and annotations apart."""
     if typing.get_origin(hint) is typing.Annotated:
-        return _options(typing.get_args(hint)[0])
+        return options(typing.get_args(hint)[0])
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
-        return [o for arg in typing.get_args(hint) if arg is not type(None) for o in _options(arg)]
+        return [o for arg in typing.get_args(hint) if arg is not type(None) for o in options(arg)]
     return [hint]
 
 
-def _component(target: object, schema: type[T], key: str, trusted: tuple[str, ...]) -> type[T]:
+def component(target: object, schema: type[T], key: str, trusted: tuple[str, ...]) -> type[T]:
+    """Returns the class that a `_target_` names.
+
+    Raises:
+        ConfigError: If it is not of a trusted package, or no dataclass that extends the schema.
+    """
     where = _join(key, TARGET)
     if not isinstance(target, str) or "." not in target:
         raise ConfigError(
@@ -268,22 +274,22 @@ def _distance(key: str) -> tuple[int, int]:
 
 
 def _explain(
-    error: ValidationError, values: Mapping[str, Any], hints: Mapping[str, Any], key: str
+    error: ValidationError, values: Mapping[str, Any], known: Mapping[str, Any], key: str
 ) -> ConfigError:
     first = error.errors()[0]
     name = str(first["loc"][0]) if first["loc"] else ""
-    if name not in hints:
+    if name not in known:
         return ConfigError(f"{key}: {first['msg'].removeprefix('Value error, ')}")
-    where, value, hint = _join(key, name), values.get(name), hints[name]
+    where, value, hint = _join(key, name), values.get(name), known[name]
     if first["type"] == "missing" and len(first["loc"]) == 1:
         return ConfigError(f"{where} must be set; allowed: {describe(hint)}")
     if isinstance(value, Mapping) and len(first["loc"]) > 1 and first["loc"][1] in value:
         inner = first["loc"][1]
         where, value = _join(where, str(inner)), value[inner]
-        hint = typing.get_args(_options(hint)[0])[1]
+        hint = typing.get_args(options(hint)[0])[1]
     shown = shortened("null" if value is None else value)
     problem = f"{where}={shown} is not allowed; allowed: {describe(hint)}"
-    literals = (o for o in _options(hint) if typing.get_origin(o) is typing.Literal)
+    literals = (o for o in options(hint) if typing.get_origin(o) is typing.Literal)
     close = nearest(str(value), (str(arg) for o in literals for arg in typing.get_args(o)))
     return ConfigError(problem, assignment(where, close) if close else "")
 
@@ -301,6 +307,8 @@ def describe(hint: Any) -> str:
         return " or ".join("null" if arg is type(None) else describe(arg) for arg in args)
     if origin in (tuple, list):
         return f"a list of {describe(args[0])}"
+    if origin is dict:
+        return "entries by name"
     names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 

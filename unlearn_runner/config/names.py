@@ -6,6 +6,7 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from fnmatch import fnmatch
+from functools import cache
 from typing import Any
 
 from unlearn_runner.config.checkpoint import PATH
@@ -80,6 +81,7 @@ def validate_name(name: str, key: str = "name") -> str:
     return name
 
 
+@cache
 def inert(key: str) -> bool:
     """Returns whether a dotted key leaves the experiment the same."""
     return any(fnmatch(key, pattern) for pattern in INERT)

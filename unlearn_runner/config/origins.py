@@ -16,13 +16,13 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.utils import create_config_search_path
 from hydra.types import RunMode
 from omegaconf import OmegaConf
-from rich.table import Table
 
 from unlearn_runner.config.checkpoint import is_of_training
 from unlearn_runner.config.command_line import SEARCHPATH
 from unlearn_runner.config.compose import forced
 from unlearn_runner.config.groups import CONF
 from unlearn_runner.errors import as_value
+from unlearn_runner.utils.columns import TitledTable
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import leaves
 
@@ -75,7 +75,7 @@ def print_settings(
 
     `config` is complete, and without secrets; `folders` are those of a user's own options.
     """
-    table = Table(title="settings", title_justify="left", title_style="bold")
+    table = TitledTable("settings")
     for column in ("setting", "value", "set by", "instead of"):
         table.add_column(column, no_wrap=column == "setting")
     there = {k: v for k, v in leaves(config) if _listed(k) and not k.endswith("._target_")}

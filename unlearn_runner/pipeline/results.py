@@ -13,7 +13,7 @@ from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.stages import score
 from unlearn_runner.store.store import Store
-from unlearn_runner.tracking.provenance import commit, versions
+from unlearn_runner.tracking.provenance import commit, device, versions
 from unlearn_runner.utils.process import command
 
 T = TypeVar("T")
@@ -88,6 +88,7 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
             "python": sys.version.split()[0],
             "versions": versions(),
             "commit": commit(),
+            **device(),
             "choices": job.composed.choices,
         },
     }

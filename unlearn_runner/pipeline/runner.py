@@ -7,11 +7,14 @@ came to. On other ranks than 0 `serve` follows instead.
 from __future__ import annotations
 
 import traceback
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from unlearn_runner.distributed import external, launch
+from unlearn_runner.distributed.clusters.spec import LOG
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.execute import Executor, StageResult, complete, follow
 from unlearn_runner.pipeline.job import (
@@ -23,6 +26,7 @@ from unlearn_runner.pipeline.job import (
 )
 from unlearn_runner.store.store import WEIGHTS
 from unlearn_runner.tracking.folder import RESULTS
+from unlearn_runner.utils.console import logged, note, say
 from unlearn_runner.utils.disk import disk_errors
 from unlearn_runner.utils.files import write_text
 from unlearn_runner.utils.process import TRACEBACK, command
@@ -95,7 +99,10 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
 
     Takes this process's session when it is rank 0 of several; prints no scores where `brief`.
     """
-    with disk_errors(job.folder):
+    with disk_errors(job.folder), ExitStack() as files:
+        job.folder.mkdir(parents=True, exist_ok=True)
+        files.enter_context(logged(job.folder / LOG))
+        note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {command(job.composed.arguments)}")
         record = _open_record(job)
         done = _execute(job, record, session)
         if job.run.keep == "scores":
@@ -107,6 +114,7 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
 
 def _open_record(job: PlannedJob) -> Record:
     """Opens the run folder and its mirror."""
+    from unlearn_runner.report.answers import run_answers
     from unlearn_runner.report.build import run_figures
     from unlearn_runner.tracking.record import Record
 
@@ -114,7 +122,9 @@ def _open_record(job: PlannedJob) -> Record:
     write_text(job.folder / CONFIG, OmegaConf.to_yaml(OmegaConf.create(job.config)))
     job.store.note_user(job.composed.outputs)
     parts = [job.config_hash, *(stage.key for stage in job.plan.stages)]
-    record.mirror(job.run.tracker, job.config, parts, run_figures)
+    # Short names to group by: which option of each group was chosen.
+    config = {**job.config, "choices": redacted(job.composed.choices)}
+    record.mirror(job.run.tracker, config, parts, run_figures, run_answers)
     return record
 
 
@@ -127,6 +137,7 @@ def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[S
             return Executor(job.store, record, job.run.parallel, session).run(job.plan)
     except KeyboardInterrupt as error:
         record.status("interrupted", signal=str(error) or "SIGINT", resume=command())
+        note(f"interrupted; to continue: {command()}")
         raise
     except Exception as error:
         number = signals.requested()
@@ -135,6 +146,7 @@ def _execute(job: PlannedJob, record: Record, session: Session | None) -> list[S
             record.status("interrupted", signal=signals.name(number), resume=command())
             raise signals.Interrupted(number) from error
         _failed(record, error)
+        note(f"failed: {type(error).__name__}: {error}")
         raise
 
 
@@ -161,13 +173,13 @@ def _finish(
     tables.print_table(by_model, title, content["directions"])
     tables.print_divergence(content.get("divergence", {}))
     tables.print_trajectory(content.get("along", []), by_model.get("unlearned", {}))
-    print(redacted(f"results  {job.folder / RESULTS}"))
+    say(f"results  {job.folder / RESULTS}")
     for result in done:
         kept = result.stage.kind == "unlearn" and job.run.keep != "scores"
         if kept and result.outcome == "completed":
-            print(redacted(f"model    {store.path(result.stage)}"))
+            say(f"model    {store.path(result.stage)}")
     for path in tables_copied:
-        print(redacted(f"g-effect {path}"))
+        say(f"g-effect {path}")
 
 
 def _failed(record: Record, error: Exception) -> None:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from rich.table import Column, Table
+from rich.table import Column
 
 from unlearn_runner.config.root import interactions
 from unlearn_runner.evaluation.metrics.scores import Directions, Scores, lower, sort_metrics
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.report import tables
 from unlearn_runner.tracking.divergence import last_finite
-from unlearn_runner.utils.console import results_console
+from unlearn_runner.utils.columns import TitledTable
+from unlearn_runner.utils.console import results_console, say
 from unlearn_runner.utils.redact import redacted
 from unlearn_runner.utils.text import format_score
 
@@ -23,36 +24,35 @@ MODELS = ("target", "unlearned", "model", "retain_model")
 MAX_ROWS = 20  # results.json has them all
 
 
-def titled_table(title: str, *columns: Column | str) -> Table:
-    """Returns a table without rows, its title above it at the left."""
-    return Table(*columns, title=title, title_justify="left", title_style="bold")
-
-
 def number_columns(names: Iterable[str]) -> list[Column]:
     """Returns columns of numbers; a dotted name has two lines."""
     return [Column(name.replace(".", "\n", 1), justify="right") for name in names]
 
 
-def report_table(table: tables.Table, title: str) -> Table:
+def report_table(table: tables.Table, title: str) -> TitledTable:
     """Returns a table of the report for a terminal, its main columns."""
-    found, table = titled_table(title), table.narrow()
+    table = table.narrow()
+    settings = [place for place, column in enumerate(table.columns) if column.kind == "text"]
+    keys = next((i for i, c in enumerate(table.columns) if c.kind == "number"), 1)
+    found = TitledTable(title, keys=max(1, keys))
     for column in table.columns:
         name, _, rest = column.label.partition(" ")
         lines = [*name.split(".", 1), *filter(None, [rest])]
         found.add_column("\n".join(lines), justify="right" if column.kind == "number" else "left")
     for row in table.rows:
         found.add_row(*(cell.text for cell in row))
+    found.fold(settings)
     return found
 
 
 def print_table(by_model: dict[str, Scores], title: str, better: Directions) -> None:
     """Prints the scores of models side by side, each metric with its direction."""
     if not any(by_model.values()):
-        print(redacted(title))
+        say(title)
         return
     models = [name for name in MODELS if name in by_model]
     columns = ["metric", Column("better", justify="center"), *number_columns(models)]
-    table = titled_table(title, *columns)
+    table = TitledTable(title, *columns)
     section = ""
     for key in sort_metrics(by_model[models[0]]):
         if (view := key.rpartition(".")[0]) != section:
@@ -67,9 +67,9 @@ def print_divergence(divergence: dict[str, Any]) -> None:
     """Prints why a run ended early."""
     if divergence:
         cause = divergence.get("cause", "no cause recorded")
-        print(redacted(f"diverged {divergence['stage']}: {cause}"))
+        say(f"diverged {divergence['stage']}: {cause}")
         if last := last_finite(divergence):
-            print(f"         {last}")
+            say(f"         {last}")
 
 
 def print_trajectory(trajectory: list[dict[str, Any]], last: Scores) -> None:
@@ -79,7 +79,7 @@ def print_trajectory(trajectory: list[dict[str, Any]], last: Scores) -> None:
     names = [n for n in sort_metrics(trajectory[0]["scores"]) if n.partition(".")[0] in TRAJECTORY]
     # A score of the whole model takes two lines, too.
     heads = (name if "." in name else name.replace("_", ".", 1) for name in names)
-    table = titled_table("along the way", *number_columns(["step", *heads]))
+    table = TitledTable("along the way", *number_columns(["step", *heads]))
     every = -(-len(trajectory) // MAX_ROWS)
     for entry in trajectory[every - 1 :: every]:
         table.add_row(f"{entry['step']}", *(format_score(entry["scores"].get(n)) for n in names))
@@ -91,7 +91,7 @@ def print_plan(job: PlannedJob) -> None:
     """Prints the stages: key, whether stored already, and what each reads."""
     store = job.store
     columns = [Column(name, no_wrap=True) for name in ("stage", "key", "cached")]
-    table = titled_table(f"plan of {job.composed.name}", *columns, "reads")
+    table = TitledTable(f"plan of {job.composed.name}", *columns, "reads")
     for stage in job.plan.stages:
         cached = ("given" if stage.given else "yes") if store.manifest(stage) else "no"
         table.add_row(stage.label, f"{stage.kind}/{stage.key}", cached, stage.reads())

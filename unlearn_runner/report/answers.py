@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from unlearn_runner.evaluation.metrics.evidence import read_texts
-from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.report.run_folder import RunFolder, read
 from unlearn_runner.report.schema import SAFE_NAME
 from unlearn_runner.utils.untrusted import clean
 
@@ -91,6 +91,24 @@ def collect(runs: Sequence[RunFolder], rows: int, store: Path | None = None) -> 
         elif any((ran := run.stage(n)) and ran.outcome == "completed" for n in MODELS["after"]):
             found.missing.append(run.number)
     return found
+
+
+def run_answers(folder: Path, rows: int = 10) -> list[tuple[str, ...]]:
+    """Returns a few answers of a run: view, row, question, expected, before, after, retain model.
+
+    A model whose evidence cannot be reached has said nothing.
+    """
+    found = collect([read(folder)], rows)
+    told = []
+    for columns in found.runs.values():
+        for view, questions in found.questions[columns["questions"]].items():
+            for at, one in enumerate(questions):
+                texts = (
+                    "".join(found.texts[columns[m]][view][at]) if m in columns else ""
+                    for m in MODELS
+                )
+                told.append((view, str(one.row), one.question, one.answer, *texts))
+    return told
 
 
 def _keep(found: Answers, key: str, folder: Path, wanted: Sequence[str], rows: int) -> None:

@@ -24,11 +24,14 @@ from unlearn_runner.report import (
     forgetting_curve,
     geffect,
     heatmap,
+    paper,
+    pdf,
     selection_table,
     svg,
     tables,
     tradeoff,
 )
+from unlearn_runner.report.again import again
 from unlearn_runner.report.compare import Axes, Comparison, Setting
 from unlearn_runner.report.equal_forgetting import EqualForgetting
 from unlearn_runner.report.overview import facts, listed, overview, shared_settings, warnings, why
@@ -44,8 +47,13 @@ WRITERS = {"csv": tables.as_csv, "md": tables.as_markdown, "tex": tables.as_late
 
 
 def report(
-    compared: Comparison, title: str, rows: int, store: Path | None, baseline: int | None
-) -> dict[str, str]:
+    compared: Comparison,
+    title: str,
+    rows: int,
+    store: Path | None,
+    baseline: int | None,
+    columns: Sequence[str] = (),
+) -> dict[str, str | bytes]:
     """Returns the content of every file of the report by its name.
 
     Args:
@@ -54,6 +62,7 @@ def report(
         rows: Answers shown per view.
         store: Where evidence is searched first.
         baseline: Number of a run whose setting the others are compared with.
+        columns: Scores of the paper table; the main ones where none is chosen.
     """
     style, script = _text("figure.css"), _text("page.js")
     runs, seeds = tables.of_runs(compared), tables.of_seeds(compared)
@@ -64,6 +73,7 @@ def report(
     pictures, lines = _pictures(compared, ringed), _lines(compared, marked)
     along = EqualForgetting(compared)
     equal, rectification, course = along.table(), along.rectification(), _course(compared)
+    troubles = [r for r in compared.runs if r.status != "completed" or not r.scores]
     told = answers.collect(compared.runs, rows, store)
     effects = geffect.figures(geffect.measured(compared.runs))
     template = _environment().get_template("page.html")
@@ -96,7 +106,9 @@ def report(
         lines=lines,
         numbers=numbers(compared.runs),
         effects=[(one, geffect.table(one), drawn) for one, drawn in effects],
-        troubles=[r for r in compared.runs if r.status != "completed" or not r.scores],
+        troubles=[r for r in troubles if r.status != "waiting"],
+        waiting=[r for r in troubles if r.status == "waiting"],
+        again=again(compared, store),
         answers=told,
         shown_run=next((n for n in (*marked, *told.runs) if n in told.runs), None),
         data=answers.as_json(told),
@@ -108,13 +120,16 @@ def report(
         collapsed_share=f"{COLLAPSED:.0%}",
         seed_keys=SEEDS,
     )
-    files = {"report.html": page}
+    files: dict[str, str | bytes] = {"report.html": page, **paper.files(compared, columns)}
     for table in (runs, seeds, differences, selection, equal, rectification):
         if table is not None:
             name = table.title.lower().replace(" ", "-")
             files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}
     of_effects = [(one, figure) for one, drawn in effects for figure in drawn]
-    return files | _files(pictures, course, lines, of_effects)
+    drawn = [pictures, course, lines, of_effects]
+    if pdf.available():
+        files |= {f"{figure.name}.pdf": pdf.draw(figure) for part in drawn for _, figure in part}
+    return files | _files(*drawn)
 
 
 def _course(compared: Comparison) -> list[tuple[None, svg.Figure]]:
@@ -205,11 +220,12 @@ def _folding(name: str) -> Markup:
     return Markup(re.sub(r"([._])(?=\w\w)", r"\1<wbr>", str(escape(name))))
 
 
-def write(files: Mapping[str, str], folder: Path) -> None:
+def write(files: Mapping[str, str | bytes], folder: Path) -> None:
     """Writes the files, whose names have a fixed alphabet."""
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        (folder / name).write_text(content, encoding="utf-8")
+        data = content.encode() if isinstance(content, str) else content
+        (folder / name).write_bytes(data)
 
 
 def title(folders: Sequence[Path]) -> str:

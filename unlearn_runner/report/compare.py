@@ -207,11 +207,7 @@ class Comparison:
         """Dotted keys in which the runs differ, less those that follow from a group's choice."""
         found = [run.settings for run in self.runs if run.settings]
         keys = list(dict.fromkeys(key for settings in found for key in settings))
-        return [
-            key
-            for key in keys
-            if len({_plain(settings.get(key)) for settings in found}) > 1 and not self._follows(key)
-        ]
+        return [key for key in keys if _differ(found, key) and not self._follows(key)]
 
     @cached_property
     def swept(self) -> dict[str, list[float]]:
@@ -271,6 +267,13 @@ class Comparison:
             key = _plain(same) if same else f"run {run.number}"
             found.setdefault(key, []).append(run)
         return list(found.values())
+
+
+def _differ(found: Sequence[Mapping[str, Any]], key: str) -> bool:
+    """Returns whether settings differ in a key; of many runs, most share the very value."""
+    first = found[0].get(key)
+    others = [value for settings in found if (value := settings.get(key)) is not first]
+    return any(_plain(value) != _plain(first) for value in others)
 
 
 def _seeds(run: RunFolder) -> tuple[str, ...]:

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.table import Column
 from rich.text import Text
 
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.report.overview import why
 from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.utils.columns import TitledTable
 
 WORDS = {"completed": "done", "unknown": "no status.json"}
 STYLES = {
@@ -117,13 +118,12 @@ def show(
     lines = sorted((line(run, now) for run in found.runs), key=lambda ln: order.index(ln.status))
     # A terminal may be lower than what surrounds the rows: then there is room for less than none.
     hidden = 0 if max_rows is None else max(0, len(lines) - max(0, max_rows))
-    table = Table(title=_summary(lines), title_justify="left", title_style="bold")
-    table.add_column("status", no_wrap=True)
-    table.add_column("run", overflow="fold")
-    table.add_column("stage", overflow="fold")
+    table = TitledTable(
+        _summary(lines), Column("status", no_wrap=True), "run", "stage", one_line=True
+    )
     for name in ("step", "rate", "left"):
-        table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("note", overflow="fold")
+        table.add_column(name, justify="right")
+    table.add_column("note")
     for ln in lines[: len(lines) - hidden]:
         word = Text(WORDS.get(ln.status, ln.status), STYLES[ln.status])
         cells = (compared.title(ln.run), ln.doing, ln.step, ln.rate, ln.left, ln.note)

@@ -39,6 +39,8 @@ class Cell:
 
     value: str | float | None
     text: str
+    best: bool = False
+    """Whether no other of its column is better, of those that may be compared."""
 
 
 @dataclass(frozen=True)
@@ -188,41 +190,52 @@ def as_markdown(table: Table) -> str:
     table = table.narrow()
     right = {"number": "---:", "text": "---"}
     lines = [
-        [_pipe(_head(c)) for c in table.columns],
+        [_pipe(head(c)) for c in table.columns],
         [right[c.kind] for c in table.columns],
-        *([_pipe(cell.text) for cell in row] for row in table.rows),
+        *([_marked(cell) for cell in row] for row in table.rows),
     ]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _head(column: Column) -> str:
+def head(column: Column) -> str:
+    """Returns what stands above a column: its label, and which way is better."""
     arrow = {"higher": " ↑", "lower": " ↓", "": ""}[column.better]
     return column.label + arrow
 
 
+def _marked(cell: Cell) -> str:
+    return f"**{_pipe(cell.text)}**" if cell.best else _pipe(cell.text)
+
+
 def _pipe(value: str) -> str:
-    return escape(" ".join(value.split()), quote=False).replace("|", r"\|")
+    """Returns a text that Markdown shows as it is: no link, no emphasis, no element, one cell."""
+    plain = escape(" ".join(value.split()), quote=False)
+    plain = ACTIVE.sub(lambda found: f"\\{found[0]}", plain)
+    return plain.replace("://", "&#58;//").replace("www.", "www&#46;")
 
 
 def as_latex(table: Table) -> str:
     """Returns the narrow table as a `longtable` with `booktabs` rules, to be included."""
     table = table.narrow()
     form = "".join("r" if c.kind == "number" else "l" for c in table.columns)
-    head = " & ".join(_tex(_head(c)) for c in table.columns)
+    heads = " & ".join(tex(head(c)) for c in table.columns)
     lines = [
         r"% \usepackage{booktabs,longtable}",
         rf"\begin{{longtable}}{{{form}}}",
         r"\toprule",
-        rf"{head} \\",
+        rf"{heads} \\",
         r"\midrule\endhead",
         r"\bottomrule\endfoot",
-        *(" & ".join(_tex(cell.text) for cell in row) + r" \\" for row in table.rows),
+        *(" & ".join(tex(cell.text) for cell in row) + r" \\" for row in table.rows),
         r"\end{longtable}",
     ]
     return "\n".join(lines) + "\n"
 
 
+ACTIVE = re.compile(r"[\\`*\[\]|~]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])")
+"""What Markdown would read as markup; an underscore within a word is one."""
 SPECIAL = {
+    "[": "{[}",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
@@ -235,7 +248,8 @@ SPECIAL |= {char: f"\\{char}" for char in "&%$#_{}"}
 SCIENTIFIC = re.compile(r"(-?\d\.\d+)e([+-]\d+)")
 
 
-def _tex(value: str) -> str:
+def tex(value: str) -> str:
+    """Returns a text that LaTeX shows as it is, powers of ten as people write them."""
     parts = SCIENTIFIC.split(" ".join(value.split()))
     plain = ["".join(SPECIAL.get(char, char) for char in part) for part in parts[::3]]
     powers = [

@@ -8,18 +8,18 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.table import Table
-
 from unlearn_runner.errors import FAILURE, SIGNALLED, USAGE_ERROR, UserError
 from unlearn_runner.evaluation.metrics.scores import SEEDS, collapsed
-from unlearn_runner.pipeline.tables import number_columns, report_table, titled_table
+from unlearn_runner.pipeline.tables import number_columns, report_table
 from unlearn_runner.report.compare import Axes, Comparison
 from unlearn_runner.report.equal_forgetting import EqualForgetting
 from unlearn_runner.report.means import mean_name, mean_of
 from unlearn_runner.report.run_folder import read
+from unlearn_runner.report.status_table import duration
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.tracking.folder import RESULTS, STATUS
 from unlearn_runner.tracking.record import Record
+from unlearn_runner.utils.columns import TitledTable
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.signals import SIGNALS
 from unlearn_runner.utils.text import format_score
@@ -46,6 +46,7 @@ class SweepMonitor:
         self.code = 0
         """The exit code of the sweep."""
         self._began: dict[int, float] = {}
+        self._ended = 0
 
     def begin(self, job: SweepJob) -> None:
         """Prints that a job begins."""
@@ -69,8 +70,19 @@ class SweepMonitor:
             # A bug weighs more than a mistake.
             self.code = FAILURE if code != USAGE_ERROR or self.code == FAILURE else USAGE_ERROR
             self.stopped = self.stopped or self.fail_fast
-        spent = time.monotonic() - self._began.get(id(job), time.monotonic())
-        self._print(job, f"{job.status}  {spent:.1f}s  {job.cause}".rstrip())
+        now = time.monotonic()
+        spent = now - self._began.get(id(job), now)
+        self._ended += 1
+        left = (now - min(self._began.values(), default=now)) / self._ended * self._left(job)
+        about = f"about {duration(left)} left  " if left else ""
+        self._print(job, f"{job.status}  {spent:.1f}s  {about}{job.cause}".rstrip())
+
+    def _left(self, job: SweepJob) -> int:
+        """Returns how many jobs are still to end, of those that had work when this began."""
+        if self.stopped:
+            return 0
+        waiting = sum(other.status == "waiting" for other in self.jobs if other is not job)
+        return waiting + self.total - len(self.jobs)
 
     def refuse(self, job: SweepJob) -> None:
         """Records a job that cannot be planned, for a mistake in its settings."""
@@ -100,7 +112,7 @@ class SweepMonitor:
         print(f"{len(self.jobs)} jobs: {', '.join(parts)}")
 
 
-def _equal_forgetting(jobs: Sequence[SweepJob]) -> list[Table]:
+def _equal_forgetting(jobs: Sequence[SweepJob]) -> list[TitledTable]:
     """Returns what jobs that were scored along keep where they have forgotten equally much."""
     done = [job for job in jobs if job.status in DONE and job.planned.run.evaluate.every]
     if not done:
@@ -139,13 +151,17 @@ def label(scores: Mapping[str, float | None], status: str) -> str:
     return f"{status} (collapsed)" if useless else status
 
 
-def table(title: str, rows: Sequence[Row]) -> Table:
+def table(title: str, rows: Sequence[Row]) -> TitledTable:
     """Returns a line per job: its place on the axes, how it ended, its scores.
 
     Before the jobs stands what they began from, after them the retain model; each different one.
     """
-    axes, names = _axes(rows), _names(rows)
-    found = titled_table(title, *number_columns(axes), "status", *number_columns(names))
+    values = {axis: [job.value(axis) for job, _ in rows] for axis in _axes(rows)}
+    axes = [axis for axis, told in values.items() if len(rows) < 2 or len({*told}) > 1]
+    names = _names(rows)
+    columns = (*number_columns(axes), "status", *number_columns(names))
+    found = TitledTable(title, *columns, keys=len(axes) + 1)
+    found.same = [f"{axis} {told[0]}" for axis, told in values.items() if axis not in axes]
     _add_anchors(found, "target", rows, len(axes), names)
     for job, results in rows:
         scores = results.get("scores", {})
@@ -158,7 +174,7 @@ def table(title: str, rows: Sequence[Row]) -> Table:
 
 
 def _add_anchors(
-    table: Table, model: str, rows: Sequence[Row], before: int, names: Sequence[str]
+    table: TitledTable, model: str, rows: Sequence[Row], before: int, names: Sequence[str]
 ) -> None:
     """Adds a line for each different model of that name, and a rule below them."""
     scores = ([r.get("scores", {}).get(f"{model}.{n}") for n in names] for _, r in rows)
@@ -184,7 +200,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     return own[:MAX_SCORES]
 
 
-def over_seeds(rows: Sequence[Row]) -> Table | None:
+def over_seeds(rows: Sequence[Row]) -> TitledTable | None:
     """Returns mean and 95 % interval over the seeds of a sweep; none where none was swept.
 
     The interval is Student's, of the mean, for seeds as independent draws.
@@ -200,7 +216,8 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
         groups.setdefault(place, []).append((job, results.get("scores", {})))
     columns = (*number_columns(others), *number_columns(["seeds"]), "how they ended")
     title = "over seeds: mean ± 95 % interval"
-    found = titled_table(title, *columns, *number_columns(map(mean_name, names)))
+    scores = number_columns(map(mean_name, names))
+    found = TitledTable(title, *columns, *scores, keys=len(others))
     for place, group in groups.items():
         # Jobs that share a model are one sample.
         done = [(job.plan.unlearn.key, s) for job, s in group if job.status == "completed"]
@@ -210,4 +227,5 @@ def over_seeds(rows: Sequence[Row]) -> Table | None:
         ends = Counter(label(scores, job.status) for job, scores in group)
         endings = ", ".join(f"{count} {end}" for end, count in ends.items())
         found.add_row(*place, str(len(samples)), endings, *cells)
+    found.fold(range(len(columns)))
     return found

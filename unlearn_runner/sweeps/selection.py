@@ -13,16 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.table import Column, Table
+from rich.table import Column
 
 from unlearn_runner.config.select import CriterionValue, Scores, Select
 from unlearn_runner.evaluation.metrics.scores import SEEDS, lower, sort_metrics
-from unlearn_runner.pipeline.tables import number_columns, titled_table
+from unlearn_runner.pipeline.tables import number_columns
 from unlearn_runner.report.means import mean_name, mean_of
 from unlearn_runner.report.selection_file import ALL, FILE, LABELS, TEST, VALIDATION, setting_name
 from unlearn_runner.sweeps.jobs import DONE, SweepJob
 from unlearn_runner.sweeps.split_scores import SplitScores, code, split_rows
 from unlearn_runner.tracking.folder import RESULTS
+from unlearn_runner.utils.columns import TitledTable
 from unlearn_runner.utils.console import results_console
 from unlearn_runner.utils.files import finite, write_json
 from unlearn_runner.utils.text import format_interval
@@ -205,11 +206,11 @@ def _all_rows(job: SweepJob) -> dict[str, float | None]:
     return {k: v for k, v in scores.items() if not k.startswith(("target.", "retain_model."))}
 
 
-def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> Table:
+def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> TitledTable:
     """Returns the winner's scores of both parts and of all rows."""
     labels = (label.replace(" (", "\n(") for label in LABELS.values())
     columns = ["metric", Column("better", justify="center"), *number_columns(labels)]
-    table = titled_table("the selected setting", *columns)
+    table = TitledTable("the selected setting", *columns)
     for name in sort_metrics(scores):
         means = (scores[name][column] for column in LABELS)
         cells = [format_interval(mean, half) for mean, half in means]

@@ -19,7 +19,6 @@ from unlearn_runner.config.root import Run
 from unlearn_runner.errors import UserError
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.job import PlannedJob, refuse_other_configuration
-from unlearn_runner.pipeline.tables import titled_table
 from unlearn_runner.sweeps.grid import Grid
 from unlearn_runner.sweeps.jobs import SweepJob, planned_jobs, same_mistake
 from unlearn_runner.sweeps.monitor import SweepMonitor
@@ -27,6 +26,7 @@ from unlearn_runner.sweeps.search import SearchLoop
 from unlearn_runner.sweeps.selection import Selection, prepare_selection
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils import signals
+from unlearn_runner.utils.columns import TitledTable
 from unlearn_runner.utils.console import console, results_console
 from unlearn_runner.utils.disk import disk_errors
 from unlearn_runner.utils.locks import OWNER, locked
@@ -155,7 +155,7 @@ def print_plan(found: Sequence[SweepJob]) -> None:
     finished = len(found) - len(_unfinished(found))
     title = f"plan of {len(found)} jobs, {finished} of them finished or impossible"
     columns = [Column(name, no_wrap=True) for name in ("stage", "key", "cached", "jobs")]
-    table = titled_table(title, *columns)
+    table = TitledTable(title, *columns)
     for key, number in count.items():
         stage, store = stages[key]
         cached = "yes" if store.manifest(stage) else "no"

@@ -12,6 +12,9 @@ from unlearn_runner.errors import ConfigError
 
 Figures = Callable[[Path], dict[str, str]]
 """Returns SVG by file name, drawn from a run folder."""
+ANSWERS = ("view", "row", "question", "expected", "before", "after", "retain_model")
+Answers = Callable[[Path], list[tuple[str, ...]]]
+"""Returns a few of a run's generated answers, under the headings of `ANSWERS`."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +31,8 @@ class Mirrored:
     """Says that the mirror is less than was wanted, where it is not lost altogether."""
     figures: Figures = field(default=lambda _: {}, repr=False)
     """Draws what the run folder holds."""
+    answers: Answers = field(default=lambda _: [], repr=False)
+    """Reads a few of the models' answers."""
 
     @property
     def name(self) -> str:
@@ -88,6 +93,11 @@ def numbers(facts: Mapping[str, Any]) -> dict[str, float | None]:
         for key, value in facts.items()
         if key not in ("stage", "step") and (value is None or isinstance(value, (int, float)))
     }
+
+
+def undotted(name: str) -> str:
+    """Returns a metric's name for dashboards that take a dot for a level: a/b for a.b."""
+    return name.replace(".", "/")
 
 
 TABLE = ("metric", "target", "unlearned", "retain_model")

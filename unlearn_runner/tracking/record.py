@@ -17,7 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.tracking.base import Figures, Tracker
+from unlearn_runner.tracking.base import Answers, Figures, Tracker
 from unlearn_runner.tracking.folder import ENDED, METRICS, RESULTS, STATUS, last_by_step
 from unlearn_runner.tracking.safe import Safe
 from unlearn_runner.utils import progress
@@ -46,6 +46,7 @@ class Record:
         config: Mapping[str, Any],
         parts: Iterable[str],
         figures: Figures = lambda _: {},
+        answers: Answers = lambda _: [],
     ) -> None:
         """Opens the tracker's mirror of this run, with its resolved configuration.
 
@@ -54,7 +55,7 @@ class Record:
         if tracker.mirrors:
             place = str(self.folder.resolve())
             identity = sha256("\n".join([place, *parts]).encode()).hexdigest()[:16]
-            self._mirror = Safe(tracker, self.folder.resolve(), config, identity, figures)
+            self._mirror = Safe(tracker, self.folder.resolve(), config, identity, figures, answers)
 
     def status(self, status: str, **facts: object) -> None:
         """Writes `status.json`: waiting, running, completed, diverged, interrupted or failed."""

@@ -12,7 +12,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from unlearn_runner.tracking.base import Figures, Mirrored, Sink, Tracker
+from unlearn_runner.tracking.base import Answers, Figures, Mirrored, Sink, Tracker
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.redact import redacted
 
@@ -31,11 +31,12 @@ class Safe:
         config: Mapping[str, Any],
         identity: str,
         figures: Figures = lambda _: {},
+        answers: Answers = lambda _: [],
     ) -> None:
         self.name, self.identity = type(tracker).__name__.lower(), identity
         self.error: str | None = None
         self._tracker = tracker
-        self._run = Mirrored(folder, identity, redacted(config), self._warn, figures)
+        self._run = Mirrored(folder, identity, redacted(config), self._warn, figures, answers)
         self._tasks: SimpleQueue[Task | None] = SimpleQueue()
         self._opened, self._closed = threading.Event(), threading.Event()
         self._over, self._warning = False, threading.Lock()

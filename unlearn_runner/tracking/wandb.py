@@ -1,7 +1,8 @@
 """Weights & Biases: one run per run folder, offline unless the user is logged in or sets a mode.
 
 Everything W&B writes lies in `<run folder>/wandb/`; an offline run is sent with `wandb sync`.
-Neither code, command line, console, git state, environment nor machine statistics are recorded.
+Neither code, command line, console nor environment are recorded; statistics of the machine and the
+git commit are where the run is online, or `system` and `git` say so.
 """
 
 from __future__ import annotations
@@ -9,15 +10,28 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
-from unlearn_runner.tracking.base import TABLE, Mirrored, Sink, Tracker, numbers, require, table
+from unlearn_runner.tracking.base import (
+    ANSWERS,
+    TABLE,
+    Mirrored,
+    Sink,
+    Tracker,
+    numbers,
+    require,
+    table,
+    undotted,
+)
 from unlearn_runner.tracking.login import logged_in, obstacle
+from unlearn_runner.tracking.provenance import repository
 from unlearn_runner.utils.redact import redacted
+
+T = TypeVar("T")
 
 PROJECT = "unlearn-runner"
 LONGEST = 128  # characters of a name
@@ -44,6 +58,11 @@ class Wandb(Tracker):
     """What every run is for, whatever stages it needs before."""
     tags: tuple[str, ...] = ()
     notes: str | None = None
+    system: bool | None = None
+    """Record the load of processor, memory and GPUs; null does where the run is online."""
+    git: bool | None = None
+    """Record commit and remote of the repository one stands in, as `git` of the configuration; null
+    does where the run is online."""
 
     def __post_init__(self) -> None:
         if self.mirrors:
@@ -92,6 +111,9 @@ class Wandb(Tracker):
     def _init(self, run: Mirrored, mode: Literal["online", "offline"]) -> Any:
         import wandb
 
+        online = mode == "online"
+        system = online if self.system is None else self.system
+        git = online if self.git is None else self.git
         settings = wandb.Settings(
             mode=mode,
             # Shorter than the patience, so that there is time left to go offline.
@@ -100,13 +122,13 @@ class Wandb(Tracker):
             silent=True,
             console="off",
             disable_code=True,
-            disable_git=True,
+            disable_git=True,  # it would come with command line and user
             disable_job_creation=True,
             save_code=False,
             use_dot_wandb=False,
             x_disable_meta=True,
             x_disable_machine_info=True,
-            x_disable_stats=True,
+            x_disable_stats=not system,
             x_save_requirements=False,
         )
         named = {
@@ -123,7 +145,7 @@ class Wandb(Tracker):
             id=run.identity,
             resume="allow",
             reinit="create_new",
-            config=dict(run.config),
+            config={**run.config, **({"git": redacted(repository())} if git else {})},
             settings=settings,
             **redacted(named),
         )
@@ -143,7 +165,8 @@ class WandbSink(Sink):
         place, self.lines = self.lines, self.lines + 1
         if self.run.resumed and facts["step"] <= (self.run.summary.get(axis) or 0):
             return  # W&B has it from before the interruption
-        named = {f"{facts['stage']}/{key}": value for key, value in numbers(facts).items()}
+        stage = facts["stage"]
+        named = {f"{stage}/{undotted(key)}": value for key, value in numbers(facts).items()}
         if axis not in self.defined:
             self.run.define_metric(axis, hidden=True)
         for key in named.keys() - self.defined:
@@ -158,12 +181,16 @@ class WandbSink(Sink):
 
         scores = content["scores"]
         facts = {k: content[k] for k in ("divergence", "provenance") if k in content}
-        named = {f"scores/{name}": value for name, value in scores.items()}
+        facts = {name: _undotted(value) for name, value in facts.items()}
+        named = {f"scores/{undotted(name)}": value for name, value in scores.items()}
         self.run.summary.update({**named, **facts})
         with _inside(self.mirrored.folder / "wandb"):
             rows: list[Any] = [list(row) for row in table(scores)]
             shown: dict[str, Any] = {"results": wandb.Table(columns=list(TABLE), data=rows)}
-            drawn = self._figures()
+            if told := self._safely(self.mirrored.answers, "answers", []):
+                data: list[Any] = [list(row) for row in told]
+                shown["answers"] = wandb.Table(columns=list(ANSWERS), data=data)
+            drawn = self._safely(self.mirrored.figures, "figures", {})
             if drawn:
                 elements = (figure.partition("?>")[2] for figure in drawn.values())
                 shown["figures"] = wandb.Html("\n".join(elements), inject=False)
@@ -177,12 +204,12 @@ class WandbSink(Sink):
             artifact.add_file(str(self.mirrored.folder / "metrics.jsonl"), skip_cache=True)
             self.run.log_artifact(artifact)
 
-    def _figures(self) -> dict[str, str]:
+    def _safely(self, made: Callable[[Path], T], what: str, nothing: T) -> T:
         try:
-            return self.mirrored.figures(self.mirrored.folder)
+            return made(self.mirrored.folder)
         except Exception as error:  # a picture less is no reason to lose what is still to come
-            self.mirrored.warn(f"no figures: {type(error).__name__}: {error}")
-            return {}
+            self.mirrored.warn(f"no {what}: {type(error).__name__}: {error}")
+            return nothing
 
     def finish(self, status: str) -> None:
         """Closes the run; a complete offline run takes the place of those of earlier attempts."""
@@ -194,6 +221,13 @@ class WandbSink(Sink):
             for folder in _folders(self.mirrored, "offline-run"):
                 if folder != here:
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _undotted(value: Any) -> Any:
+    """Returns facts under names without dots."""
+    if not isinstance(value, Mapping):
+        return value
+    return {undotted(str(key)): _undotted(item) for key, item in value.items()}
 
 
 def _folders(run: Mirrored, kind: str) -> Iterator[Path]:

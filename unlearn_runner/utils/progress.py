@@ -18,6 +18,7 @@ from rich.progress import (
 
 from unlearn_runner.utils import signals
 from unlearn_runner.utils.console import console
+from unlearn_runner.utils.console import note as to_log
 
 LINE_EVERY_S = 20.0  # a log should show life without filling up
 
@@ -55,13 +56,15 @@ class Tick:
         for watcher in _watchers:
             watcher(self.title, done, self.total, rate)
         self.bar.update(self.task, completed=done, note=f"{rate:.1f}/s {note}")
-        if self.bar.disable and (now - self.printed >= LINE_EVERY_S or done == self.total):
+        if now - self.printed >= LINE_EVERY_S or done == self.total:
             self.printed = now
             left = (self.total - done) / max(rate, 1e-9)
-            console.print(
+            line = (
                 f"{self.title}: {done}/{self.total}  {rate:.1f}/s  "
-                f"{spent:.0f}s spent, {left:.0f}s left  {note}".rstrip()
+                f"{spent:.0f}s spent, {left:.0f}s left  {note}"
             )
+            # A log beside the bars has lines.
+            (console.print if self.bar.disable else to_log)(line.rstrip())
 
     def resume(self, done: int) -> None:
         """Starts counting at `done` without letting it enter the rate."""
@@ -88,11 +91,14 @@ def progress(title: str, total: int) -> Iterator[Tick]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
+        TextColumn("spent"),
         TimeRemainingColumn(),
+        TextColumn("left"),
         TextColumn("{task.fields[note]}"),
     )
     plain = console.quiet or not sys.stderr.isatty()
-    bar = Progress(*columns, console=console, disable=plain)
+    # A bar that is full says no more than the line that follows it.
+    bar = Progress(*columns, console=console, disable=plain, transient=True)
     with nullcontext() if plain else bar:
         _shown.append(bar)
         try:

@@ -7,6 +7,7 @@ import json
 import re
 import stat
 from datetime import date
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -102,9 +103,37 @@ def read_yaml(path: Path) -> dict[str, Any]:
         FileNotFoundError: If there is none.
         UntrustedError: If it holds none.
     """
+    text = read_bounded(path, MAX_CONFIG)
+    found: dict[str, Any] = {}
+    for part in _sections(text) or [text]:
+        found |= _parsed(part)
+    return found
+
+
+_SECTION = re.compile(r"[A-Za-z_]\w*:(?:\s|$)")
+_WITHIN = (" ", "- ", "#")
+
+
+def _sections(text: str) -> list[str]:
+    """Returns the parts of a YAML text below each of its keys; nothing where it has other lines.
+
+    Configurations of a sweep differ in a few parts, so that most need no parsing.
+    """
+    found: list[list[str]] = []
+    for line in text.splitlines(keepends=True):
+        if _SECTION.match(line):
+            found.append([])
+        elif not found or (line.strip() and not line.startswith(_WITHIN)):
+            return []
+        found[-1].append(line)
+    return ["".join(lines) for lines in found]
+
+
+@lru_cache(maxsize=8192)
+def _parsed(text: str) -> dict[str, Any]:
+    """Returns the mapping of a YAML text, which whoever reads the same text shares."""
     import yaml
 
-    text = read_bounded(path, MAX_CONFIG)
     # The parser in C, which a table of hundreds of files needs, builds values by calling itself:
     # it may do so only after its events, which need no stack, have shown that they nest little.
     loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)

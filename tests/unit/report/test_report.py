@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,11 +22,26 @@ import pytest
 from scipy import stats
 
 from unlearn_runner.commands.report import main
+from unlearn_runner.config.command_line import parse
 from unlearn_runner.evaluation.metrics import scores
-from unlearn_runner.report import answers, build, compare, curves, heatmap, svg, tables, telemetry
+from unlearn_runner.report import (
+    answers,
+    build,
+    compare,
+    curves,
+    heatmap,
+    pdf,
+    svg,
+    tables,
+    telemetry,
+)
+from unlearn_runner.report.again import again
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.report.run_folder import RunFolder
+from unlearn_runner.sweeps.grid import Grid
+from unlearn_runner.sweeps.jobs import planned_jobs
+from unlearn_runner.utils.text import format_score
 
 GRID = {"gamma": ("0.1", "0.9"), "tau": ("1", "100"), "lr": (1e-3, 1e6), "seed": (0, 1)}
 SWEPT = ("rectifier.gamma=0.1,0.9", "rectifier.tau=1,100", "train.lr=1e-3,1e6", "seed=0,1")
@@ -526,10 +542,100 @@ def test_markdown_and_latex_hold_the_same_table(made: Path) -> None:
         ("3.06e-11", r"$3.06\cdot10^{-11}$"),
         ("0.5 ± 1.20e-05", r"0.5 $\pm$ $1.20\cdot10^{-5}$"),
         ("–", "--"),
+        ("[2pt] a|b<c>", "{[}2pt] a|b<c>"),
+        (
+            r"\input{x} $y$ ~^",
+            r"\textbackslash{}input\{x\} \$y\$ \textasciitilde{}\textasciicircum{}",
+        ),
     ],
 )
 def test_latex_of_a_cell(text: str, wanted: str) -> None:
-    assert tables._tex(text) == wanted
+    assert tables.tex(text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("model_utility", "model_utility"),
+        ("_a_ **b** `c`", r"\_a\_ \*\*b\*\* \`c\`"),
+        ("[x](http://y) | www.z", r"\[x\](http&#58;//y) \| www&#46;z"),
+        ("<script>&", "&lt;script&gt;&amp;"),
+    ],
+)
+def test_markdown_of_a_cell(text: str, wanted: str) -> None:
+    assert tables._pipe(text) == wanted
+
+
+# --- a paper's table, and what is copied
+
+
+def test_the_paper_table_has_anchors_and_the_best_in_bold(sweep: Path, tmp_path: Path) -> None:
+    names = ["model_utility", "forget.probability", "forget.truth_ratio"]
+    assert main([str(sweep), "--out", str(tmp_path), "--columns", ",".join(names)]) == 0
+    text = (tmp_path / "paper.md").read_text(encoding="utf-8")
+    lines = [[c.strip() for c in line.strip("| ").split("|")] for line in text.splitlines()]
+    body = [line[-len(names) :] for line in lines[2:]]
+    recorded = list(results(sweep).values())
+    for line, model in ((body[0], "target"), (body[-1], "retain_model")):
+        assert line == [format_score(recorded[0]["scores"][f"{model}.{name}"]) for name in names]
+    by_setting: dict[tuple[str, ...], list[dict[str, float]]] = {}
+    for run in recorded:
+        place = tuple(re.findall(r"(?:gamma|tau|lr)=[^,]*", run["name"]))
+        if run["status"] == "completed":
+            by_setting.setdefault(place, []).append(run["scores"])
+    means = [[np.mean([s[n] for s in group]) for n in names] for group in by_setting.values()]
+    shown = [[cell.strip("*").partition(" ±")[0] for cell in line] for line in body[1:-1]]
+    shown = [line for line in shown if line != ["–"] * len(names)]
+    assert sorted(shown) == sorted([format_score(float(v)) for v in line] for line in means)
+    for column, name in enumerate(names):
+        better = min if recorded[0]["directions"][name] == "lower" else max
+        best = format_score(float(better(line[column] for line in means)))
+        expected = {best} if len({line[column] for line in shown}) > 1 else set()
+        bold = {cell for cell in (line[column] for line in body) if cell.startswith("**")}
+        assert {cell.strip("*").partition(" ±")[0] for cell in bold} == expected
+    assert "**" in text
+    tex = (tmp_path / "paper.tex").read_text(encoding="utf-8")
+    assert tex.count(r"\textbf{") == sum(cell.startswith("**") for line in body for cell in line)
+    assert tex.count(r"\midrule") == 3
+
+
+def test_a_score_that_no_run_has_is_no_column(sweep: Path, capsys: Any) -> None:
+    assert main([str(sweep), "--columns", "model_utilty"]) == 2
+    assert "fix: --columns model_utility" in capsys.readouterr().err
+
+
+def test_the_copied_command_makes_that_run(sweep: Path) -> None:
+    for item in again(Comparison(runs([sweep])), None)[:3]:
+        _, *words = shlex.split(item.command)
+        command = parse(words)
+        with Grid(command.overrides, command.folders).opened() as grid:
+            (job,) = planned_jobs(grid, [], {})
+        assert job.folder == item.run.path
+        keys = [stage.key for stage in job.plan.stages]
+        assert keys == [stage["key"] for stage in item.run.results["stages"]]
+        if item.run.status == "completed":
+            assert list(Path(item.model).glob("*.safetensors"))
+
+
+def test_waiting_runs_are_folded(sweep: Path, tmp_path: Path) -> None:
+    for number, folder in enumerate(sorted(sweep.iterdir())[:2]):
+        copied = Path(shutil.copytree(folder, tmp_path / "s" / folder.name))
+        if number:
+            for name in ("results.json", "metrics.jsonl"):
+                (copied / name).unlink()
+            (copied / "status.json").write_text(json.dumps({"status": "waiting"}))
+    assert main([str(tmp_path / "s"), "--out", str(tmp_path / "out")]) == 0
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    assert "<details><summary>1 waiting run</summary>" in text
+    assert text.count('class="waits"') == 1
+
+
+def test_figures_are_pdf_where_matplotlib_is_installed(made: Path) -> None:
+    if not pdf.available():
+        pytest.skip("needs the extra figures")
+    drawn = {path.stem for path in made.glob("*.pdf")}
+    assert drawn == {path.stem for path in made.glob("*.svg")}
+    assert all(path.read_bytes().startswith(b"%PDF") for path in made.glob("*.pdf"))
 
 
 # --- reading

@@ -32,6 +32,19 @@ def test_target_and_retain_model_stand_around_the_jobs_each_once() -> None:
     ]
 
 
+def test_an_axis_with_one_value_stands_in_the_title() -> None:
+    jobs = [SweepJob([], axes, status="completed") for axes in (["seed=0"], ["seed=1"])]
+    for job in jobs:
+        job.axes = ["method=npo", *job.overrides]
+    console = Console(width=200)
+    with console.capture() as captured:
+        console.print(table("sweep", [(job, {"scores": {"model_utility": 0.5}}) for job in jobs]))
+    title, same, _, heads, *_ = captured.get().splitlines()
+    assert (title.strip(), same.strip()) == ("sweep", "method npo")
+    assert "seed" in heads
+    assert "method" not in heads
+
+
 def test_jobs_of_different_targets_show_each_of_them() -> None:
     first = {"model_utility": 0.5, "target.model_utility": 0.9}
     second = {"model_utility": 0.5, "target.model_utility": 0.7}

@@ -83,7 +83,7 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
     """Returns the sizes of the model that is trained.
 
     Raises:
-        ConfigError: If its configuration is not on this machine.
+        ConfigError: If its configuration is not on this machine, and it is none of `conf/model`.
     """
     for stage in plan.stages:
         folder = stage.outside() if stage.given and stage.label in ("target", "base") else None
@@ -93,6 +93,8 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
         shape = {**vars(made.shape), "tie_word_embeddings": made.shape.tie_embeddings}
         return Sizes.of_config(shape | {"vocab_size": made.vocab_size})
     path = run.model.given and run.model.given.path
+    if path and (known := Sizes.of_name(path)) is not None:
+        return known
     raise ConfigError(
         f"estimate: the configuration of {path} is not on this machine",
         f"python scripts/fetch.py {path}",

@@ -25,6 +25,10 @@ class Sizes:
     vocab: int
     tied: bool
     gated: bool = True
+    biases: int = 0
+    """Further weights of a layer: biases, and norms beside the usual two."""
+    end_biases: int = 0
+    """Further weights outside the layers."""
 
     @classmethod
     def of_config(cls, config: Mapping[str, Any]) -> Sizes:
@@ -40,17 +44,27 @@ class Sizes:
         try:
             hidden = first("hidden_size", "n_embd")
             heads = first("num_attention_heads", "n_head", "num_heads")
-            family = config.get("model_type", "")
+            family, vocab = config.get("model_type", ""), config["vocab_size"]
+            width = config.get("intermediate_size") or config.get("n_inner") or 4 * hidden
+            kv = config.get("num_key_value_heads") or heads
+            head = config.get("head_dim") or hidden // heads
+            projected = (heads + 2 * kv) * head
+            further = {
+                "phi": (projected + 2 * hidden + width, hidden + vocab),  # one norm, with a bias
+                "qwen2": (projected, 0),
+                "gemma2": (2 * hidden, 0),
+            }
             return cls(
                 hidden,
-                config.get("intermediate_size") or config.get("n_inner") or 4 * hidden,
+                width,
                 first("num_hidden_layers", "n_layer", "num_layers"),
                 heads,
-                config.get("num_key_value_heads") or heads,
-                config.get("head_dim") or hidden // heads,
-                config["vocab_size"],
+                kv,
+                head,
+                vocab,
                 bool(config.get("tie_word_embeddings", family in ("gpt_neo", "gpt2"))),
                 family not in UNGATED,
+                *further.get(family, (0, 0)),
             )
         except StopIteration:
             raise KeyError("hidden_size, num_attention_heads and num_hidden_layers") from None
@@ -60,21 +74,34 @@ class Sizes:
         """Returns the sizes of a model folder."""
         return cls.of_config(json.loads((folder / "config.json").read_text(encoding="utf-8")))
 
+    @classmethod
+    def of_name(cls, hub_id: str) -> Sizes | None:
+        """Returns the sizes of a model that `conf/model` names, or none; nothing is fetched."""
+        import yaml
+
+        text = Path(__file__).with_name("shapes.yaml").read_text(encoding="utf-8")
+        shape = yaml.safe_load(text).get(hub_id)
+        return None if shape is None else cls.of_config(shape)
+
     @property
     def layer(self) -> int:
         """Weights of a decoder layer: attention, feed-forward block, two norms."""
         attention = 2 * self.hidden * self.head * (self.heads + self.kv_heads)
         mlp = (3 if self.gated else 2) * self.hidden * self.intermediate
-        return attention + mlp + 2 * self.hidden
+        return attention + mlp + 2 * self.hidden + self.biases
 
     @property
     def ends(self) -> int:
         """Weights outside the layers: embeddings, vocabulary projection, the last norm."""
-        return self.vocab * self.hidden * (1 if self.tied else 2) + self.hidden
+        ends = self.vocab * self.hidden * (1 if self.tied else 2)
+        return ends + self.hidden + self.end_biases
 
     @property
     def parameters(self) -> int:
-        """All weights; biases, which are a thousandth of them, left out."""
+        """All weights; exact for the models that `conf/model` names.
+
+        Of other families biases, which are a thousandth of them, are left out.
+        """
         return self.layers * self.layer + self.ends
 
     def adapted(self, rank: int, attention: bool, mlp: bool) -> int:

@@ -13,6 +13,7 @@ from typing import Any
 from unlearn_runner.utils.process import start_child
 
 LOG = "log.txt"
+"""File of a run folder that has what its run printed."""
 WORKER = "unlearn_runner.sweeps.worker"
 
 

@@ -42,6 +42,7 @@
 
   // Filter: what the table leaves out, the figures leave out, too.
   const words = $("#words"), selects = $$("#controls select");
+  const waits = $("#waits");
   const names = heads.map(h => h.textContent);
   function filter() {
     const wanted = words.value.toLowerCase().split(/\s+/).filter(Boolean);
@@ -50,7 +51,8 @@
       const text = row.textContent.toLowerCase();
       const chosen = selects.every(s => !s.value
         || row.cells[names.indexOf(s.dataset.column)].textContent === s.value);
-      const fits = chosen && wanted.every(word => text.includes(word));
+      const folded = row.classList.contains("waits") && waits && !waits.checked;
+      const fits = chosen && !folded && wanted.every(word => text.includes(word));
       row.hidden = !fits;
       if (!fits) hidden.add(row.dataset.run);
     }
@@ -61,6 +63,7 @@
   }
   words.addEventListener("input", filter);
   selects.forEach(s => s.addEventListener("change", filter));
+  if (waits) waits.addEventListener("change", filter);
   $("#controls").addEventListener("submit", event => event.preventDefault());
   $("#wide").addEventListener("change", e => table.classList.toggle("wide", e.target.checked));
   $("#controls").hidden = false;
