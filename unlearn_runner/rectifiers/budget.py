@@ -42,6 +42,8 @@ if TYPE_CHECKING:
 
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
+RECENT = 0.5
+"""Weight of the newest measurement in the running mean of what steps cost beyond first order."""
 OBJECTIVE, RISK, LEDGER, COUNT = "objective", "risk", "ledger", "count"
 
 
@@ -57,6 +59,10 @@ class Ledger:
     """What steps have spent since then, to first order."""
     left: int
     """Steps left."""
+    measured_left: int
+    """Steps that were left when it was last measured."""
+    excess: float = 0.0
+    """What a step has cost of late beyond its first order."""
 
     @property
     def spent(self) -> float:
@@ -79,10 +85,10 @@ class Budget(Rectifier):
     keep: Annotated[float, Gt(0), Le(1)] = 0.99
     """Share of the retain answers' probability per token to be left: .99 lets their NLL rise by
     .01005 nats per token, .9 by .105; 1 by nothing."""
-    gamma: Annotated[float, Gt(0), Le(1)] = 1.0
+    gamma: Annotated[float, Gt(0), Le(1)] = 0.3
     """Weight of the newest gradient of R in its running mean, which is bias-corrected and taken for
     r; 1 keeps no memory."""
-    reach: Annotated[float, Gt(0)] = 1.0
+    reach: Annotated[float, Gt(0)] = 3.0
     """Largest c, in learning rates: how far a correction may move a number."""
     rows: Annotated[int, Ge(1), Le(1_000_000)] = 64
     """Retain rows on which spending is measured, the same all along."""
@@ -119,9 +125,13 @@ class Budget(Rectifier):
         self, loss: float, done: int, total: int, state: RectifierState
     ) -> dict[str, float | bool | None]:
         """Enters what has been spent; after the last step, whether the budget was kept."""
-        start = Ledger(*state[LEDGER]).start if LEDGER in state else loss
-        spent = loss - start
-        state[LEDGER] = (start, spent, 0.0, total - done)
+        before = Ledger(*state[LEDGER]) if LEDGER in state else Ledger(loss, 0.0, 0.0, total, total)
+        spent, left = loss - before.start, total - done
+        excess = before.excess
+        if steps := before.measured_left - left:
+            newest = (spent - before.spent) / steps
+            excess += RECENT * (newest - excess)
+        state[LEDGER] = astuple(Ledger(before.start, spent, 0.0, left, left, excess))
         facts: dict[str, float | bool | None] = {"budget_spent": spent}
         return facts if done < total else {**facts, "budget_kept": spent <= self.allowed}
 
@@ -153,7 +163,8 @@ class Budget(Rectifier):
     ) -> Corrected:
         """Bounds what the step spends by first order, and enters it."""
         ledger = Ledger(*state[LEDGER])
-        bound = (self.allowed * (1 - self.reserve) - ledger.spent) / max(ledger.left, 1)
+        share = (self.allowed * (1 - self.reserve) - ledger.spent) / max(ledger.left, 1)
+        bound = share - ledger.excess
         planned = spent = 0.0
         update, facts = step.update, {}
         if RISK in state:
