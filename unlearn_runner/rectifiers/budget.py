@@ -12,7 +12,9 @@ the optimizer's step d would raise R by more to first order, with r the gradient
     d <- d - c P r,    c = (<d, r> - b) / <r, P r>       (closest step with <d, r> <= b)
 
 What was spent is measured: the rise of R on the same retain rows every few steps, and what steps
-spent by first order since. So an overdraft, of curvature or of rows that differ, is paid back.
+spent by first order since. So an overdraft is paid back. First order misses curvature and, more so,
+that r is of a few rows: a step that spends nothing on those spends on the others. What steps cost
+beyond it of late, a running mean of measurements, is taken off b beforehand.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Gt, Le, Lt
 
@@ -104,7 +106,7 @@ class Budget(Rectifier):
 
     @property
     def gradients_kept(self) -> int:
-        """The gradient of the risk, until the step has been corrected."""
+        """The gradient of the risk, or its running mean."""
         return 1
 
     def watched(self) -> Term:
@@ -134,6 +136,17 @@ class Budget(Rectifier):
         state[LEDGER] = astuple(Ledger(before.start, spent, 0.0, left, left, excess))
         facts: dict[str, float | bool | None] = {"budget_spent": spent}
         return facts if done < total else {**facts, "budget_kept": spent <= self.allowed}
+
+    def closing(self, last: Mapping[str, Any]) -> str | None:
+        """Returns whether the budget was kept, on the rows that were measured."""
+        if "budget_kept" not in last:
+            return None
+        spent, verdict = last["budget_spent"], "kept" if last["budget_kept"] else "not kept"
+        return (
+            f"budget {verdict}: retain NLL rose by {spent:.4f} nats per token, of {self.allowed:.4f} "
+            f"allowed; {math.exp(-spent):.4f} of probability kept, rectifier.keep={self.keep} "
+            f"(rows measured: {self.rows})"
+        )
 
     def rectify(
         self,

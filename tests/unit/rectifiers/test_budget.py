@@ -21,7 +21,8 @@ from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.rectifiers.base import OptimizerStep
 from unlearn_runner.rectifiers.budget import COUNT, LEDGER, RISK, Budget
 from unlearn_runner.rectifiers.none import NoRectifier
-from unlearn_runner.training.batches import StepLoader, StepRows, audit_rows
+from unlearn_runner.training.audit import audit_rows
+from unlearn_runner.training.batches import StepLoader, StepRows
 from unlearn_runner.training.engine import Engine
 from unlearn_runner.training.recipe import Recipe
 
@@ -58,14 +59,15 @@ def corrected(
     """Corrects the first of two steps; returns update (none: as it was), telemetry and ledger."""
     spent = settings.pop("spent", 0.0)
     roots = settings.pop("roots", (1.0, 1.0))
+    excess = settings.pop("excess", 0.0)
     given = torch.tensor(update, dtype=torch.float64)
     state = {
-        LEDGER: (3.0, spent, 0.0, 2),
+        LEDGER: (3.0, spent, 0.0, 2, 2, excess),
         RISK: [torch.tensor(risk, dtype=torch.float64)],
         COUNT: 1,
     }
     step = GivenStep([given], [torch.zeros(2).double()], lr, roots=roots)
-    found = Budget(**settings).correct(step, state, SPACE)
+    found = Budget(gamma=1.0, **settings).correct(step, state, SPACE)
     return found.update and found.update[0], found.facts, state[LEDGER]
 
 
@@ -93,7 +95,7 @@ def test_the_step_is_the_closest_one_within_the_bound() -> None:
     assert facts["budget_first_order"] == pytest.approx(0.2)
     assert facts["rectified"] is True
     assert facts["surviving_norm"] == pytest.approx(float(update.norm()) / math.sqrt(5))
-    assert ledger == pytest.approx((3.0, 0.0, 0.2, 1))
+    assert ledger == pytest.approx((3.0, 0.0, 0.2, 1, 2, 0.0))
 
 
 def test_a_step_within_its_bound_is_left_as_it_is() -> None:
@@ -109,6 +111,23 @@ def test_an_overdraft_is_paid_back() -> None:
     update, facts, _ = corrected((0.0, 0.0), (1.0, 0.0), keep=math.exp(-0.4), spent=0.6)
     assert update.tolist() == pytest.approx([-0.1, 0.0])
     assert facts["budget_first_order"] == pytest.approx(-0.1)
+
+
+def test_what_steps_cost_beyond_first_order_is_expected_of_the_next() -> None:
+    _, facts, _ = corrected((1.0, 0.0), (1.0, 0.0), keep=math.exp(-0.4), excess=0.05)
+    assert facts["budget_first_order"] == pytest.approx(0.2 - 0.05)
+    state: dict[str, Any] = {}
+    assert Budget().audited(3.0, 0, 10, state) == {"budget_spent": 0.0}
+    state[LEDGER] = (3.0, 0.0, 0.02, 8, 10, 0.0)  # two steps, .02 by first order
+    assert Budget().audited(3.06, 2, 10, state)["budget_spent"] == pytest.approx(0.06)
+    # .06 - .02 more than expected, of two steps: .02 a step, of which half is believed at once.
+    assert state[LEDGER] == pytest.approx((3.0, 0.06, 0.0, 8, 8, 0.01))
+
+
+def test_the_last_measurement_says_whether_it_was_kept() -> None:
+    for loss, kept in ((3.01, True), (3.011, False)):
+        state = {LEDGER: (3.0, 0.0, 0.0, 0, 1, 0.0)}
+        assert Budget(keep=0.99).audited(loss, 10, 10, state)["budget_kept"] is kept
 
 
 def test_a_reserve_is_not_spent() -> None:
@@ -180,19 +199,21 @@ def test_a_run_keeps_its_budget_where_a_plain_one_does_not(tiny: Any, loss: str)
 def test_the_weights_take_the_corrected_step(tiny: Any) -> None:
     """What a step spends by first order is its change times the risk's gradient before it."""
     loader = StepLoader("forget", tiny.forget, 8, 0, tiny.retain)
-    engine = engine_of(tiny, Budget(keep=0.999), audit_rows("retain", tiny.retain, 10, 0))
+    engine = engine_of(
+        tiny, Budget(keep=0.999, gamma=1.0), audit_rows("retain", tiny.retain, 10, 0)
+    )
     for i in range(4):
         rows = loader.step(i)
         gradients, _ = engine.gradients(rows)
         before = engine.space.weights()
         facts = engine.step(rows)
         change = engine.space.add(engine.space.weights(), before, -1.0)
-        (spent,) = engine.space.dots((change, gradients[RISK]))
+        (spent,) = engine.space.dots((change, gradients["risk"]))
         assert facts["budget_first_order"] == pytest.approx(spent, rel=1e-6, abs=1e-12)
         assert facts["cosine"] is not None
 
 
-@pytest.mark.parametrize("settings", [{}, {"gamma": 0.5, "every": 3}])
+@pytest.mark.parametrize("settings", [{"gamma": 1.0}, {"gamma": 0.5, "every": 3}])
 def test_a_budget_resumes_bit_for_bit(tiny: Any, settings: dict[str, Any]) -> None:
     loader = StepLoader("forget", tiny.forget, 8, 0, tiny.retain)
     rows = audit_rows("retain", tiny.retain, 10, 0)
