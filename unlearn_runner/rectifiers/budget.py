@@ -14,7 +14,9 @@ the optimizer's step d would raise R by more to first order, with r the gradient
 What was spent is measured: the rise of R on the same retain rows every few steps, and what steps
 spent by first order since. So an overdraft is paid back. First order misses curvature and, more so,
 that r is of a few rows: a step that spends nothing on those spends on the others. What steps cost
-beyond it of late, a running mean of measurements, is taken off b beforehand.
+beyond it of late, a running mean of measurements, is taken off b beforehand. And over the last
+quarter of the budget d is shortened first: with all of it spent a run forgets no more until retain
+answers have recovered.
 """
 
 from __future__ import annotations
@@ -44,6 +46,8 @@ if TYPE_CHECKING:
 
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
+BRAKE = 0.25
+"""Share of the budget over whose spending the optimizer's step is shortened, down to nothing."""
 RECENT = 0.5
 """Weight of the newest measurement in the running mean of what steps cost beyond first order."""
 OBJECTIVE, RISK, LEDGER, COUNT = "objective", "risk", "ledger", "count"
@@ -105,6 +109,11 @@ class Budget(Rectifier):
         return -math.log(self.keep)
 
     @property
+    def spendable(self) -> float:
+        """The same less the reserve."""
+        return self.allowed * (1 - self.reserve)
+
+    @property
     def gradients_kept(self) -> int:
         """The gradient of the risk, or its running mean."""
         return 1
@@ -143,7 +152,7 @@ class Budget(Rectifier):
             return None
         spent, verdict = last["budget_spent"], "kept" if last["budget_kept"] else "not kept"
         return (
-            f"budget {verdict}: retain NLL rose by {spent:.4f} nats per token, of {self.allowed:.4f} "
+            f"budget {verdict}: retain NLL rose by {spent:.4f} nats a token, of {self.allowed:.4f} "
             f"allowed; {math.exp(-spent):.4f} of probability kept, rectifier.keep={self.keep} "
             f"(rows measured: {self.rows})"
         )
@@ -176,8 +185,7 @@ class Budget(Rectifier):
     ) -> Corrected:
         """Bounds what the step spends by first order, and enters it."""
         ledger = Ledger(*state[LEDGER])
-        share = (self.allowed * (1 - self.reserve) - ledger.spent) / max(ledger.left, 1)
-        bound = share - ledger.excess
+        bound, pace = self._share(ledger) - ledger.excess, self._pace(ledger)
         planned = spent = 0.0
         update, facts = step.update, {}
         if RISK in state:
@@ -186,18 +194,31 @@ class Budget(Rectifier):
             along = space.elementwise(_preconditioned, step.preconditioner(), risk)
             planned, square, before = space.dots((update, risk), (along, risk), (update, update))
             planned, square = planned / unbiased, square / unbiased
-            coefficient = self._coefficient(planned - bound, square, step.lr)
-            if coefficient:
-                update = space.add(update, along, -coefficient)
+            coefficient = self._coefficient(pace * planned - bound, square, step.lr)
+            if coefficient or pace < 1:
+                update = space.add(space.scale(update, pace), along, -coefficient)
                 (after,) = space.dots((update, update))
                 surviving = math.sqrt(after / before) if before else None
                 facts = {"rectified": True, "surviving_norm": surviving}
-            spent = planned - coefficient * square
+            spent = pace * planned - coefficient * square
         state[LEDGER] = astuple(
             replace(ledger, estimated=ledger.estimated + spent, left=ledger.left - 1)
         )
         facts |= {"budget_allowed": bound, "budget_planned": planned, "budget_first_order": spent}
+        facts |= {"budget_pace": pace}
         return Corrected(update if "rectified" in facts else None, facts)
+
+    def _share(self, ledger: Ledger) -> float:
+        """Returns the even share of a step in what is left."""
+        return (self.spendable - ledger.spent) / max(ledger.left, 1)
+
+    def _pace(self, ledger: Ledger) -> float:
+        """Returns the factor of the optimizer's step: 1 until most is spent, 0 when all is."""
+        if ledger.spent <= (1 - BRAKE) * self.spendable:
+            return 1.0
+        if ledger.spent >= self.spendable:
+            return 0.0
+        return (self.spendable - ledger.spent) / (BRAKE * self.spendable)
 
     def _coefficient(self, excess: float, square: float, lr: float) -> float:
         """Returns c: 0 where the step stays within its bound, at most the reach."""

@@ -113,6 +113,17 @@ def test_an_overdraft_is_paid_back() -> None:
     assert facts["budget_first_order"] == pytest.approx(-0.1)
 
 
+def test_the_step_is_shortened_over_the_last_quarter() -> None:
+    # Of .4, .35 are spent: half of the last .1 is left, and .05 / 2 for this step.
+    update, facts, _ = corrected((0.0, 2.0), (1.0, 0.0), keep=math.exp(-0.4), spent=0.35)
+    assert update.tolist() == pytest.approx([0.0, 1.0])
+    assert facts["budget_pace"] == pytest.approx(0.5)
+    update, facts, _ = corrected((4.0, 2.0), (1.0, 0.0), keep=math.exp(-0.4), spent=0.35)
+    assert facts["budget_first_order"] == pytest.approx(0.025)
+    update, _, _ = corrected((4.0, 2.0), (1.0, 0.0), keep=math.exp(-0.4), spent=0.4)
+    assert update.tolist() == pytest.approx([0.0, 0.0])
+
+
 def test_what_steps_cost_beyond_first_order_is_expected_of_the_next() -> None:
     _, facts, _ = corrected((1.0, 0.0), (1.0, 0.0), keep=math.exp(-0.4), excess=0.05)
     assert facts["budget_first_order"] == pytest.approx(0.2 - 0.05)
