@@ -141,6 +141,16 @@ def test_the_last_measurement_says_whether_it_was_kept() -> None:
         assert Budget(keep=0.99).audited(loss, 10, 10, state)["budget_kept"] is kept
 
 
+def test_the_end_of_a_run_says_what_was_kept() -> None:
+    assert Budget().closing({"budget_spent": 0.004}) is None
+    said = Budget(keep=0.99).closing({"budget_spent": 0.004, "budget_kept": True})
+    assert said is not None
+    assert said.startswith("budget kept: retain NLL rose by 0.0040 nats a token, of 0.0101 allowed")
+    said = Budget(keep=0.99).closing({"budget_spent": 0.02, "budget_kept": False})
+    assert "not kept" in str(said)
+    assert "0.9802 of probability kept" in str(said)
+
+
 def test_a_reserve_is_not_spent() -> None:
     _, facts, _ = corrected((1.0, 0.0), (1.0, 0.0), keep=math.exp(-0.4), reserve=0.25)
     assert facts["budget_first_order"] == pytest.approx(0.15)
