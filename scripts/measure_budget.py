@@ -35,7 +35,8 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "keep .99": ("rectifier=budget", "rectifier.keep=0.99"),
     "keep .95": ("rectifier=budget", "rectifier.keep=0.95"),
 }
-COLUMNS = ("method", "rectifier", "promised", "seed", "kept", "forgotten", "ledger", "sampled")
+COLUMNS = ("method", "rectifier", "promised", "reserve", "seed", "kept", "forget_left")
+COLUMNS += ("ledger", "sampled")
 
 
 def nll(folder: Path, stage: Unlearn, rows: Any) -> float:
@@ -89,9 +90,10 @@ def measure(
         "method": method,
         "rectifier": rectifier,
         "promised": getattr(job.run.rectifier, "keep", ""),
+        "reserve": getattr(job.run.rectifier, "reserve", ""),
         "seed": seed,
         "kept": round(math.exp(start[0] - end[0]), 5),
-        "forgotten": round(math.exp(start[1] - end[1]), 5),
+        "forget_left": round(math.exp(start[1] - end[1]), 5),
         "ledger": "" if spent is None else round(sum(first_order), 5),
         "sampled": "" if spent is None else round(math.exp(-spent), 5),
     }
@@ -105,14 +107,14 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=ROOT / "outputs", help="store and telemetry")
     parser.add_argument("--methods", nargs="*", default=["ga", "npo"])
     parser.add_argument("--rectifiers", nargs="*", default=list(RIVALS), choices=list(RIVALS))
-    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(range(10)))
     parser.add_argument("--csv", type=Path, default=ROOT / "docs" / "data" / "budget.csv")
     parser.add_argument("more", nargs="*", default=[], help="overrides for all of them")
     chosen = parser.parse_args()
     rows = []
     for method in chosen.methods:
         for rectifier in chosen.rectifiers:
-            for seed in range(chosen.seeds):
+            for seed in chosen.seeds:
                 rows.append(measure(method, rectifier, seed, chosen.more, chosen.output.resolve()))
                 print(*rows[-1].values(), flush=True)
     chosen.csv.parent.mkdir(parents=True, exist_ok=True)

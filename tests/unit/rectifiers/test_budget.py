@@ -67,7 +67,7 @@ def corrected(
         COUNT: 1,
     }
     step = GivenStep([given], [torch.zeros(2).double()], lr, roots=roots)
-    found = Budget(gamma=1.0, **settings).correct(step, state, SPACE)
+    found = Budget(gamma=1.0, **{"reserve": 0.0, **settings}).correct(step, state, SPACE)
     return found.update and found.update[0], found.facts, state[LEDGER]
 
 
