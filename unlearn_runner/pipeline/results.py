@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Iterable, Mapping
@@ -13,6 +14,7 @@ from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.stages import score
 from unlearn_runner.store.store import Store
+from unlearn_runner.tracking.folder import METRICS, last_by_step
 from unlearn_runner.tracking.provenance import commit, device, versions
 from unlearn_runner.utils.process import command
 
@@ -53,6 +55,17 @@ def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
     return {"stage": at.stage.label, **at.divergence} if at is not None else {}
 
 
+def notes(job: PlannedJob, results: Iterable[StageResult]) -> list[str]:
+    """Returns what the rectifier has to say of the run, now that it has ended."""
+    found = []
+    for result in results:
+        if result.stage.kind == "unlearn" and result.outcome == "completed":
+            lines = last_by_step(job.store.path(result.stage) / METRICS)
+            note = job.run.rectifier.closing(json.loads(lines[-1])) if lines else None
+            found += [note] if note else []
+    return found
+
+
 def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) -> dict[str, Any]:
     """Returns what `results.json` holds."""
     run = job.run
@@ -61,6 +74,7 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
     return {
         "status": "completed" if completed else "diverged",
         **({"divergence": facts} if (facts := divergence(results)) else {}),
+        **({"notes": said} if (said := notes(job, results)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
         "directions": {name: way for found in better.values() for name, way in found.items()},

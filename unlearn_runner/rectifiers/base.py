@@ -135,6 +135,10 @@ class Rectifier(ABC):
         """
         return {}
 
+    def closing(self, last: Mapping[str, Any]) -> str | None:
+        """Returns what a run is to say at its end, given the last step's telemetry, if anything."""
+        return None
+
     @abstractmethod
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns which terms are kept apart, and any further terms to take gradients of."""

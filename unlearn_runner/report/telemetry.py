@@ -34,9 +34,14 @@ NAMES = {
     "opposed": "Share of numbers with opposite signs",
     "surviving_norm": "Share of gradient norm left by rectifying",
     "grad_norm": "Norm of the gradient stepped with",
+    "budget_spent": "Budget: measured rise of retain NLL, nats per token",
+    "budget_allowed": "Budget: what the step may spend by first order",
+    "budget_planned": "Budget: what the optimizer's step would spend by first order",
+    "budget_first_order": "Budget: what the step spent by first order",
+    "budget_pace": "Budget: factor of the optimizer's step",
 }
 NOT_DRAWN = ("stage", "step", "lr", "tokens_per_s", "objective_norm", "retain_norm")
-NOT_DRAWN += ("diverged", "found", "not_finite", "weights")
+NOT_DRAWN += ("diverged", "found", "not_finite", "weights", "budget_kept")
 """Facts of a line that are not drawn."""
 
 

@@ -19,7 +19,6 @@ from unlearn_runner.methods.losses import Unit
 
 ORDER, PARTNER, NOISE = 1, 2, 3  # separate streams of draws
 ALTERNATIVE = {"forget": 4, "retain": 5}
-AUDIT = 6
 
 Splits = dict[str, list[Encoded]]
 
@@ -145,9 +144,3 @@ class StepLoader:
         if self.add_splits is not None:
             self.add_splits(self.sampler, visits, splits)
         return StepRows(splits)
-
-
-def audit_rows(split: str, rows: Sequence[Encoded], count: int, seed: int) -> StepRows:
-    """Returns `count` rows of a split, drawn once, on which a loss is measured along the way."""
-    drawn = np.random.default_rng([seed, AUDIT]).permutation(len(rows))[:count]
-    return StepRows({split: [rows[row] for row in sorted(drawn)]})

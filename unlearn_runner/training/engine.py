@@ -20,6 +20,7 @@ from unlearn_runner.models.gradients import GradientSpace, clip_factor
 from unlearn_runner.rectifiers.base import Group, Rectifier, RectifierState
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training import divergence, optimizer
+from unlearn_runner.training.audit import mean_loss
 from unlearn_runner.training.batches import StepRows
 from unlearn_runner.training.divergence import Diverged
 from unlearn_runner.training.recipe import Recipe
@@ -150,29 +151,15 @@ class Engine:
             self.space.set_weights(self.space.add(before, corrected.update))
         return corrected.facts
 
-    @torch.no_grad()
     def _audit(self) -> dict[str, float | bool | None]:
         """Measures the rectifier's audit where one is due; returns its telemetry."""
-        audit = self.rectifier.audit(self.terms)
+        audit, rows = self.rectifier.audit(self.terms), self.audit_rows
         done, total = self.schedule.last_epoch, self.recipe.num_steps(self.num_rows)
-        if audit is None or self.audit_rows is None or (done % audit.every and done < total):
+        if audit is None or rows is None or (done % audit.every and done < total):
             return {}
-        term, trained, loss = audit.term, self.models.trained, torch.zeros((), device=self.device)
-        count = self.audit_rows.count(term.split, term.unit)
-        trained.eval()
-        for micro in self.audit_rows.micro(
-            term.split,
-            self.recipe.micro_batch or self.recipe.batch_size,
-            self.pad,
-            self.device,
-            self.layout.ranks,
-        ):
-            share = term.loss(self.models, micro.batch).double() / count
-            loss = loss + share * (not micro.is_filler)
-        self.layout.release(trained)
-        trained.train()
-        (risk,) = self.layout.ranks.all_reduce_sum(loss.reshape(1)).tolist()
-        return self.rectifier.audited(risk, done, total, self.rectifier_state)
+        size = self.recipe.micro_batch or self.recipe.batch_size
+        loss = mean_loss(self.models, audit.term, rows, size, self.pad, self.layout)
+        return self.rectifier.audited(loss, done, total, self.rectifier_state)
 
     @torch.no_grad()
     def check_finite(self, rows: StepRows, facts: dict[str, Any]) -> None:

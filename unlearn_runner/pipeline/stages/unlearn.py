@@ -38,7 +38,8 @@ class Unlearn(OfObjective):
         from unlearn_runner.data.encode import length_limit
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
-        from unlearn_runner.training.batches import StepLoader, audit_rows
+        from unlearn_runner.training.audit import audit_rows
+        from unlearn_runner.training.batches import StepLoader
         from unlearn_runner.training.engine import Engine
         from unlearn_runner.training.loop import train
 
