@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -59,6 +60,16 @@ class GradientSpace:
         """Makes `gradient` the one the optimizer steps with."""
         for parameter, entry in zip(self.parameters, gradient, strict=True):
             parameter.grad = None if entry is None else self.layout.from_local(entry, parameter)
+
+    def to_checkpoint(self, a: Gradient) -> list[Any]:
+        """Returns a gradient as a checkpoint stores it: this rank's share."""
+        layout, pairs = self.layout, zip(a, self.parameters, strict=True)
+        return [x if x is None else layout.to_checkpoint(layout.from_local(x, p)) for x, p in pairs]
+
+    def from_checkpoint(self, stored: list[Any]) -> Gradient:
+        """Returns what `to_checkpoint` stored under any layout."""
+        pairs = zip(stored, self.parameters, strict=True)
+        return [x if x is None else self.layout.from_checkpoint(x, p) for x, p in pairs]
 
     def weights(self) -> Gradient:
         """Returns copies of the parameters' values."""

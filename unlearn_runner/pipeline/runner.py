@@ -173,8 +173,8 @@ def _finish(
     tables.print_table(by_model, title, content["directions"])
     tables.print_divergence(content.get("divergence", {}))
     tables.print_trajectory(content.get("along", []), by_model.get("unlearned", {}))
-    for note in content.get("notes", []):
-        say(f"note     {note}")
+    for verdict in content.get("notes", []):
+        say(f"note     {verdict}")
     say(f"results  {job.folder / RESULTS}")
     for result in done:
         kept = result.stage.kind == "unlearn" and job.run.keep != "scores"

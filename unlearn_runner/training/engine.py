@@ -208,24 +208,14 @@ class Engine:
 
     def state(self, step: int) -> dict[str, Any]:
         """Returns this rank's share of everything that the steps after `step` depend on."""
-        layout, optimizer = self.layout, self.optimizer.state_dict()
-        moments = {
-            i: {n: layout.to_checkpoint(x) for n, x in entry.items()}
-            for i, entry in optimizer["state"].items()
-        }
         rectifier_state = {
-            name: [
-                None if entry is None else layout.to_checkpoint(layout.from_local(entry, parameter))
-                for entry, parameter in zip(gradient, self.space.parameters, strict=True)
-            ]
-            if isinstance(gradient, list)
-            else gradient
-            for name, gradient in self.rectifier_state.items()
+            name: self.space.to_checkpoint(value) if isinstance(value, list) else value
+            for name, value in self.rectifier_state.items()
         }
         return {
             "step": step,
-            "model": layout.state(self.models.trained),
-            "optimizer": {**optimizer, "state": moments},
+            "model": self.layout.state(self.models.trained),
+            "optimizer": optimizer.state(self.optimizer, self.layout),
             "schedule": self.schedule.state_dict(),
             "rectifier_state": rectifier_state,
             "method_state": self.method_state,
@@ -239,13 +229,7 @@ class Engine:
         """
         try:
             self.layout.restore(self.models.trained, state["model"])
-            # The optimizer numbers parameters through its groups.
-            numbered = [p for group in self.optimizer.param_groups for p in group["params"]]
-            moments = {
-                i: {n: self._from_checkpoint(x, numbered[int(i)]) for n, x in entry.items()}
-                for i, entry in state["optimizer"]["state"].items()
-            }
-            self.optimizer.load_state_dict({**state["optimizer"], "state": moments})
+            optimizer.restore(self.optimizer, state["optimizer"], self.layout)
             self.schedule.load_state_dict(state["schedule"])
         except (RuntimeError, ValueError, LookupError, TypeError, AttributeError) as error:
             reason = " ".join(str(error).split())[:160]
@@ -254,21 +238,11 @@ class Engine:
                 "remove the checkpoints, and the stage starts over",
             ) from None
         self.rectifier_state = {
-            name: [
-                None if entry is None else self.layout.from_checkpoint(entry, parameter)
-                for entry, parameter in zip(gradient, self.space.parameters, strict=True)
-            ]
-            if isinstance(gradient, list)
-            else gradient
-            for name, gradient in state["rectifier_state"].items()
+            name: self.space.from_checkpoint(value) if isinstance(value, list) else value
+            for name, value in state["rectifier_state"].items()
         }
         self._set_terms(state["method_state"])
         return int(state["step"])
-
-    def _from_checkpoint(self, stored: Any, parameter: torch.nn.Parameter) -> Any:
-        if isinstance(stored, torch.Tensor) and stored.dim() == 0:
-            return stored
-        return self.layout.from_local(self.layout.from_checkpoint(stored, parameter), parameter)
 
 
 def _losses(losses: dict[str, float]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from transformers import get_scheduler
 
+from unlearn_runner.distributed.layout import Layout
 from unlearn_runner.models.gradients import Gradient, GradientSpace
 from unlearn_runner.rectifiers.base import OptimizerStep
 from unlearn_runner.training.recipe import Recipe
@@ -48,6 +49,33 @@ def schedule(optim: torch.optim.Optimizer, recipe: Recipe, rows: int) -> Any:
         num_warmup_steps=recipe.num_warmup_steps(rows),
         num_training_steps=recipe.num_steps(rows),
     )
+
+
+def state(optim: torch.optim.Optimizer, layout: Layout) -> dict[str, Any]:
+    """Returns an optimizer's state as a checkpoint stores it: this rank's share of the moments."""
+    found = optim.state_dict()
+    moments = {
+        i: {n: layout.to_checkpoint(x) for n, x in entry.items()}
+        for i, entry in found["state"].items()
+    }
+    return {**found, "state": moments}
+
+
+def restore(optim: torch.optim.Optimizer, stored: dict[str, Any], layout: Layout) -> None:
+    """Loads what `state` returned under any layout."""
+    # The optimizer numbers parameters through its groups.
+    numbered = [p for group in optim.param_groups for p in group["params"]]
+
+    def local(found: Any, parameter: nn.Parameter) -> Any:
+        if isinstance(found, torch.Tensor) and found.dim() == 0:
+            return found
+        return layout.from_local(layout.from_checkpoint(found, parameter), parameter)
+
+    moments = {
+        i: {n: local(x, numbered[int(i)]) for n, x in entry.items()}
+        for i, entry in stored["state"].items()
+    }
+    optim.load_state_dict({**stored, "state": moments})
 
 
 @dataclass(frozen=True)
