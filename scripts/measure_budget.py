@@ -3,9 +3,12 @@
     python scripts/measure_budget.py --output FOLDER           writes docs/data/budget.csv
 
 Each run unlearns with the settings of `sweep=demo` and is then measured on *all* retain rows, not
-on the sample that its ledger is of: the mean NLL per answer token before and after. One target
-model serves all; seeds are those of unlearning. Runs are taken from the folder's store where they
-are there already.
+on the sample that its ledger is of: `kept` and `forget_left` are what retain and forget answers
+have left of their probability per token, `sampled` is `kept` as the ledger's rows have it, `ledger`
+the sum of what steps spent by first order. One target model serves all; seeds are of unlearning.
+Runs are taken from the folder's store where they are there already.
+
+The committed table has three more settings, which `docs/rectifiers.md` names: overrides after --.
 """
 
 from __future__ import annotations
@@ -35,7 +38,8 @@ RIVALS: dict[str, tuple[str, ...]] = {
     "keep .99": ("rectifier=budget", "rectifier.keep=0.99"),
     "keep .95": ("rectifier=budget", "rectifier.keep=0.95"),
 }
-COLUMNS = ("method", "rectifier", "promised", "reserve", "seed", "kept", "forget_left")
+SETTINGS = ("keep", "rows", "every", "reserve")
+COLUMNS = ("method", "rectifier", *SETTINGS, "seed", "kept", "forget_left")
 COLUMNS += ("ledger", "sampled")
 
 
@@ -89,8 +93,7 @@ def measure(
     return {
         "method": method,
         "rectifier": rectifier,
-        "promised": getattr(job.run.rectifier, "keep", ""),
-        "reserve": getattr(job.run.rectifier, "reserve", ""),
+        **{name: getattr(job.run.rectifier, name, "") for name in SETTINGS},
         "seed": seed,
         "kept": round(math.exp(start[0] - end[0]), 5),
         "forget_left": round(math.exp(start[1] - end[1]), 5),
@@ -119,7 +122,7 @@ def main() -> None:
                 print(*rows[-1].values(), flush=True)
     chosen.csv.parent.mkdir(parents=True, exist_ok=True)
     with chosen.csv.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS)
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
 

@@ -93,13 +93,14 @@ class Budget(Rectifier):
     r; 1 keeps no memory."""
     reach: Annotated[float, Gt(0)] = 3.0
     """Largest c, in learning rates: how far a correction may move a number."""
-    rows: Annotated[int, Ge(1), Le(1_000_000)] = 64
-    """Retain rows on which spending is measured, the same all along."""
-    every: Annotated[int, Ge(1), Le(1_000_000)] = 1
+    rows: Annotated[int, Ge(1), Le(1_000_000)] = 256
+    """Retain rows on which spending is measured, the same all along. A few rows carry much of the
+    rise, so many rows now and then say more than few rows often."""
+    every: Annotated[int, Ge(1), Le(1_000_000)] = 2
     """Steps between measurements, each a forward pass over `rows`."""
     reserve: Annotated[float, Ge(0), Lt(1)] = 0.25
-    """Share of the budget not spent, for retain rows that are not among those measured: of 64 rows
-    in 360 the mean rise is off by an eighth (docs/rectifiers.md)."""
+    """Share of the budget not spent, for retain rows that are not among those measured and for what
+    is spent between measurements (docs/rectifiers.md)."""
 
     @property
     def allowed(self) -> float:
@@ -152,7 +153,7 @@ class Budget(Rectifier):
         return (
             f"budget {verdict}: retain NLL rose by {spent:.4f} nats a token, of {self.allowed:.4f} "
             f"allowed; {math.exp(-spent):.4f} of probability kept, rectifier.keep={self.keep} "
-            f"(rows measured: {self.rows})"
+            f"(measured on up to {self.rows} retain rows)"
         )
 
     def rectify(

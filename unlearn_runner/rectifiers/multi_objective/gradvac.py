@@ -10,7 +10,7 @@ then r likewise, and both are added.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
@@ -34,7 +34,7 @@ class GradVac(MultiObjective):
         """Returns the turned gradients' weights; remembers the cosine expected of each pair."""
         from torchjd.aggregation import GradVacWeighting
 
-        weighting = GradVacWeighting(self.beta)
+        weighting: Any = GradVacWeighting(self.beta)
         if memory:
             # TorchJD has no setter for its state.
             weighting._phi_t = gramian.new_tensor(memory).reshape(2, 2)

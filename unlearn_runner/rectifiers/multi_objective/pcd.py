@@ -9,7 +9,7 @@ Source: priority-constrained descent, arXiv 2606.29521.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le, Lt
 
@@ -44,7 +44,7 @@ class PCD(MultiObjective):
         import torch
         from torchjd.aggregation import PCDWeighting
 
-        weighting = PCDWeighting(self.tau, self.beta, self.eps)
+        weighting: Any = PCDWeighting(self.tau, self.beta, self.eps)
         if memory:
             # TorchJD has no setter for its state.
             *means, steps = memory
