@@ -64,9 +64,11 @@ def test_the_wheel_has_the_package_with_all_of_its_data(wheel: Path) -> None:
 def test_the_base_install_asks_for_no_extra() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    assert {"wandb", "tensorboard", "slurm", "search", "figures", "docs", "dev"} == set(extras)
-    assert extras["dev"][-1] == "unlearn-runner[wandb,tensorboard,slurm,search]"
-    for name in ("wandb", "tensorboard", "submitit", "optuna"):
+    assert {"wandb", "tensorboard", "slurm", "search", "moo", "figures", "docs", "dev"} == set(
+        extras
+    )
+    assert extras["dev"][-1] == "unlearn-runner[wandb,tensorboard,slurm,search,moo]"
+    for name in ("wandb", "tensorboard", "submitit", "optuna", "cvxpy", "matplotlib"):
         assert not [wanted for wanted in project["dependencies"] if wanted.startswith(name)]
 
 

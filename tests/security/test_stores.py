@@ -246,8 +246,8 @@ def test_a_run_folder_names_no_evidence_outside_its_artifact(root: Path, view: s
 def test_an_escape_sequence_of_a_manifest_is_shown_not_obeyed(
     root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    forge(root, lambda manifest: manifest.update(label="\x1b]0;owned\x07"))
+    forge(root, lambda manifest: manifest.update(label="\x1b]0;x\x07"))
     assert main(["ls", str(root / "store")]) == 0
     said = capsys.readouterr().out
-    assert "owned" in said
+    assert "]0;" in said
     assert "\x1b" not in said

@@ -20,6 +20,7 @@ from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
 from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.utils.disk import refusal
+from unlearn_runner.utils.process import command
 from unlearn_runner.utils.text import size
 
 
@@ -34,12 +35,12 @@ def _report(args: argparse.Namespace) -> None:
     usual = Axes.among(compared.metrics)
     for key in ("utility", "forget"):
         if getattr(args, key) is not None:
-            _check(f"--{key}", getattr(args, key), compared.metrics)
+            _check(args.folders, f"--{key}", getattr(args, key), compared.metrics)
     axes = Axes(args.utility or usual.utility, args.forget or usual.forget)
     compared = Comparison(found.runs, axes, found.left_out)
     columns = [name.strip() for name in (args.columns or "").split(",") if name.strip()]
     for name in columns:
-        _check("--columns", name, compared.metrics)
+        _check(args.folders, "--columns", name, compared.metrics)
     for note in compared.notes:
         print(note, file=sys.stderr)
     if args.baseline is not None and args.baseline > len(found.runs):
@@ -66,13 +67,13 @@ def _report(args: argparse.Namespace) -> None:
     print(f"report   {page}  ({size(page.stat().st_size)}, {len(compared.runs)} runs)")
 
 
-def _check(flag: str, metric: str, known: Sequence[str]) -> None:
+def _check(folders: Sequence[Path], flag: str, metric: str, known: Sequence[str]) -> None:
     """Refuses a metric that no run has."""
     if metric not in known:
         close = nearest(metric, known)
         raise ConfigError(
             f"{flag} {metric}: no run has that score; there are {listed(known, 20)}",
-            f"{flag} {close or (known or ['METRIC'])[0]}",
+            command("unlearn-report", *map(str, folders), flag, close or (known or ["METRIC"])[0]),
         )
 
 

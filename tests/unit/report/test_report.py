@@ -601,7 +601,8 @@ def test_the_paper_table_has_anchors_and_the_best_in_bold(sweep: Path, tmp_path:
 
 def test_a_score_that_no_run_has_is_no_column(sweep: Path, capsys: Any) -> None:
     assert main([str(sweep), "--columns", "model_utilty"]) == 2
-    assert "fix: --columns model_utility" in capsys.readouterr().err
+    fix = capsys.readouterr().err.splitlines()[1]
+    assert fix == f"fix: unlearn-report {shlex.quote(str(sweep))} --columns model_utility"
 
 
 def test_the_copied_command_makes_that_run(sweep: Path) -> None:

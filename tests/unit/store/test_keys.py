@@ -187,7 +187,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         UNLEARNED,
     ),
     "the body of GRU's rectify": (
-        (GRU, "mean = space.scale(risk, self.gamma)", "mean = space.scale(risk, 1 * self.gamma)"),
+        (GRU, "risk, self.gamma)", "risk, 1 * self.gamma)"),
         gru,
         UNLEARNED,
     ),
