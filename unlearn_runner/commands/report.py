@@ -11,6 +11,7 @@ and, where matplotlib is installed, as PDF.
 from __future__ import annotations
 
 import argparse
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -20,7 +21,6 @@ from unlearn_runner.errors import ConfigError, UserError, listed, nearest
 from unlearn_runner.report.compare import Axes, Comparison
 from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.utils.disk import refusal
-from unlearn_runner.utils.process import command
 from unlearn_runner.utils.text import size
 
 
@@ -73,7 +73,9 @@ def _check(folders: Sequence[Path], flag: str, metric: str, known: Sequence[str]
         close = nearest(metric, known)
         raise ConfigError(
             f"{flag} {metric}: no run has that score; there are {listed(known, 20)}",
-            command("unlearn-report", *map(str, folders), flag, close or (known or ["METRIC"])[0]),
+            shlex.join(
+                ["unlearn-report", *map(str, folders), flag, close or (known or ["METRIC"])[0]]
+            ),
         )
 
 
