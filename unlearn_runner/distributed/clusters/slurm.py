@@ -26,6 +26,8 @@ from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import read_object, write_json
 
 POLL_S = 1.0
+GOES_ON = ("PENDING", "RUNNING", "REQUEUED", "CONFIGURING", "COMPLETING", "SUSPENDED")
+"""States of a job that SLURM still has to do, whether the queue lists it or not."""
 RETRIES = 20
 """Of a command that the controller does not answer: some ten minutes."""
 SWEEPS, FOLDER, JOBS = "sweeps", ".slurm", "jobs.json"
@@ -170,12 +172,20 @@ def _wait(waiting: dict[str, tuple[Job, str]], monitor: Monitor, folder: Path) -
                     monitor.begin(job)
                 seen[name] = state
                 continue
-            # A job on its way back into the queue may be missing for a moment.
             absent[name] = absent.get(name, 0) + 1
-            if absent[name] >= 2:
+            if absent[name] >= _patience(job) and last_state(number) not in GOES_ON:
                 del waiting[name]
                 _end(job, number, monitor, folder)
         time.sleep(POLL_S)
+
+
+def _patience(job: Job) -> int:
+    """Returns how often a job may be missing from the queue before it counts as ended.
+
+    One on its way back into it is missing for a moment: for long on a busy machine, if it was
+    interrupted and has itself put back.
+    """
+    return 10 if job.written("status.json").get("status") == "interrupted" else 2
 
 
 def _end(job: Job, number: str, monitor: Monitor, folder: Path) -> None:
