@@ -130,7 +130,7 @@ def show(costs: Sequence[Cost], workload: Workload, threads: int) -> None:
     for cost in costs:
         ratios = f"{cost.over_none:.2f}", f"{cost.over_gru:.2f}"
         table.add_row(cost.rectifier, f"{cost.seconds:.3f}", *ratios, f"{cost.gradients:.1f}")
-    results_console.print(table)
+    results_console().print(table)
 
 
 if __name__ == "__main__":
