@@ -20,9 +20,9 @@ from annotated_types import Gt, Le
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectified, RectifierState
-from unlearn_runner.rectifiers.metric import Metric, inverse_metric, times
+from unlearn_runner.rectifiers.metric import Metric, inverse_metric
 from unlearn_runner.rectifiers.sides import facts_of
-from unlearn_runner.rectifiers.watched import RISK, WatchesRisk, cosine
+from unlearn_runner.rectifiers.watched import RISK, WatchesRisk
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
@@ -81,17 +81,25 @@ class GRUUpdate(WatchesRisk):
         if MEAN not in state:
             return Corrected(None)
         update, mean = step.update, state[MEAN]
-        along = times(inverse_metric(self.metric, step, [mean], space), mean, space)
-        dot, square, norm_square = space.dots((update, mean), (along, mean), (update, update))
-        planned = cosine(update, mean, space)
+        inverse = inverse_metric(self.metric, step, [mean], space)
+        along = mean if inverse is None else space.multiply(inverse, mean)
+        pairs = (update, mean), (along, mean), (update, update), (mean, mean)
+        dot, square, norm_square, mean_square = space.dots(*pairs)
+        planned = _cosine(dot, norm_square, mean_square)
         if not (math.isfinite(square) and square > 0 and dot > 0):
             return Corrected(None, {"planned_cosine": planned, "step_cosine": planned})
         update = space.add(update, along, -dot / square)
-        left = space.dots((update, update))[0]
+        after, left = space.dots((update, mean), (update, update))
         facts = {
             "planned_cosine": planned,
-            "step_cosine": cosine(update, mean, space),
+            "step_cosine": _cosine(after, left, mean_square),
             "rectified": True,
             "surviving_norm": math.sqrt(left / norm_square),
         }
         return Corrected(update, facts)
+
+
+def _cosine(dot: float, square: float, other: float) -> float | None:
+    """Returns the cosine of two vectors by their product and squared norms; none if one is 0."""
+    length = math.sqrt(square * other)
+    return dot / length if length > 0 and math.isfinite(length) else None

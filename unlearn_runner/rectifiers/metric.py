@@ -30,8 +30,10 @@ def inverse_metric(
         return None
 
     def inverse(factor: Tensor, *numbers: Tensor) -> Tensor:
-        square = sum((r.square() for r in numbers), start=factor.new_zeros(()))
-        return (factor.reciprocal().square() + square / len(numbers)).rsqrt()
+        square = factor.reciprocal_().square_()  # in place: each copy is a sweep over memory
+        for r in numbers:
+            square.addcmul_(r, r, value=1 / len(numbers))
+        return square.rsqrt_()
 
     return space.elementwise(inverse, step.preconditioner(), *directions)
 
