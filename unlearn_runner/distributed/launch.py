@@ -209,8 +209,9 @@ def _watch(children: list[Child]) -> Child | None:
             cause = min(failed, key=lambda child: child.process.returncode)
             _end(children, GRACE_S)
         time.sleep(0.05)
+    # All may be gone before any was seen to be.
     failed = [child for child in children if child.process.returncode]
-    return cause or (failed[0] if failed else None)
+    return cause or min(failed, key=lambda child: child.process.returncode, default=None)
 
 
 def _wait(children: list[Child], seconds: float) -> None:
