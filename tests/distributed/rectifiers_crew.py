@@ -22,8 +22,8 @@ from unlearn_runner.methods.base import Retain, needs_start_model
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.pipeline.session import Session
-from unlearn_runner.training.audit import audit_rows
 from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.fixed_rows import audit_rows
 from unlearn_runner.training.recipe import Recipe
 
 STEPS = 3

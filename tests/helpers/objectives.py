@@ -32,9 +32,9 @@ from unlearn_runner.models.forward import Models
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
-from unlearn_runner.training.audit import audit_rows
 from unlearn_runner.training.batches import StepLoader
 from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.fixed_rows import audit_rows
 from unlearn_runner.training.recipe import Recipe
 
 NONE = Retain("none")

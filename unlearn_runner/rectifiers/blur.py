@@ -25,7 +25,9 @@ class BLUR(GramianRectifier):
     retain term of the method's own nothing is changed.
     """
 
-    def weights(self, gramian: Gramian, share: float, state: RectifierState) -> tuple[float, float]:
+    def weights(
+        self, part: str, gramian: Gramian, share: float, state: RectifierState
+    ) -> tuple[float, float]:
         """Returns the forget gradient's weight less the retain one's component along it."""
         (square, dot), _ = gramian
         return 1.0 - (share * dot / square if square > 0 else 0.0), share

@@ -33,14 +33,13 @@ from unlearn_runner.methods.losses import retain_loss
 from unlearn_runner.rectifiers.base import (
     Audit,
     Corrected,
-    Group,
     OptimizerStep,
     Rectified,
-    Rectifier,
     RectifierState,
 )
 from unlearn_runner.rectifiers.metric import inverse_metric, times
 from unlearn_runner.rectifiers.sides import facts_of
+from unlearn_runner.rectifiers.watched import MEAN, RISK, Watcher, advance_mean
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
@@ -49,7 +48,7 @@ BRAKE = 0.25
 """Share of the budget over whose spending the optimizer's step is shortened, down to nothing."""
 RECENT = 0.5
 """Weight of the newest measurement in the running mean of what steps cost beyond first order."""
-OBJECTIVE, RISK, LEDGER, COUNT = "objective", "risk", "ledger", "count"
+LEDGER, COUNT = "ledger", "count"
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ class Ledger:
 
 
 @dataclass(frozen=True)
-class Budget(Rectifier):
+class Budget(Watcher):
     """Keeps the optimizer's steps within a budget of retain likelihood.
 
     Source: ours; one step is the half-space of GRU (arXiv 2503.09117) with a bound that need not be
@@ -117,19 +116,13 @@ class Budget(Rectifier):
         """The gradient of the risk, or its running mean."""
         return 1
 
-    def watched(self) -> Term:
-        """Returns the risk: NLL per token of retain answers."""
+    def watched(self, terms: tuple[Term, ...]) -> Term:
+        """Returns the risk: NLL per token of retain answers, whatever unit the method has."""
         return Term("retain_risk", "retain", retain_loss("nll"))
 
     def audit(self, terms: tuple[Term, ...]) -> Audit:
         """Returns the risk, on rows that stay the same."""
-        return Audit(self.watched(), self.rows, self.every)
-
-    def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
-        """Returns the objective without the risk, and the risk; `rectify` adds its share back."""
-        risk = self.watched()
-        rest = tuple(term for term in terms if not term.same_loss(risk))
-        return Group(OBJECTIVE, rest), Group(RISK, (risk,))
+        return Audit(self.watched(terms), self.rows, self.every)
 
     def audited(
         self, loss: float, done: int, total: int, state: RectifierState
@@ -164,19 +157,13 @@ class Budget(Rectifier):
         space: GradientSpace,
     ) -> Rectified:
         """Returns the objective's gradient as it is, and leaves the risk's for `correct`."""
-        objective, risk = gradients[OBJECTIVE], gradients[RISK]
-        watched = self.watched()
-        share = sum(term.weight for term in terms if term.same_loss(watched))
-        if share:
-            objective = space.add(objective, risk, share)
+        objective, risk = self.objective(gradients, terms, space), gradients[RISK]
         gramian = space.gramian(objective, risk)
-        if not math.isfinite(gramian[1][1]):
-            state.pop(RISK, None)  # one overflow would otherwise stay in the mean for good
-        elif self.gamma < 1 and RISK in state:
-            state[RISK] = space.mix(state[RISK], risk, self.gamma)
-            state[COUNT] += 1
+        if math.isfinite(gramian[1][1]):
+            state[COUNT] = 1 + (state[COUNT] if MEAN in state and self.gamma < 1 else 0)
+            advance_mean(state, risk, self.gamma, space)
         else:
-            state[RISK], state[COUNT] = space.scale(risk, self.gamma), 1
+            state.pop(MEAN, None)  # one overflow would otherwise stay in the mean for good
         return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
 
     def correct(
@@ -187,8 +174,8 @@ class Budget(Rectifier):
         bound, pace = self._share(ledger) - ledger.excess, self._pace(ledger)
         planned = spent = 0.0
         update, facts = step.update, {}
-        if RISK in state:
-            risk = state[RISK] if self.gamma < 1 else state.pop(RISK)
+        if MEAN in state:
+            risk = state[MEAN] if self.gamma < 1 else state.pop(MEAN)
             unbiased = 1 - (1 - self.gamma) ** state[COUNT]
             along = times(inverse_metric("optimizer", step, [risk], space), risk, space)
             planned, square, before = space.dots((update, risk), (along, risk), (update, update))

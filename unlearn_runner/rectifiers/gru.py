@@ -28,13 +28,19 @@ from unlearn_runner.rectifiers.base import (
     Rectified,
     RectifierState,
 )
-from unlearn_runner.rectifiers.sides import added, facts_of, is_noise, square_of
-from unlearn_runner.rectifiers.watched import RISK, WatchesRisk, cosine, on_retain_rows
+from unlearn_runner.rectifiers.sides import added, cosine, facts_of, is_noise, square_of
+from unlearn_runner.rectifiers.watched import (
+    MEAN,
+    RISK,
+    WatchesRisk,
+    advance_mean,
+    on_retain_rows,
+)
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace, Gramian
 
-MEAN, STEPS = "mean", "steps"
+STEPS = "steps"
 
 
 @dataclass(frozen=True)
@@ -97,7 +103,7 @@ class GRU(WatchesRisk):
 
         An auxiliary term that is the risk needs no pass of its own.
         """
-        risk, _ = self.watched(terms)
+        risk = self.watched(terms)
         auxiliary = (
             Group(term.name, (term,))
             for term, _ in self._auxiliary(terms)
@@ -122,10 +128,13 @@ class GRU(WatchesRisk):
     ) -> Rectified:
         """Smooths the retain gradient, removes the conflict, adds, bounds the norm if asked to."""
         objective, risk = self.objective(gradients, terms, space), gradients[RISK]
-        watched, _ = self.watched(terms)
+        watched = self.watched(terms)
         auxiliary = self._auxiliary(terms)
         reused = any(term.same_loss(watched) for term, _ in auxiliary)
-        mean = self._mean(risk, reused, state, space)
+        kept = space.copy(risk) if reused else risk
+        mean = advance_mean(state, kept, self.gamma, space)
+        if self.bias_correction:
+            state[STEPS] = state.get(STEPS, 0) + 1
         objective, facts, length = self._projected(objective, mean, space)
         if self.bias_correction:
             facts["retain_norm"] = length / (1 - (1 - self.gamma) ** state[STEPS])
@@ -148,19 +157,9 @@ class GRU(WatchesRisk):
         """Leaves the step as it is, and reports its cosine with the mean."""
         if MEAN not in state:
             return Corrected(None)
-        return Corrected(None, {"step_cosine": cosine(step.update, state[MEAN], space)})
-
-    def _mean(
-        self, risk: Gradient, reused: bool, state: RectifierState, space: GradientSpace
-    ) -> Gradient:
-        """Returns the running mean, this step's retain gradient in it; keeps that if `reused`."""
-        if MEAN in state and self.gamma < 1:
-            state[MEAN] = space.mix(state[MEAN], risk, self.gamma)
-        else:
-            state[MEAN] = space.scale(space.copy(risk) if reused else risk, self.gamma)
-        if self.bias_correction:
-            state[STEPS] = state.get(STEPS, 0) + 1
-        return state[MEAN]
+        update, mean = step.update, state[MEAN]
+        products = space.dots((update, mean), (update, update), (mean, mean))
+        return Corrected(None, {"step_cosine": cosine(*products)})
 
     def _projected(
         self, objective: Gradient, mean: Gradient, space: GradientSpace

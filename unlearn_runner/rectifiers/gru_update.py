@@ -21,13 +21,11 @@ from annotated_types import Gt, Le
 from unlearn_runner.methods.base import Term
 from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectified, RectifierState
 from unlearn_runner.rectifiers.metric import Metric, inverse_metric
-from unlearn_runner.rectifiers.sides import facts_of
-from unlearn_runner.rectifiers.watched import RISK, WatchesRisk
+from unlearn_runner.rectifiers.sides import cosine, facts_of
+from unlearn_runner.rectifiers.watched import MEAN, RISK, WatchesRisk, advance_mean
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
-
-MEAN = "mean"
 
 
 @dataclass(frozen=True)
@@ -59,13 +57,8 @@ class GRUUpdate(WatchesRisk):
     ) -> Rectified:
         """Returns the objective's gradient as it is, and smooths the risk's."""
         objective = self.objective(gradients, terms, space)
-        risk = gradients[RISK]
-        if MEAN in state and self.gamma < 1:
-            mean = space.mix(state[MEAN], risk, self.gamma)
-        else:
-            mean = space.scale(risk, self.gamma)
+        mean = advance_mean(state, gradients[RISK], self.gamma, space)
         gramian = space.gramian(objective, mean)
-        state[MEAN] = mean
         if not math.isfinite(gramian[1][1]):
             del state[MEAN]  # one overflow would otherwise stay in the mean for good
         return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
@@ -85,21 +78,15 @@ class GRUUpdate(WatchesRisk):
         along = mean if inverse is None else space.multiply(inverse, mean)
         pairs = (update, mean), (along, mean), (update, update), (mean, mean)
         dot, square, norm_square, mean_square = space.dots(*pairs)
-        planned = _cosine(dot, norm_square, mean_square)
+        planned = cosine(dot, norm_square, mean_square)
         if not (math.isfinite(square) and square > 0 and dot > 0):
             return Corrected(None, {"planned_cosine": planned, "step_cosine": planned})
         update = space.add(update, along, -dot / square)
         after, left = space.dots((update, mean), (update, update))
         facts = {
             "planned_cosine": planned,
-            "step_cosine": _cosine(after, left, mean_square),
+            "step_cosine": cosine(after, left, mean_square),
             "rectified": True,
             "surviving_norm": math.sqrt(left / norm_square),
         }
         return Corrected(update, facts)
-
-
-def _cosine(dot: float, square: float, other: float) -> float | None:
-    """Returns the cosine of two vectors by their product and squared norms; none if one is 0."""
-    length = math.sqrt(square * other)
-    return dot / length if length > 0 and math.isfinite(length) else None

@@ -27,7 +27,9 @@ class PCGrad(GramianRectifier):
     nothing.
     """
 
-    def weights(self, gramian: Gramian, share: float, state: RectifierState) -> tuple[float, float]:
+    def weights(
+        self, part: str, gramian: Gramian, share: float, state: RectifierState
+    ) -> tuple[float, float]:
         """Returns 1 for the forget gradient; what is removed is a multiple of the retain one."""
         dot, square = gramian[0][1], gramian[1][1]
         removed = -dot / square if dot < 0 and square > 0 else 0.0

@@ -63,20 +63,17 @@ class GramianRectifier(TwoSided):
     """Over what inner products are taken: `whole`, layer `group`, or `tensor`."""
 
     @abstractmethod
-    def weights(self, gramian: Gramian, share: float, state: RectifierState) -> tuple[float, float]:
+    def weights(
+        self, part: str, gramian: Gramian, share: float, state: RectifierState
+    ) -> tuple[float, float]:
         """Returns the weights of the forget and the retain gradient in the one stepped with.
 
         Args:
+            part: Which part of the scope, for what remembers something of each.
             gramian: Inner products of the forget and the retain gradient, in this order.
             share: Weight of the retain gradient in the plain sum: 1, or 0 if it is only watched.
             state: State of earlier steps; updated in place.
         """
-
-    def weights_of(
-        self, part: str, gramian: Gramian, share: float, state: RectifierState
-    ) -> tuple[float, float]:
-        """Returns the weights in one part; for what remembers something of each part."""
-        return self.weights(gramian, share, state)
 
     def rectify(
         self,
@@ -91,7 +88,7 @@ class GramianRectifier(TwoSided):
         gramians = space.gramians(parts, forget, retain)
         plain = (1.0, share)
         chosen = {
-            part: self.weights_of(part, gramian, share, state)
+            part: self.weights(part, gramian, share, state)
             if self.usable(gramian, terms)
             else plain
             for part, gramian in gramians.items()
@@ -118,6 +115,12 @@ def square_of(gramian: Gramian, weights: tuple[float, ...]) -> float:
     return sum(weights[i] * weights[j] * gramian[i][j] for i in size for j in size)
 
 
+def cosine(dot: float, square: float, other: float) -> float | None:
+    """Returns a cosine from an inner product and both squared norms; none where it says nothing."""
+    lengths = math.sqrt(square * other) if math.isfinite(square * other) else 0.0
+    return dot / lengths if lengths else None
+
+
 def facts_of(
     gramian: Gramian, share: float, square: float, acted: bool
 ) -> dict[str, float | bool | None]:
@@ -130,13 +133,12 @@ def facts_of(
         acted: Whether it is another gradient than the plain sum.
     """
     (forget, dot), (_, retain) = gramian
-    lengths = math.sqrt(forget * retain) if math.isfinite(forget * retain) else 0.0
     plain = square_of(gramian, (1.0, share))
     surviving = math.sqrt(max(square, 0.0) / plain) if acted and plain > 0 else 1.0
     return {
         "objective_norm": math.sqrt(forget),
         "retain_norm": math.sqrt(retain),
-        "cosine": dot / lengths if lengths else None,
+        "cosine": cosine(dot, forget, retain),
         "conflict": dot < 0,
         "rectified": acted,
         "surviving_norm": surviving,

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import RetainLoss, retain_loss
-from unlearn_runner.rectifiers.base import Group, Rectifier
+from unlearn_runner.rectifiers.base import Group, Rectifier, RectifierState
 
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
-OBJECTIVE, RISK = "objective", "risk"
+OBJECTIVE, RISK, MEAN = "objective", "risk", "mean"
 
 
 @dataclass(frozen=True)
-class WatchesRisk(Rectifier):
+class Watcher(Rectifier):
     """Base class: the gradient of the whole objective, and of a retain risk."""
 
-    risk: RetainLoss = "nll"
-    """What the retain gradient is of: NLL of retain answers, or KL to the start model on them."""
+    @abstractmethod
+    def watched(self, terms: tuple[Term, ...]) -> Term:
+        """Returns the risk, as a term of weight 1."""
 
     def groups(self, terms: tuple[Term, ...]) -> tuple[Group, ...]:
         """Returns the objective without the retain risk, and the watched risk.
@@ -30,14 +31,9 @@ class WatchesRisk(Rectifier):
         A retain term of the method that *is* the risk moves to the risk's pass, and `objective`
         adds its share back: two passes serve both.
         """
-        risk, _ = self.watched(terms)
+        risk = self.watched(terms)
         rest = tuple(term for term in terms if not term.same_loss(risk))
         return Group(OBJECTIVE, rest), Group(RISK, (risk,))
-
-    def watched(self, terms: tuple[Term, ...]) -> tuple[Term, float]:
-        """Returns the watched term, with weight 1, and its weight in the method's objective."""
-        risk = on_retain_rows("retain_risk", self.risk, terms)
-        return risk, sum(term.weight for term in terms if term.same_loss(risk))
 
     def objective(
         self,
@@ -46,9 +42,21 @@ class WatchesRisk(Rectifier):
         space: GradientSpace,
     ) -> Gradient:
         """Returns the gradient of the method's whole objective; overwrites that of its group."""
-        _, weight = self.watched(terms)
-        objective = gradients[OBJECTIVE]
+        risk, objective = self.watched(terms), gradients[OBJECTIVE]
+        weight = sum(term.weight for term in terms if term.same_loss(risk))
         return space.add(objective, gradients[RISK], weight) if weight else objective
+
+
+@dataclass(frozen=True)
+class WatchesRisk(Watcher):
+    """Base class of those that let their user choose the risk."""
+
+    risk: RetainLoss = "nll"
+    """What the retain gradient is of: NLL of retain answers, or KL to the start model on them."""
+
+    def watched(self, terms: tuple[Term, ...]) -> Term:
+        """Returns the chosen risk."""
+        return on_retain_rows("retain_risk", self.risk, terms)
 
 
 def on_retain_rows(name: str, of: RetainLoss, terms: tuple[Term, ...]) -> Term:
@@ -58,8 +66,15 @@ def on_retain_rows(name: str, of: RetainLoss, terms: tuple[Term, ...]) -> Term:
     return Term(name, "retain", loss, unit=alike[0].unit if alike else "token")
 
 
-def cosine(a: Gradient, b: Gradient, space: GradientSpace) -> float | None:
-    """Returns the cosine of two gradients or updates; none if either is zero or not finite."""
-    dot, *squares = space.dots((a, b), (a, a), (b, b))
-    length = math.sqrt(squares[0] * squares[1])
-    return dot / length if length > 0 and math.isfinite(length) else None
+def advance_mean(
+    state: RectifierState, new: Gradient, gamma: float, space: GradientSpace
+) -> Gradient:
+    """Returns the running mean gamma * new + (1 - gamma) * old, which begins at zero; keeps it.
+
+    Overwrites `new` where nothing of old is left.
+    """
+    if MEAN in state and gamma < 1:
+        state[MEAN] = space.mix(state[MEAN], new, gamma)
+    else:
+        state[MEAN] = space.scale(new, gamma)
+    return state[MEAN]

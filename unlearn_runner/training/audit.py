@@ -2,24 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import numpy as np
 import torch
 
-from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.layout import Layout
 from unlearn_runner.methods.base import Term
 from unlearn_runner.models.forward import Models
 from unlearn_runner.training.batches import StepRows
-
-AUDIT = 6  # a stream of draws beside those of `batches`
-
-
-def audit_rows(split: str, rows: Sequence[Encoded], count: int, seed: int) -> StepRows:
-    """Returns `count` rows of a split, drawn once; all where there are no more."""
-    drawn = np.random.default_rng([seed, AUDIT]).permutation(len(rows))[:count]
-    return StepRows({split: [rows[row] for row in sorted(drawn)]})
 
 
 @torch.no_grad()

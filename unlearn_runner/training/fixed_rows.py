@@ -26,6 +26,15 @@ def sample_rows(seed: int, split: str, rows: int, size: int) -> list[int]:
     return sorted(map(int, generator.choice(rows, size, replace=False)))
 
 
+def audit_rows(split: str, rows: Sequence[Encoded], count: int, seed: int) -> StepRows:
+    """Returns a fixed sample of a split, on which a loss is measured along the way.
+
+    Not `sample_rows`: a measurement of G-effects and an audit in one run are of different rows.
+    """
+    drawn = np.random.default_rng([seed, SAMPLE]).permutation(len(rows))[:count]
+    return StepRows({split: [rows[row] for row in sorted(drawn)]})
+
+
 @dataclass(frozen=True)
 class _Chosen(Sampler):
     """Sampler whose n-th retain partner is the n-th of some chosen rows."""

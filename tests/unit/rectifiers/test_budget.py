@@ -19,11 +19,11 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.rectifiers.base import OptimizerStep
-from unlearn_runner.rectifiers.budget import COUNT, LEDGER, RISK, Budget
+from unlearn_runner.rectifiers.budget import COUNT, LEDGER, MEAN, Budget
 from unlearn_runner.rectifiers.none import NoRectifier
-from unlearn_runner.training.audit import audit_rows
 from unlearn_runner.training.batches import StepLoader, StepRows
 from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.fixed_rows import audit_rows
 from unlearn_runner.training.recipe import Recipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -63,7 +63,7 @@ def corrected(
     given = torch.tensor(update, dtype=torch.float64)
     state = {
         LEDGER: (3.0, spent, 0.0, 2, 2, excess),
-        RISK: [torch.tensor(risk, dtype=torch.float64)],
+        MEAN: [torch.tensor(risk, dtype=torch.float64)],
         COUNT: 1,
     }
     step = GivenStep([given], [torch.zeros(2).double()], lr, roots=roots)

@@ -134,7 +134,7 @@ def test_gradvac_turns_each_gradient_to_the_cosine_so_far() -> None:
     # The cosine is -1 / root 2, the expected one 0: as UPGrad; then it is half of that.
     near(step(GradVac(), (2, 0), (-1, 1), state), (1, 2))
     expected = -0.5 / ROOT2
-    forget, retain = GradVac().weights([[4.0, -2.0], [-2.0, 2.0]], 1.0, state)
+    forget, retain = GradVac().weights("", [[4.0, -2.0], [-2.0, 2.0]], 1.0, state)
     for turned, other in ((g + (retain - 1) * r, r), (r + (forget - 1) * g, g)):
         cosine = float(turned @ other / (turned.norm() * other.norm()))
         assert cosine == pytest.approx(expected, abs=1e-6)

@@ -187,7 +187,7 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
         UNLEARNED,
     ),
     "the body of GRU's rectify": (
-        (GRU, "risk, self.gamma)", "risk, 1 * self.gamma)"),
+        (GRU, "kept, self.gamma, space)", "kept, 1 * self.gamma, space)"),
         gru,
         UNLEARNED,
     ),

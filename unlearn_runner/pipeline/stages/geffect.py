@@ -21,6 +21,7 @@ from unlearn_runner.utils.files import write_json
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
+    from unlearn_runner.training.alternatives import ExtraSplits
     from unlearn_runner.training.batches import StepRows
     from unlearn_runner.training.geffect import Meter
 
@@ -113,7 +114,8 @@ class MeasureGEffect(OfObjective):
             layout=layout,
         )
         meter = Meter(engine, self.risks)
-        return self._reports(step, meter, forget, retain, tokenizer, max_tokens, context)
+        extra = self.extra_splits(tokenizer, max_tokens, context)
+        return self._reports(step, meter, forget, retain, extra)
 
     def _model(self, step: int, context: StageContext, session: Session) -> Any:
         """Returns the model of a step, in evaluation mode: dropout is off."""
@@ -132,34 +134,28 @@ class MeasureGEffect(OfObjective):
         meter: Meter,
         forget: Sequence[Any],
         retain: Sequence[Any],
-        tokenizer: Any,
-        max_tokens: int,
-        context: StageContext,
+        extra: ExtraSplits,
     ) -> dict[str, Any]:
+        """Returns what `_measure` does, of a model that is loaded and rows in tokens."""
         from unlearn_runner.training.batches import StepLoader
+        from unlearn_runner.training.fixed_rows import fixed_rows
         from unlearn_runner.training.geffect import BATCH, ZERO
         from unlearn_runner.utils import signals
 
-        extra = self.extra_splits(tokenizer, max_tokens, context)
-        rows = (
-            self._rows(forget, retain, extra) if self.mode == "exact" or self.per_sample else None
-        )
+        rows = fixed_rows(self.seed, forget, retain, self._chosen(), extra)
         if self.mode == "exact":
-            assert rows is not None
             reports = [(1, meter.exact(rows))]
         else:
             loader = StepLoader("forget", forget, BATCH, self.seed, retain, extra)
             batches = range(max(1, len(forget) // BATCH))
             reports = meter.ema(loader.step(number) for number in batches)
         passed = meter.rows_passed
-        samples = []
-        if self.per_sample and rows is not None:
-            samples = self._samples(meter, rows)
+        samples = self._samples(meter, rows) if self.per_sample else []
         names = meter.space.names
         groups = dict(zip(names, layer_groups(names, self.boundaries), strict=True))
-        ranks, asked = meter.engine.layout.ranks, signals.requested()
-        if meter.engine.stop_requested or (ranks.world == 1 and asked):
-            raise signals.Interrupted(max(ranks.all_gather(asked or 0)))
+        ranks, signal = meter.engine.layout.ranks, signals.requested()
+        if meter.engine.stop_requested or (ranks.world == 1 and signal):
+            raise signals.Interrupted(max(ranks.all_gather(signal or 0)))
         return {
             "step": step,
             "rows_passed": passed,
@@ -187,11 +183,6 @@ class MeasureGEffect(OfObjective):
         forget = sample_rows(self.seed, "forget", len(self.forget), ours or len(self.forget))
         retain = sample_rows(self.seed, "retain", len(self.retain), theirs or len(forget))
         return forget, retain
-
-    def _rows(self, forget: Sequence[Any], retain: Sequence[Any], extra: Any) -> StepRows:
-        from unlearn_runner.training.fixed_rows import fixed_rows
-
-        return fixed_rows(self.seed, forget, retain, self._chosen(), extra)
 
     def _samples(self, meter: Meter, rows: StepRows) -> list[dict[str, Any]]:
         """Returns the PG-effects of the chosen forget rows, and their weights in the objective."""

@@ -38,9 +38,9 @@ class Unlearn(OfObjective):
         from unlearn_runner.data.encode import length_limit
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.load import for_training, load_tokenizer
-        from unlearn_runner.training.audit import audit_rows
         from unlearn_runner.training.batches import StepLoader
         from unlearn_runner.training.engine import Engine
+        from unlearn_runner.training.fixed_rows import audit_rows
         from unlearn_runner.training.loop import train
 
         session, recipe, adapter = context.open_session(), self.recipe, self.adapter

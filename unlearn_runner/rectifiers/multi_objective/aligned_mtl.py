@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ class AlignedMTL(MultiObjective):
     """Their common length s: root of the smallest eigenvalue (the paper), the median (of two, the
     smaller one), or the mean (the authors' code)."""
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the weights of the sum of the frame."""
         from torchjd.aggregation import AlignedMTLWeighting
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gramian
     from unlearn_runner.rectifiers.base import RectifierState
 
-Memory = tuple[float, ...]
+PartState = tuple[float, ...]
 """What a weighting carries from step to step; empty at first."""
 SMOOTHED = "smoothed weights"
 
@@ -45,19 +45,17 @@ class MultiObjective(GramianRectifier):
     or large, meets no absolute threshold of a solver."""
 
     @abstractmethod
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor | Sequence[float], Memory]:
+    def solve(
+        self, gramian: Tensor, carried: PartState
+    ) -> tuple[Tensor | Sequence[float], PartState]:
         """Returns the weights of the forget and the retain gradient, and what to remember.
 
         Args:
             gramian: Inner products, [2, 2], float64, on the CPU; no zero on the diagonal.
-            memory: What the step before returned.
+            carried: What the step before returned.
         """
 
-    def weights(self, gramian: Gramian, share: float, state: RectifierState) -> tuple[float, float]:
-        """Returns the weights where nothing is remembered of parts."""
-        return self.weights_of("", gramian, share, state)
-
-    def weights_of(
+    def weights(
         self, part: str, gramian: Gramian, share: float, state: RectifierState
     ) -> tuple[float, float]:
         """Returns the weights in one part, and remembers in `state` what it needs there."""
@@ -69,14 +67,14 @@ class MultiObjective(GramianRectifier):
         matrix = torch.tensor(gramian, dtype=torch.float64)
         key = f"{type(self).__name__}/{part}"
         with torch.random.fork_rng(devices=[]), torch.no_grad():
-            found, memory = self.solve(
+            found, carried = self.solve(
                 matrix / trace if self.by_trace else matrix, state.get(key, ())
             )
         forget, retain = (float(weight) for weight in found)
         if not (math.isfinite(forget) and math.isfinite(retain)):
             return 1.0, share
-        if memory:
-            state[key] = memory
+        if carried:
+            state[key] = carried
         if self.smoothing:
             key = f"{SMOOTHED}/{part}"
             before = state.get(key, (forget, retain))

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Lt
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective, require_solver
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState, require_solver
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,7 +31,7 @@ class CAGrad(MultiObjective):
     def __post_init__(self) -> None:
         require_solver("cagrad", "cvxpy", "clarabel")
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns 1/2 each and the bend."""
         from cvxpy import SolverError
         from torchjd.aggregation import CAGradWeighting

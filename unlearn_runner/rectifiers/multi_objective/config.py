@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective, square_root
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState, square_root
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -21,7 +21,7 @@ class ConFIG(MultiObjective):
     Source: TorchJD's aggregator, applied to a square root of the Gramian in place of the gradients.
     """
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the weights of both sides in d."""
         import torch
         from torchjd.aggregation import ConFIG as Aggregator

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState
 from unlearn_runner.rectifiers.multi_objective.upgrad import project_weights
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ class DualProj(MultiObjective):
     Deviations from TorchJD: as `UPGrad`.
     """
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the projection's weights."""
         from torchjd.aggregation import DualProjWeighting
 

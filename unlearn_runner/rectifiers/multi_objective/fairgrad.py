@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -28,7 +28,7 @@ class FairGrad(MultiObjective):
     """Fairness: 0 is the mean of both, 1 proportional (the bargain of `NashMTL`), 2 the least
     potential delay, large the best for the worse side."""
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the solution w."""
         import numpy as np
         from torchjd.aggregation import FairGradWeighting

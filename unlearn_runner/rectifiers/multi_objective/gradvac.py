@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -30,14 +30,14 @@ class GradVac(MultiObjective):
     beta: Annotated[float, Ge(0), Le(1)] = 0.5
     """Weight of the newest cosine in the running mean, which starts at 0; 0 is UPGrad."""
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the turned gradients' weights; remembers the cosine expected of each pair."""
         from torchjd.aggregation import GradVacWeighting
 
         weighting: Any = GradVacWeighting(self.beta)
-        if memory:
+        if carried:
             # TorchJD has no setter for its state.
-            weighting._phi_t = gramian.new_tensor(memory).reshape(2, 2)
+            weighting._phi_t = gramian.new_tensor(carried).reshape(2, 2)
             weighting._state_key = (2, gramian.dtype)
         weights = weighting(gramian)
         return weights, tuple(weighting._phi_t.reshape(-1).tolist())

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective, unit_sides
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState, unit_sides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ class IMTLG(MultiObjective):
     would otherwise climb on the shorter one's side.
     """
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the weights, each in proportion to the other side's norm."""
         from torchjd.aggregation import IMTLGWeighting
 

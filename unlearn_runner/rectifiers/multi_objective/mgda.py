@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +24,7 @@ class MGDA(MultiObjective):
     Source: Frank-Wolfe solver of TorchJD, exact after one step for two objectives.
     """
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns a and 1 - a."""
         from torchjd.aggregation import MGDAWeighting
 

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 from annotated_types import Ge, Le
 
 from unlearn_runner.rectifiers.multi_objective.base import (
-    Memory,
     MultiObjective,
+    PartState,
     require_solver,
     square_root,
     unit_sides,
@@ -40,7 +40,7 @@ class NashMTL(MultiObjective):
     def __post_init__(self) -> None:
         require_solver("nash_mtl", "cvxpy", "ecos")
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the bargain; remembers it and the number of steps."""
         import warnings
 
@@ -49,7 +49,7 @@ class NashMTL(MultiObjective):
 
         matrix, lengths = unit_sides(gramian)
         scales = lengths.square().mean().sqrt() / lengths
-        step, *before = memory or (0.0, 1.0, 1.0)
+        step, *before = carried or (0.0, 1.0, 1.0)
         if step % self.every:
             return gramian.new_tensor(before) * scales, (step + 1, *before)
         weighting = Aggregator(2, 0.0, 1, self.iterations).weighting

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le, Lt
 
-from unlearn_runner.rectifiers.multi_objective.base import Memory, MultiObjective
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -39,15 +39,15 @@ class PCD(MultiObjective):
 
     by_trace: ClassVar[bool] = False
 
-    def solve(self, gramian: Tensor, memory: Memory) -> tuple[Tensor, Memory]:
+    def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the weights; remembers both running means and the number of steps."""
         import torch
         from torchjd.aggregation import PCDWeighting
 
         weighting: Any = PCDWeighting(self.tau, self.beta, self.eps)
-        if memory:
+        if carried:
             # TorchJD has no setter for its state.
-            *means, steps = memory
+            *means, steps = carried
             weighting._sq_norm_ema = gramian.new_tensor(means)
             weighting._n_steps, weighting._state_key = torch.tensor(int(steps)), 2
         weights = weighting(gramian)
