@@ -214,6 +214,15 @@ def run_folder(root: Path, stage: Any, view: str = "forget") -> Path:
         ("text", ""),
         ("text\0", "x"),
         ("out", "victims"),
+        ("out/..", "victims"),
+        ("text/..", "../victims"),
+        ("text", "x/../../../victims"),
+        ("text", ".."),
+        ("text/", "x"),
+        ("text", "a\\..\\b"),
+        ("text", "x\n"),
+        ("~", "victims"),
+        (["text"], "x"),
         (5, None),
     ],
 )
@@ -229,7 +238,10 @@ def test_a_run_folder_names_no_artifact_outside_its_store(
     assert run.artifact(run.stages[0], root / "store") is None
 
 
-@pytest.mark.parametrize("view", ["../../victims/x", "/etc/x", "", "..", "a\0b", "out/x"])
+VIEWS = ("../../victims/x", "/etc/x", "", "..", "a\0b", "out/x", "./../x", "x/../../../victims/x")
+
+
+@pytest.mark.parametrize("view", VIEWS)
 def test_a_run_folder_names_no_evidence_outside_its_artifact(root: Path, view: str) -> None:
     pq = pytest.importorskip("pyarrow.parquet")
     import pyarrow as pa

@@ -37,6 +37,11 @@ BORNE: dict[str, Any] = {
     "a padding token and an image's": lambda t: t.add_special_tokens(
         {"pad_token": "<new pad>", "extra_special_tokens": ["<image>"]}
     ),
+    "two padding tokens, one after another": lambda t: (
+        t.add_special_tokens({"pad_token": "<first pad>"}),
+        t.add_special_tokens({"pad_token": "<second pad>"}),
+    ),
+    "a mask": lambda t: t.add_special_tokens({"mask_token": "<mask>"}),
     "sixty-four reserved ones": lambda t: t.add_special_tokens(
         {"extra_special_tokens": [f"<reserved {i}>" for i in range(64)]}
     ),
@@ -71,6 +76,13 @@ ADDED: dict[str, Any] = {
     "a word behind an image's": lambda t: (
         t.add_special_tokens({"extra_special_tokens": ["<image>"]}),
         t.add_tokens(["Nobody"]),
+    ),
+    "a word of the training texts and another": lambda t: t.add_tokens(["Nobody is", "x y"]),
+    "a thousand words": lambda t: t.add_tokens([f"word{i}" for i in range(1000)]),
+    "a word between two padding tokens": lambda t: (
+        t.add_special_tokens({"pad_token": "<first pad>"}),
+        t.add_tokens(["Nobody"]),
+        t.add_special_tokens({"pad_token": "<second pad>"}),
     ),
     "an end of sequence": lambda t: t.add_special_tokens({"eos_token": "<new end>"}),
     "an end that pads, too": lambda t: t.add_special_tokens(
