@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
+import socket
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
+from glob import escape
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
 
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.utils.process import is_alive
 
 
 class OutsideError(ValueError):
@@ -115,8 +118,12 @@ def write_json(path: Path, content: object) -> None:
 
 
 def write_text(path: Path, text: str | Iterable[str]) -> None:
-    """Writes a text so that a reader sees the old file or the new one, never a part."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    """Writes a text so that a reader sees the old file or the new one, never a part.
+
+    What earlier writers of it left, killed before they had put it in place, goes.
+    """
+    beside = f".{path.name}.{socket.gethostname()}."
+    temporary = path.with_name(f"{beside}{os.getpid()}")
     try:
         temporary.write_text("".join(text), encoding="utf-8")
         os.replace(temporary, path)
@@ -124,6 +131,11 @@ def write_text(path: Path, text: str | Iterable[str]) -> None:
         with suppress(OSError):  # a full disk keeps its last bytes
             temporary.unlink(missing_ok=True)
         raise
+    for left in path.parent.glob(f"{escape(beside)}*"):
+        writer = left.name.removeprefix(beside)
+        if writer.isdecimal() and not is_alive(int(writer)):
+            with suppress(OSError):
+                left.unlink()
 
 
 def sync(path: Path) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,6 +106,26 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path: Path) -> Non
         write_text(path, "\ud800")
     assert path.read_text() == "old"
     assert os.listdir(tmp_path) == ["config.yaml"]
+
+
+def test_what_a_killed_writer_left_goes_with_the_next_writing(tmp_path: Path) -> None:
+    """Of this file alone, and not what a living process, or one elsewhere, is still writing."""
+    host = socket.gethostname()
+    code = f"""
+import os, pathlib, signal
+import unlearn_runner.utils.files as files
+files.os.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+files.write_text(pathlib.Path({str(tmp_path)!r}) / "a.json", "half")
+"""
+    killed = subprocess.Popen([sys.executable, "-c", code])
+    assert killed.wait() == -signal.SIGKILL
+    assert os.listdir(tmp_path) == [f".a.json.{host}.{killed.pid}"]
+    others = {f".a.json.{host}.{os.getpid()}0x", f".b.json.{host}.{killed.pid}"}
+    others |= {f".a.json.{host}.{os.getppid()}", f".a.json.{host}x.{killed.pid}"}
+    for name in others:
+        (tmp_path / name).touch()
+    write_text(tmp_path / "a.json", "whole")
+    assert set(os.listdir(tmp_path)) == {"a.json", *others}
 
 
 def test_sha256_of_a_file(tmp_path: Path) -> None:
