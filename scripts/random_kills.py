@@ -46,10 +46,11 @@ COMPUTED = re.compile(r"^\[\d+/\d+\] .* \w+/\w+  \d+\.\ds$", re.MULTILINE)
 CLOCK = re.compile(
     r'"tokens_per_s": [\d.e+]+|made [\d :-]+UTC|<dt>commit</dt>.*?</dd>'
     r'|<section aria-labelledby="cost">.*?</section>'
+    r"|<dt>(?:device|driver)[^<]*</dt><dd>.*?</dd>\n?"  # of the process that computed, if one did
     r'|data-v="[\d.e-]+">[\d.]+</td>(?=<td class="more">)',  # seconds stand before the folder
     re.DOTALL,
 )
-"""What telemetry and report.html say of times and of the checkout."""
+"""What telemetry and report.html say of times, of the checkout and of who computed."""
 HASHED = (".safetensors", ".parquet")
 READ = ("along.json", "scores.json", "selection.json", "metrics.jsonl", "report.html")
 
