@@ -47,8 +47,8 @@ RECTIFIERS = ("none", "gru", "gru_update", "pcgrad", "sago", "pcd")
 RATES = ("2e-4", "4e-4")
 SEEDS = (0, 1, 2)
 GAMMAS, TAUS = ("0.1", "0.3", "0.5", "0.7", "0.9", "0.99"), ("0.01", "0.1", "1", "10")
-SHARES = (0.75, 0.5)
-"""Of the way from the target's forget probability to the retain model's: the levels."""
+LEFT = (0.25, 0.5)
+"""Of the target's forget probability: the levels."""
 DRAWS = 1000
 Floats = NDArray[np.float64]
 
@@ -123,7 +123,7 @@ class Experiment:
 
     @property
     def first(self) -> PlannedJob:
-        """A run that has rows, target and retain model in common with all."""
+        """A run that has rows and target in common with all."""
         return self.job(Cell("gd", "gru").words(RATES[0], 0))
 
     @cache  # noqa: B019
@@ -145,20 +145,11 @@ class Experiment:
             found[view] = each
         return found
 
-    def anchor(self, model: str) -> Curve:
-        """Returns the scores of target or retain model, as a curve of one step."""
-        job = self.first
-        return _curve(job, [job.store.path(_stage(job, model))])
-
     @cache  # noqa: B019
-    def level(self, part: str, share: float) -> float:
-        """Returns the forget probability that lies a share of the way on a part."""
-        counts = self.counts(part, 0)
-        before, after = (
-            float(self.anchor(model).along(counts)["forget"][0, 0])
-            for model in ("target", "retain_model")
-        )
-        return before + share * (after - before)
+    def level(self, part: str, left: float) -> float:
+        """Returns a share of the target's forget probability on a part."""
+        target = _curve(self.first, [self.first.store.path(_stage(self.first, "target"))])
+        return left * float(target.along(self.counts(part, 0))["forget"][0, 0])
 
     def curve(self, cell: Cell, rate: str, seed: int) -> Curve:
         """Runs where it has not been run, and returns the curve."""
@@ -167,8 +158,7 @@ class Experiment:
         words = cell.words(rate, seed)
         ran = run(*words, f"output_dir={self.output}", "overwrite=true", "name=rectification")
         job = self.job(words)
-        along = job.plan.trajectory
-        steps = along.steps if along is not None else ()
+        steps = job.run.evaluate.steps(job.run.train, len(job.plan.inputs.rowsets.splits.forget))
         kept = job.store.path(job.plan.unlearn)
         folders = [kept / step_folder(step) for step in steps]
         folders = [folder for folder in folders if folder.is_dir()]
@@ -180,10 +170,10 @@ class Experiment:
         print(*self.done[-1].values(), flush=True)
         return found
 
-    def kept(self, curve: Curve, part: str, what: str, share: float, draws: int = 0) -> Floats:
+    def kept(self, curve: Curve, part: str, what: str, left: float, draws: int = 0) -> Floats:
         """Returns what a run keeps at a level of a part; [1] or [draws]."""
         along = curve.along(self.counts(part, draws))
-        return at_level(along["forget"], along[what], self.level(part, share))
+        return at_level(along["forget"], along[what], self.level(part, left))
 
     def facts(
         self, cell: Cell, rate: str, seed: int, status: str, curve: Curve, folder: Path
@@ -192,10 +182,10 @@ class Experiment:
         lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
         steps = [line for line in map(json.loads, lines) if "grad_norm" in line]
         at = {
-            f"{part}_{what}_{share:g}": round(float(self.kept(curve, part, what, share)[0]), 5)
+            f"{part}_{what}_{left:g}": round(float(self.kept(curve, part, what, left)[0]), 5)
             for part in "AB"
             for what in ("utility", "retain")
-            for share in SHARES
+            for left in LEFT
         }
         least = {
             f"{part}_forget_least": round(
@@ -219,7 +209,7 @@ class Experiment:
     def chosen(self, cell: Cell) -> str:
         """Returns the learning rate with the highest utility at the level on part A, seed 0."""
         curves = {rate: self.curve(cell, rate, 0) for rate in RATES}
-        worth = {r: float(self.kept(c, "A", "utility", SHARES[0])[0]) for r, c in curves.items()}
+        worth = {r: float(self.kept(c, "A", "utility", LEFT[0])[0]) for r, c in curves.items()}
         if all(map(math.isnan, worth.values())):
             counts = self.counts("A", 0)
             return min(RATES, key=lambda r: float(curves[r].along(counts)["forget"].min()))
