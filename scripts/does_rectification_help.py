@@ -4,256 +4,219 @@
 
 Plan and words: docs/does-rectification-help.md. Runs are taken from the folder's store where they
 are there already, so a command that was killed goes on. Writes docs/data/rectification.csv (a row
-per run) and docs/figures/rectification.svg, and prints the page's tables.
+per run) and, with the extra `figures`, docs/figures/rectification.svg; prints the page's tables.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
-import math
 import sys
-import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
-
-from unlearn_runner.api import plan, run
-from unlearn_runner.evaluation.metrics.evidence import Evidence
-from unlearn_runner.evaluation.metrics.parts import Parts, divide
-from unlearn_runner.pipeline.job import PlannedJob
-from unlearn_runner.pipeline.stages.base import Stage
-from unlearn_runner.pipeline.stages.evaluate import step_folder
+from rectification_runs import DRAWS, LEFT, METHODS, RECTIFIERS, SEEDS, Cell, Experiment
 
 ROOT = Path(__file__).resolve().parents[1]
-VIEWS = ("forget", "retain", "real_authors", "world_facts")
-COMMON = (
-    *("benchmark.source.people=80", "benchmark.requests.forget10.view=forget10"),
-    *("benchmark.view.retain.split=retain90", "benchmark.view.retain.limit=160"),
-    *("benchmark.view.real_authors.limit=20", "benchmark.view.world_facts.limit=20"),
-    *("~benchmark.metric.rouge_l", "~benchmark.metric.truth_ratio"),
-    *("~benchmark.metric.forget_quality", "benchmark.metric.model_utility.parts=[probability]"),
-    *(f"benchmark.view.{view}.probes=[logprobs]" for view in VIEWS),
-    *("evaluate.every=5", "keep=model"),
-)
-METHODS = ("ga", "gd", "npo", "simnpo", "wga", "idk")
-RECTIFIERS = ("none", "gru", "gru_update", "pcgrad", "sago", "pcd")
-RATES = ("2e-4", "4e-4")
-SEEDS = (0, 1, 2)
 GAMMAS, TAUS = ("0.1", "0.3", "0.5", "0.7", "0.9", "0.99"), ("0.01", "0.1", "1", "10")
-LEFT = (0.25, 0.5)
-"""Of the target's forget probability: the levels."""
-DRAWS = 1000
-Floats = NDArray[np.float64]
+FREE = ("train.clip=null",)
 
 
-@dataclass(frozen=True)
-class Cell:
-    """A method and a rectifier, with what else is set."""
+@dataclass
+class Comparison:
+    """A rectifier beside none, at the same method."""
 
-    method: str
-    rectifier: str
-    more: tuple[str, ...] = ()
-
-    def words(self, rate: str, seed: int) -> tuple[str, ...]:
-        """Returns a run's overrides."""
-        # Gradient ascent alone does one pass per step where all others do two.
-        steps = 100 if (self.method, self.rectifier) == ("ga", "none") else 50
-        mine = (f"method={self.method}", f"rectifier={self.rectifier}", f"train.lr={rate}")
-        return (*COMMON, *mine, f"train.steps={steps}", f"seed={seed}", *self.more)
-
-
-@dataclass(frozen=True)
-class Curve:
-    """A run's scores along its steps, row by row, of all people."""
-
-    rows: Mapping[str, Floats]
-    """Probability of the right answer by view; [steps, rows]."""
-
-    def along(self, counts: Mapping[str, Floats]) -> dict[str, Floats]:
-        """Returns forget probability, retain probability and utility; each [draws, steps].
-
-        Args:
-            counts: How often each row of a view counts; [draws, rows].
-        """
-        means = {
-            view: counts[view] @ rows.T / counts[view].sum(1, keepdims=True)
-            for view, rows in self.rows.items()
-        }
-        kept = np.stack([mean for view, mean in means.items() if view != "forget"])
-        utility = len(kept) / (1 / kept).sum(0)
-        return {"forget": means["forget"], "retain": means["retain"], "utility": utility}
-
-
-def at_level(forget: Floats, kept: Floats, level: float) -> Floats:
-    """Returns what is kept where the forget probability first is at a level; [draws], or NaN.
-
-    Args:
-        forget: Forget probability; [draws, steps].
-        kept: What is kept; [draws, steps].
-        level: Of the forget probability.
-    """
-    reached = forget <= level
-    step = np.maximum(reached.argmax(1), 1)
-    draw = np.arange(len(forget))
-    before, after = forget[draw, step - 1], forget[draw, step]
-    share = np.clip((before - level) / np.maximum(before - after, 1e-12), 0, 1)
-    value = kept[draw, step - 1] + share * (kept[draw, step] - kept[draw, step - 1])
-    return np.where(reached.any(1), value, np.nan)
-
-
-@dataclass(eq=False)
-class Experiment:
-    """Runs, and their curves on both parts of the rows."""
-
-    output: Path
-    done: list[dict[str, Any]] = field(default_factory=list)
-    curves: dict[tuple[Cell, str, int], Curve] = field(default_factory=dict)
-
-    @cache  # noqa: B019  one object lives as long as the command
-    def job(self, words: tuple[str, ...]) -> PlannedJob:
-        """Returns the planned run of some overrides."""
-        return plan(*words, f"output_dir={self.output}", "overwrite=true", "name=rectification")
+    plain: Cell
+    rectified: Cell
+    rates: tuple[str, str]
+    kept: tuple[float, float]
+    """Mean over the seeds, without and with."""
+    by_seed: list[float]
+    low: float
+    high: float
+    p: float
+    """Two-sided, of the bootstrap over people; `holm` makes it that of all comparisons."""
+    unreached: float
+    """Share of the draws in which one of the runs never forgets so much."""
 
     @property
-    def first(self) -> PlannedJob:
-        """A run that has rows and target in common with all."""
-        return self.job(Cell("gd", "gru").words(RATES[0], 0))
+    def change(self) -> float:
+        """With minus without."""
+        return self.kept[1] - self.kept[0]
 
-    @cache  # noqa: B019
-    def counts(self, part: str, draws: int) -> dict[str, Floats]:
-        """Returns how often rows of a part count: once each, or in samples of people."""
-        scored = self.first.plan.scores["target"]
-        parts: Parts = divide(scored.units, 0.5, 0)
-        found = {}
-        for view, owners in scored.units.items():
-            chosen = (parts.a if part == "A" else parts.b)[view]
-            each = np.zeros((max(draws, 1), len(owners)))
-            people, who = np.unique([owners[row] for row in chosen], return_inverse=True)
-            drawn = np.ones((1, len(people)))
-            if draws:
-                random = np.random.default_rng(zlib.crc32(people.tobytes()))
-                even = np.full(len(people), 1 / len(people))
-                drawn = random.multinomial(len(people), even, draws).astype(float)
-            each[:, list(chosen)] = drawn[:, who]
-            found[view] = each
-        return found
-
-    @cache  # noqa: B019
-    def level(self, part: str, left: float) -> float:
-        """Returns a share of the target's forget probability on a part."""
-        target = _curve(self.first, [self.first.store.path(_stage(self.first, "target"))])
-        return left * float(target.along(self.counts(part, 0))["forget"][0, 0])
-
-    def curve(self, cell: Cell, rate: str, seed: int) -> Curve:
-        """Runs where it has not been run, and returns the curve."""
-        if (found := self.curves.get((cell, rate, seed))) is not None:
-            return found
-        words = cell.words(rate, seed)
-        ran = run(*words, f"output_dir={self.output}", "overwrite=true", "name=rectification")
-        job = self.job(words)
-        steps = job.run.evaluate.steps(job.run.train, len(job.plan.inputs.rowsets.splits.forget))
-        kept = job.store.path(job.plan.unlearn)
-        folders = [kept / step_folder(step) for step in steps]
-        folders = [folder for folder in folders if folder.is_dir()]
-        target = job.store.path(_stage(job, "target"))
-        if ran.status == "completed":
-            folders.append(job.store.path(_stage(job, "unlearned")))
-        found = self.curves[cell, rate, seed] = _curve(job, [target, *folders])
-        self.done.append(self.facts(cell, rate, seed, ran.status, found, kept))
-        print(*self.done[-1].values(), flush=True)
-        return found
-
-    def kept(self, curve: Curve, part: str, what: str, left: float, draws: int = 0) -> Floats:
-        """Returns what a run keeps at a level of a part; [1] or [draws]."""
-        along = curve.along(self.counts(part, draws))
-        return at_level(along["forget"], along[what], self.level(part, left))
-
-    def facts(
-        self, cell: Cell, rate: str, seed: int, status: str, curve: Curve, folder: Path
-    ) -> dict[str, Any]:
-        """Returns a row of the table of runs."""
-        lines = (folder / "metrics.jsonl").read_text("utf-8").splitlines()
-        steps = [line for line in map(json.loads, lines) if "grad_norm" in line]
-        at = {
-            f"{part}_{what}_{left:g}": round(float(self.kept(curve, part, what, left)[0]), 5)
-            for part in "AB"
-            for what in ("utility", "retain")
-            for left in LEFT
-        }
-        least = {
-            f"{part}_forget_least": round(
-                float(curve.along(self.counts(part, 0))["forget"].min()), 5
-            )
-            for part in "AB"
-        }
-        return {
-            "method": cell.method,
-            "rectifier": cell.rectifier,
-            "more": " ".join(cell.more),
-            "lr": rate,
-            "seed": seed,
-            "status": status,
-            **at,
-            **least,
-            "conflict": _mean(steps, "conflict"),
-            "surviving": _mean(steps, "surviving_norm"),
-        }
-
-    def chosen(self, cell: Cell) -> str:
-        """Returns the learning rate with the highest utility at the level on part A, seed 0."""
-        curves = {rate: self.curve(cell, rate, 0) for rate in RATES}
-        worth = {r: float(self.kept(c, "A", "utility", LEFT[0])[0]) for r, c in curves.items()}
-        if all(map(math.isnan, worth.values())):
-            counts = self.counts("A", 0)
-            return min(RATES, key=lambda r: float(curves[r].along(counts)["forget"].min()))
-        return max(RATES, key=lambda r: -1.0 if math.isnan(worth[r]) else worth[r])
+    @property
+    def verdict(self) -> str:
+        """What the plan calls real, and its direction."""
+        alike = len({value > 0 for value in self.by_seed}) == 1
+        if not (self.p < 0.05 and alike):
+            return ""
+        return "more" if self.change > 0 else "less"
 
 
-def _stage(job: PlannedJob, model: str) -> Stage:
-    stage = job.plan.scores[model].evaluated
-    assert isinstance(stage, Stage)
-    return stage
+def compare(
+    experiment: Experiment,
+    plain: Cell,
+    rectified: Cell,
+    rates: tuple[str, str],
+    what: str,
+    left: float,
+) -> Comparison:
+    """Compares two cells on part B, seeds paired and the same people drawn in both."""
+    observed, drawn = [], []
+    for seed in SEEDS:
+        curves = [
+            experiment.curve(cell, rate, seed)
+            for cell, rate in zip((plain, rectified), rates, strict=True)
+        ]
+        observed.append([experiment.kept(c, "B", what, left)[0] for c in curves])
+        drawn.append([experiment.kept(c, "B", what, left, DRAWS) for c in curves])
+    means = np.mean(observed, 0)
+    changes = np.mean([with_ - without for without, with_ in drawn], 0)
+    known = changes[~np.isnan(changes)]
+    low, high = np.quantile(known, (0.025, 0.975)) if len(known) else (np.nan, np.nan)
+    tail = min((known <= 0).sum(), (known >= 0).sum()) + 1
+    p = min(1.0, 2 * tail / (len(known) + 1)) if len(known) else np.nan
+    by_seed = [float(b - a) for a, b in observed]
+    kept = (float(means[0]), float(means[1]))
+    unreached = 1 - len(known) / len(changes)
+    return Comparison(plain, rectified, rates, kept, by_seed, low, high, p, unreached)
 
 
-def _curve(job: PlannedJob, folders: Iterable[Path]) -> Curve:
-    scored = job.plan.scores["target"]
-    found: dict[str, list[Floats]] = {}
-    for folder in folders:
-        for view in Evidence.load(folder, scored.views).views.values():
-            rows = scored.metrics["probability"].of_rows(view)
-            assert rows is not None
-            found.setdefault(view.name, []).append(rows)
-    return Curve({name: np.stack(rows) for name, rows in found.items()})
+def holm(found: Sequence[Comparison]) -> None:
+    """Corrects the p-values of several comparisons for their number (Holm 1979)."""
+    known = sorted((c for c in found if not np.isnan(c.p)), key=lambda c: c.p)
+    least = 0.0
+    for place, comparison in enumerate(known):
+        least = max(least, min(1.0, comparison.p * (len(found) - place)))
+        comparison.p = least
 
 
-def _mean(steps: Sequence[Mapping[str, Any]], name: str) -> float | str:
-    values = [float(step[name]) for step in steps if step.get(name) is not None]
-    return round(sum(values) / len(values), 4) if values else ""
-
-
-def plan_of_runs(experiment: Experiment) -> None:
+def runs(experiment: Experiment) -> tuple[list[Cell], dict[Cell, str]]:
     """Runs everything: trials, then seeds of what they choose, then what stands beside it."""
     cells = [Cell(method, rectifier) for method in METHODS for rectifier in RECTIFIERS]
     rates = {cell: experiment.chosen(cell) for cell in cells}
     for cell in cells:
         for seed in SEEDS:
             experiment.curve(cell, rates[cell], seed)
+    for cell, rate in beside(rates):
+        for seed in SEEDS if cell.more == FREE else SEEDS[:1]:
+            experiment.curve(cell, rate, seed)
+    return cells, rates
+
+
+def beside(rates: Mapping[Cell, str]) -> Iterator[tuple[Cell, str]]:
+    """Yields what the plan has beside the grid, with its learning rate."""
     for method in ("ga", "npo"):
         for rectifier in ("none", "gru"):
-            for seed in SEEDS:
-                free = Cell(method, rectifier, ("train.clip=null",))
-                experiment.curve(free, rates[Cell(method, rectifier)], seed)
+            yield Cell(method, rectifier, FREE), rates[Cell(method, rectifier)]
         for name, values in (("gamma", GAMMAS), ("tau", TAUS)):
             for value in values:
-                cell = Cell(method, "gru", (f"rectifier.{name}={value}",))
-                experiment.curve(cell, rates[Cell(method, "gru")], 0)
+                more = (f"rectifier.{name}={value}",)
+                yield Cell(method, "gru", more), rates[Cell(method, "gru")]
+
+
+def number(value: float, sign: str = "") -> str:
+    """Returns three digits, or a dash where there is nothing."""
+    return "-" if np.isnan(value) else f"{value:{sign}.3f}".replace("0.", ".", 1)
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table as Markdown."""
+    print("\n| " + " | ".join(columns) + " |")
+    print("|" + "---|" * 2 + "---:|" * (len(columns) - 2))
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+    print()
+
+
+def grid(
+    experiment: Experiment, cells: Sequence[Cell], rates: Mapping[Cell, str]
+) -> list[Comparison]:
+    """Prints all comparisons, of the first outcome at first; returns those."""
+    pairs = [(Cell(cell.method, "none"), cell) for cell in cells if cell.rectifier != "none"]
+    first: list[Comparison] = []
+    for what in ("utility", "retain"):
+        for left in LEFT:
+            found = [compare(experiment, a, b, (rates[a], rates[b]), what, left) for a, b in pairs]
+            holm(found)
+            first = first or found
+            print(f"{what} where {left:g} of the forget probability is left, part B")
+            names = ("method", "rectifier", "lr without", "with", "kept without", "with", "change")
+            more = ("95 % over people", "seeds", "p (Holm)", "real", "conflict", "norm left")
+            table((*names, *more), [_row(experiment, c) for c in found])
+    return first
+
+
+def _row(experiment: Experiment, c: Comparison) -> list[str]:
+    mine = [
+        row
+        for row in experiment.done
+        if (row["method"], row["rectifier"], row["more"])
+        == (c.plain.method, c.rectified.rectifier, "")
+        and row["lr"] == c.rates[1]
+    ]
+    facts = []
+    for name in ("conflict", "surviving"):
+        values = [row[name] for row in mine if row[name] != ""]
+        facts.append(number(float(np.mean(values))) if values else "-")
+    interval = f"{number(c.low, '+')} .. {number(c.high, '+')}"
+    interval += f" ({c.unreached:.0%} not reached)" if c.unreached else ""
+    seeds = f"{number(min(c.by_seed), '+')} .. {number(max(c.by_seed), '+')}"
+    kept = [number(value) for value in c.kept]
+    start = [c.plain.method, c.rectified.rectifier, *c.rates, *kept, number(c.change, "+")]
+    return [*start, interval, seeds, number(c.p), c.verdict, *facts]
+
+
+def others(experiment: Experiment, rates: Mapping[Cell, str]) -> None:
+    """Prints what stands beside the grid: no clipping, gammas and taus."""
+    rows = []
+    for cell, rate in beside(rates):
+        seeds = SEEDS if cell.more == FREE else SEEDS[:1]
+        curves = [experiment.curve(cell, rate, seed) for seed in seeds]
+        at = [
+            number(float(np.mean([experiment.kept(c, "B", what, left)[0] for c in curves])))
+            for what in ("utility", "retain")
+            for left in LEFT
+        ]
+        rows.append([cell.method, cell.rectifier, " ".join(cell.more), rate, str(len(seeds)), *at])
+    columns = [f"{what} at {left:g}" for what in ("utility", "retain") for left in LEFT]
+    table(("method", "rectifier", "setting", "lr", "seeds", *columns), rows)
+
+
+def draw(found: Sequence[Comparison], path: Path) -> None:
+    """Draws an arrow from none to each rectifier, method by method, with its interval."""
+    import matplotlib as mpl  # pyright: ignore[reportMissingImports]
+
+    mpl.use("svg")
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "rectification", "font.size": 9})
+    from matplotlib import pyplot as plt  # pyright: ignore[reportMissingImports]
+
+    figure, axes = plt.subplots(figsize=(8.6, 4.2))
+    names = [name for name in RECTIFIERS if name != "none"]
+    for c in found:
+        at = METHODS.index(c.plain.method) + (names.index(c.rectified.rectifier) - 2) * 0.15
+        color = f"C{names.index(c.rectified.rectifier)}"
+        ends = c.kept[0] + c.low, c.kept[0] + c.high
+        axes.plot((at, at), ends, color=color, linewidth=5, alpha=0.25, solid_capstyle="butt")
+        axes.annotate(
+            "", (at, c.kept[1]), (at, c.kept[0]), arrowprops={"arrowstyle": "->", "color": color}
+        )
+        axes.plot(at, c.kept[1], ".", color=color, label=c.rectified.rectifier)
+    for place, method in enumerate(METHODS):
+        kept = next(c.kept[0] for c in found if c.plain.method == method)
+        axes.plot((place - 0.4, place + 0.4), (kept, kept), color="0.35", linewidth=1)
+    handles, labels = axes.get_legend_handles_labels()
+    first = [labels.index(name) for name in names]
+    axes.legend([handles[i] for i in first], names, frameon=False, ncols=len(names))
+    axes.set_xticks(range(len(METHODS)), METHODS)
+    axes.set_ylabel("utility, a quarter of the forget probability left")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.tight_layout()
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
 def main() -> None:
@@ -262,16 +225,21 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--output", type=Path, default=ROOT / "outputs", help="store and telemetry")
-    parser.add_argument("--csv", type=Path, default=ROOT / "docs" / "data" / "rectification.csv")
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="table and figure")
     chosen = parser.parse_args()
     experiment = Experiment(chosen.output.resolve())
-    plan_of_runs(experiment)
-    rows = experiment.done
-    chosen.csv.parent.mkdir(parents=True, exist_ok=True)
-    with chosen.csv.open("w", encoding="utf-8", newline="") as file:
+    cells, rates = runs(experiment)
+    rows: list[dict[str, Any]] = experiment.done
+    path = chosen.docs / "data" / "rectification.csv"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", encoding="utf-8", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
+    first = grid(experiment, cells, rates)
+    others(experiment, rates)
+    with suppress(ModuleNotFoundError):
+        draw(first, chosen.docs / "figures" / "rectification.svg")
 
 
 if __name__ == "__main__":
