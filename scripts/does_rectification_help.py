@@ -96,10 +96,11 @@ def holm(found: Sequence[Comparison]) -> None:
 
 
 def runs(experiment: Experiment) -> tuple[list[Cell], dict[Cell, str]]:
-    """Runs everything: trials, then seeds of what they choose, then what stands beside it."""
+    """Runs everything: each cell's trials and then its seeds; then what stands beside it."""
     cells = [Cell(method, rectifier) for method in METHODS for rectifier in RECTIFIERS]
-    rates = {cell: experiment.chosen(cell) for cell in cells}
+    rates: dict[Cell, str] = {}
     for cell in cells:
+        rates[cell] = experiment.chosen(cell)
         for seed in SEEDS:
             experiment.curve(cell, rates[cell], seed)
     for cell, rate in beside(rates):
