@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 import torch
 from helpers.adapters import BEGINS_ELSEWHERE, EVERY_ADAPTER, attached, row_weights
+from helpers.objectives import EVERY_METHOD, Workbench
 from safetensors.torch import load_file
 
+from unlearn_runner.commands.estimate.sizes import Sizes
 from unlearn_runner.data.encode import collate
 from unlearn_runner.distributed.layout import trainable_state
-from unlearn_runner.methods.base import Retain
+from unlearn_runner.methods.base import Method, Retain
 from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.adapters.base import Base
 from unlearn_runner.models.adapters.lora import AdapterOff, LoRA
@@ -26,7 +28,7 @@ from unlearn_runner.models.adapters.targets import linear_modules
 from unlearn_runner.models.forward import Models, scored_logits
 from unlearn_runner.models.load import for_training, load_frozen, save
 from unlearn_runner.rectifiers.base import Rectifier
-from unlearn_runner.rectifiers.gru import GRU
+from unlearn_runner.rectifiers.gru import GRU, RISK
 from unlearn_runner.rectifiers.multi_objective.mgda import MGDA
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.training.batches import StepLoader
@@ -191,6 +193,40 @@ def test_a_checkpoint_continues_bit_for_bit(tiny: Any, name: str) -> None:
     assert all(torch.equal(tensor, ended[n]) for n, tensor in found.items())
     pairs = zip(*(e.models.trained.parameters() for e in (whole, again)), strict=True)
     assert all(torch.equal(a, b) for a, b in pairs), "the residual, too"
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("adapter", [name for name in EVERY_ADAPTER if name != "lora"])
+@pytest.mark.parametrize(("name", "method"), EVERY_METHOD)
+def test_every_method_trains_every_adapter(
+    tiny: Any, adapter: str, name: str, method: Method
+) -> None:
+    """LoRA is in `test_adapter_methods.py`; RMU's own loss reaches the first block alone."""
+    bench, kind = Workbench(tiny, torch.float32), EVERY_ADAPTER[adapter]
+    model = attached(tiny, kind)
+    draw = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in model.parameters():
+            if tensor.requires_grad and not tensor.any():  # with B = 0 no A has a gradient
+                tensor.normal_(std=0.02, generator=draw)
+    start = kind.start(model) or tiny.llama().eval()
+    models = Models(for_training(model, True), start, nullcontext, seed=3)
+    engine = bench.engine(method, GRU(gamma=0.8), models, lr=1e-2, batch_size=4, micro_batch=3)
+    loader = bench.step_loader(method, 4)
+    model.train()
+    gradients, _ = engine.gradients(loader.step(0))
+    for group, gradient in gradients.items():
+        for tensor, entry in zip(engine.space.names, gradient, strict=True):
+            behind = name == "rmu" and group != RISK and ".layers.1." in tensor
+            assert (entry is not None and bool(entry.any())) is not behind, (group, tensor)
+
+
+@pytest.mark.parametrize("name", EVERY_ADAPTER)
+def test_what_is_trained_is_known_before_a_model_is_loaded(tiny: Any, name: str) -> None:
+    model = attached(tiny, EVERY_ADAPTER[name])
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    sizes = Sizes.of_config(tiny.llama().config.to_dict())
+    assert EVERY_ADAPTER[name].trained_parameters(sizes) == trained
 
 
 # --- what is kept
