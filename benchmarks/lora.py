@@ -112,17 +112,18 @@ def main() -> None:
     sizes = QUICK if args.quick else FULL
     sizes = replace(sizes, pairs=args.pairs or sizes.pairs)
     workload = prepare(args.data, sizes.shape, sizes.vocab, args.threads)
-    facts = {"source": workload.source, "threads": args.threads, "rank": args.rank}
-    found: dict[str, Any] = {**facts, "adapters": {}}
+    facts: dict[str, Any] = {"source": workload.source, "threads": args.threads, "rank": args.rank}
+    facts["parameters"] = workload.model.num_parameters()
     weights, fisher = measure_fisher(workload, sizes)
+    found: dict[str, Any] = {**facts, "fisher": asdict(fisher), "adapters": {}}
     show_fisher(fisher)
     for name in args.adapters.split(","):
         adapter = ADAPTERS[name](rank=args.rank)
         cost = measure(workload, adapter, sizes, weights if adapter.importance else None)
         show(name, cost, adapter, workload, args.threads)
         found["adapters"][name] = asdict(cost)
-    if args.json:
-        args.json.write_text(json.dumps({**found, "fisher": asdict(fisher)}, indent=1) + "\n")
+        if args.json:  # after each: they take their time
+            args.json.write_text(json.dumps(found, indent=1) + "\n")
 
 
 def measure_fisher(workload: Workload, sizes: Sizes) -> tuple[dict[str, Any], FisherCost]:

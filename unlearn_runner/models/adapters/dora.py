@@ -18,7 +18,7 @@ class DoRA(LoRA):
     Source: Liu et al. 2024, by peft; the norm takes part in no gradient (its section 4.3). m begins
     as |W|, so that training begins at the start model. Deviation: m is computed in float32 also of
     a bf16 base, or the model would begin a bf16 rounding away from it. A forward pass makes W + s B
-    A anew, which costs a multiple of LoRA's time.
+    A anew, which LoRA does not.
     """
 
     def options(self) -> dict[str, Any]:
