@@ -23,6 +23,7 @@ from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
 from unlearn_runner.evaluation.logs.read import KNOWN, open_log
 from unlearn_runner.evaluation.logs.retain_log import against
+from unlearn_runner.evaluation.logs.write import write
 from unlearn_runner.evaluation.metrics.aggregates import Aggregation
 from unlearn_runner.evaluation.metrics.base import compute, directions, scored
 from unlearn_runner.evaluation.metrics.evidence import ViewEvidence
@@ -77,7 +78,7 @@ def _export(logs: Sequence[Log], retain: Log | None, args: argparse.Namespace) -
         raise ConfigError("--export writes one log's files, and several logs are named", "one LOG")
     (log,) = logs
     retain_model = None if retain is None else against(log, retain, args.matched)[0]
-    for path in log.write(args.export, retain_model):
+    for path in write(args.export, log, retain_model):
         results_console().print(f"wrote {path}", soft_wrap=True, markup=False)
 
 

@@ -12,6 +12,7 @@ from helpers.cases import each
 from unlearn_runner.commands.score import main
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.logs.retain_log import against
+from unlearn_runner.evaluation.logs.write import write
 
 TOFU = "data/tofu_eval_logs/open_unlearning/tofu_Llama-3.2-1B-Instruct_"
 MUSE = "data/muse_eval_logs/muse_Llama-2-7b-hf_News_"
@@ -70,7 +71,7 @@ def _same(found: Any, expected: Any, where: str) -> None:
 
 def test_a_written_log_is_a_retain_log(shared: Path, tmp_path: Path) -> None:
     original = shared / f"{TOFU}retain99.TOFU_EVAL.min.json"
-    open_log(original).write(tmp_path, None)
+    write(tmp_path, open_log(original), None)
     model = open_log(shared / f"{TOFU}full.forget01.TOFU_EVAL.min.json")
     first = against(model, open_log(original), False)
     assert against(model, open_log(tmp_path / "TOFU_EVAL.json"), False) == first

@@ -35,6 +35,8 @@ class Log(ABC):
     format: ClassVar[str]
     eps: ClassVar[float] = 0.0
     """What the format's own project adds to denominators; the `eps` of metrics."""
+    benchmark: ClassVar[str] = "TOFU"
+    """As whose evaluation open-unlearning would write it; see `logs.write`."""
     has_texts: ClassVar[bool] = True
     """Whether rows can be told by their texts; else two logs' rows are compared in their order."""
 
@@ -59,12 +61,6 @@ class Log(ABC):
     def further(self) -> dict[str, Metric]:
         """Returns the metrics that a full suite has beyond those, by name."""
         return suites.further(self.eps)
-
-    def write(self, folder: Path, retain_model: Evidence | None) -> tuple[Path, ...]:
-        """Writes the log as open-unlearning's files, an EVAL and a SUMMARY; returns their paths."""
-        from unlearn_runner.evaluation.logs.write import tofu_eval, write
-
-        return write(folder, "TOFU", tofu_eval(self.evidence(), retain_model))
 
     def scores(self) -> dict[str, float | None]:
         """Returns scores that stand in the log as they are, by name."""

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, ClassVar
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, HOLDOUT, Log
 from unlearn_runner.evaluation.logs.columns import column, same_rows
 from unlearn_runner.evaluation.logs.recorded import MEMORISATION, ROWS, attacks, scored, unseen
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import Metric
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts
+from unlearn_runner.evaluation.metrics.evidence import Record, Texts
 from unlearn_runner.evaluation.metrics.rouge import KINDS, RougeL
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean
 from unlearn_runner.evaluation.schema import View
@@ -35,6 +33,7 @@ class Muse(Log):
     """
 
     format: ClassVar[str] = "open-unlearning MUSE"
+    benchmark: ClassVar[str] = "MUSE"
     eps: ClassVar[float] = 1e-10
     has_texts: ClassVar[bool] = False
 
@@ -60,12 +59,6 @@ class Muse(Log):
         """Returns ROUGE's other kinds."""
         return {"rouge_l": RougeL(), "rouge_1": RougeL("rouge1_recall")}
 
-    def write(self, folder: Path, retain_model: Evidence | None) -> tuple[Path, ...]:
-        """Writes MUSE_EVAL.json and MUSE_SUMMARY.json."""
-        from unlearn_runner.evaluation.logs.write import muse_eval, write
-
-        return write(folder, "MUSE", muse_eval(self.evidence(), retain_model))
-
     def record(self, view: str) -> Record:
         """Returns what is recorded of one view."""
         if view in (FORGET, HOLDOUT):
@@ -88,6 +81,7 @@ class LMEval(Log):
     """One `LMEval_SUMMARY.json`: {"<task>/<metric>": value}, as open-unlearning lifts it."""
 
     format: ClassVar[str] = "lm-evaluation-harness summary"
+    benchmark: ClassVar[str] = "LMEval"
     has_texts: ClassVar[bool] = False
 
     @classmethod
@@ -115,10 +109,6 @@ class LMEval(Log):
     def further(self) -> dict[str, Metric]:
         """Returns none."""
         return {}
-
-    def write(self, folder: Path, retain_model: Evidence | None) -> tuple[Path, ...]:
-        """Refuses: lm-evaluation-harness writes it."""
-        raise DataError(f"{self.path} is a summary; it has no rows to export", "export a TOFU log")
 
     def record(self, view: str) -> Record:
         """Returns an empty one."""

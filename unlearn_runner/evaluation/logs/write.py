@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from unlearn_runner.evaluation.logs.base import FORGET, HOLDOUT
+from unlearn_runner.errors import DataError
+from unlearn_runner.evaluation.logs.base import FORGET, HOLDOUT, Log
 from unlearn_runner.evaluation.logs.recorded import MEMORISATION, ROWS
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute
@@ -79,8 +80,19 @@ def summary(content: Content, names: Iterable[str] = SUMMARY) -> Content:
     return {name: value for name, value in means.items() if value is not None}
 
 
-def write(folder: Path, benchmark: str, content: Content) -> tuple[Path, Path]:
-    """Writes <benchmark>_EVAL.json and <benchmark>_SUMMARY.json; returns their paths."""
+WRITERS = {"TOFU": tofu_eval, "MUSE": muse_eval}
+"""What makes the content of an evaluation, by the benchmark that a log is of."""
+
+
+def write(folder: Path, log: Log, retain_model: Evidence | None) -> tuple[Path, Path]:
+    """Writes a log as open-unlearning's <benchmark>_EVAL.json and _SUMMARY.json; returns the paths.
+
+    Raises:
+        DataError: The log has no rows: it is lm-evaluation-harness's summary.
+    """
+    if (benchmark := log.benchmark) not in WRITERS:
+        raise DataError(f"{log.path} is a summary; it has no rows to export", "export a TOFU log")
+    content = WRITERS[benchmark](log.evidence(), retain_model)
     paths = (folder / f"{benchmark}_EVAL.json", folder / f"{benchmark}_SUMMARY.json")
     folder.mkdir(parents=True, exist_ok=True)
     for path, found in zip(paths, (content, summary(content)), strict=True):
