@@ -11,6 +11,8 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -24,12 +26,13 @@ VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations"]
+Probe = Literal["logprobs", "generations", "choices"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
+"""Those that question/answer rows have by default; `choices` is of multiple-choice rows."""
 TOKEN_TYPES = {
     "logprob": "float32",
     "hit": "bool",
@@ -129,6 +132,49 @@ def write_generations(folder: Path, view: str, rows: Rows, texts: Sequence[str])
         "answer": [row.answer for row in rows],
     }
     _write(columns, folder / evidence_file(view, "generations"))
+
+
+class Choices(NamedTuple):
+    """Scored continuations of one multiple-choice question."""
+
+    logprobs: tuple[float, ...]
+    """Sum over each continuation's tokens, in nats."""
+    characters: tuple[int, ...]
+    """Length of each, white space at its ends apart."""
+    correct: int
+
+
+def write_choices(folder: Path, view: str, rows: Sequence[Choices]) -> None:
+    """Writes the choice probe's evidence of one view: a row per choice."""
+    each = [(i, j, c) for i, c in enumerate(rows) for j in range(len(c.logprobs))]
+    columns = {
+        "view": [view] * len(each),
+        "row": [i for i, _, _ in each],
+        "choice_index": [j for _, j, _ in each],
+        "logprob": [c.logprobs[j] for _, j, c in each],
+        "characters": [c.characters[j] for _, j, c in each],
+        "correct": [j == c.correct for _, j, c in each],
+    }
+    _write(columns, folder / evidence_file(view, "choices"))
+
+
+def read_choices(folder: Path, view: str) -> list[Choices]:
+    """Returns the scored choices of each row of a view.
+
+    Raises:
+        ValueError: A row is missing, or has no right choice, or several.
+    """
+    names = ("row", "choice_index", "logprob", "characters", "correct")
+    table = read_evidence(folder, view, "choices", names)
+    table = table.sort_by([("row", "ascending"), ("choice_index", "ascending")])
+    found: list[Choices] = []
+    columns = [table[name].to_pylist() for name in ("row", "logprob", "characters", "correct")]
+    for row, group in groupby(zip(*columns, strict=True), key=itemgetter(0)):
+        _, logprobs, characters, correct = zip(*group, strict=True)
+        if row != len(found) or correct.count(True) != 1:
+            raise ValueError(f"row {row} has no right choice, or one before it is missing")
+        found.append(Choices(logprobs, characters, correct.index(True)))
+    return found
 
 
 def _write(columns: dict[str, Any], path: Path) -> None:

@@ -17,11 +17,13 @@ from numpy.typing import NDArray
 from unlearn_runner.evaluation.schema import (
     PROBES,
     AnswerTokens,
+    Choices,
     Goal,
     Probe,
     Role,
     Scale,
     View,
+    read_choices,
     read_evidence,
     read_tokens,
 )
@@ -56,6 +58,8 @@ class Record:
     recorded: Mapping[str, Sequence[float]] = field(default_factory=dict)
     """Further statistics by row that the source recorded, for want of tokens to compute them from,
     under open-unlearning's names; NaN for a row without."""
+    choices: Sequence[Choices] | None = None
+    """Scored choices of each row; none where there are none."""
 
     def at(self, places: Sequence[int]) -> Record:
         """Returns the record of some of its rows."""
@@ -73,6 +77,7 @@ class Record:
             chosen(self.recalls),
             None if tokens is None else AnswerTokens(*map(chosen, tokens)),
             {name: chosen(values) for name, values in self.recorded.items()},
+            chosen(self.choices),
         )
 
 
@@ -83,6 +88,7 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         _losses(folder, view) if scored else {},
         texts=read_texts(folder, view) if "generations" in probes else None,
         tokens=read_tokens(folder, view) if scored else None,
+        choices=read_choices(folder, view) if "choices" in probes else None,
     )
 
 
@@ -166,7 +172,9 @@ class ViewEvidence:
             return max(map(len, record.losses.values()))
         if record.texts is not None:
             return len(record.texts.answers)
-        return max(map(len, (record.recalls or (), *record.recorded.values())))
+        return max(
+            map(len, (record.recalls or (), record.choices or (), *record.recorded.values()))
+        )
 
     def _places(self) -> dict[int, int]:
         keys = range(self.rows) if self.keys is None else self.keys
