@@ -157,7 +157,7 @@ def _index(answer: Any) -> int | None:
 
 @dataclass(frozen=True)
 class FromAnswers(ChoiceSource):
-    """Choices made of the answer and the perturbed answers of question/answer rows."""
+    """Choices made of the (paraphrased) answer and the perturbed answers of question/answer rows."""
 
     source: Source
     choices: Annotated[int, Ge(2), Le(26)] = 4
@@ -174,9 +174,11 @@ class FromAnswers(ChoiceSource):
                     f"{split} row {i + 1} has no 'perturbed_answer' to choose between",
                     "name a split whose rows have wrong answers",
                 )
-            texts = [qa.answer, *qa.perturbed_answers[: self.choices - 1]]
+            # Perturbed answers are worded as the paraphrase: else the wording would give it away.
+            right = qa.paraphrased_answer or qa.answer
+            texts = [right, *qa.perturbed_answers[: self.choices - 1]]
             random.Random(f"{self.seed}:{split}:{i}").shuffle(texts)
-            found.append(wording.row(qa, texts, texts.index(qa.answer), ""))
+            found.append(wording.row(qa, texts, texts.index(right), ""))
         return Rows(split, tuple(found))
 
     def in_folder(self, folder: str) -> ChoiceSource:

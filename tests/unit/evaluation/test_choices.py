@@ -24,16 +24,8 @@ from unlearn_runner.pipeline.inputs import read_inputs
 
 QUESTIONS = [
     {"question": " Which number is {even}? ", "choices": ["3", "4", "5", "7"], "answer": 1},
-    {
-        "question": "Who wrote Emma?",
-        "choices": ["Austen", "Austen", "Eliot", "Burney"],
-        "answer": 0,
-    },
-    {
-        "question": "What melts at 0 degrees?",
-        "choices": ["Ice", "Iron", "Salt", "Tin"],
-        "answer": 0,
-    },
+    {"question": "Who wrote Emma?", "choices": ["Austen", "Austen", "Eliot", "Brown"], "answer": 0},
+    {"question": "What melts at zero?", "choices": ["Ice", "Iron", "Salt", "Tin"], "answer": 0},
 ]
 
 
@@ -75,13 +67,9 @@ def test_a_row_is_asked_as_hendrycks_et_al_ask_it(tmp_path: Path) -> None:
     ],
 )
 def test_a_malformed_row_is_named(tmp_path: Path, row: dict[str, Any], problem: str) -> None:
-    write(
-        tmp_path,
-        [QUESTIONS[1], QUESTIONS[0] | row],
-        **({} if "subject" in row else {"subject": "s"}),
-    )
+    write(tmp_path, [QUESTIONS[1] | {"subject": "s"}, QUESTIONS[0] | {"subject": "s"} | row])
     with pytest.raises(DataError) as refused:
-        read(tmp_path, subjects={} if row != {"subject": ""} else {})
+        read(tmp_path)
     assert problem in refused.value.problem
     assert "quiz.jsonl:" in refused.value.problem
 
@@ -102,7 +90,11 @@ def test_choices_of_answers_are_four_in_an_order_of_the_seed() -> None:
     rows = FromAnswers(source).read("forget10_perturbed", wording)
     assert [row.question for row in rows] == [row.question for row in source.read("forget10")]
     assert {len(row.choices) for row in rows} == {4}  # type: ignore[attr-defined]
-    assert all(row.choices[row.correct] == f" {row.answer}" for row in rows)  # type: ignore
+    for row, qa in zip(rows, source.read("forget10_perturbed"), strict=True):
+        assert isinstance(row, ChoiceQA)
+        right, *wrong = (qa.paraphrased_answer, *qa.perturbed_answers[:3])
+        assert row.choices[row.correct] == f" {right}"
+        assert sorted(row.choices) == sorted(f" {text}" for text in (right, *wrong))
     assert len({row.correct for row in rows}) > 1  # type: ignore[attr-defined]
     assert FromAnswers(source, seed=1).read("forget10_perturbed", wording) != rows
     with pytest.raises(DataError, match="has no 'perturbed_answer' to choose between"):
