@@ -157,7 +157,7 @@ def _index(answer: Any) -> int | None:
 
 @dataclass(frozen=True)
 class FromAnswers(ChoiceSource):
-    """Choices made of the (paraphrased) answer and the perturbed answers of question/answer rows."""
+    """Choices made of the answer, paraphrased where it can be, and the perturbed answers."""
 
     source: Source
     choices: Annotated[int, Ge(2), Le(26)] = 4

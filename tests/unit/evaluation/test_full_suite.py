@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from unlearn_runner.api import compose
+from unlearn_runner.commands.score import main
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import Rows
@@ -30,6 +32,7 @@ from unlearn_runner.evaluation.schema import (
     evidence_file,
     scored_answers,
 )
+from unlearn_runner.utils.files import finite
 
 DEFAULT = ("probability", "rouge_l", "truth_ratio", "model_utility", "forget_quality")
 Views = dict[str, tuple[View, Rows]]
@@ -140,6 +143,38 @@ def test_every_metric_comes_of_that_evidence_alone(evaluated: tuple[Path, Views,
     ends = intervals(evidence, persons, metrics, scores, 50, evidence)
     without = {name for name in scores.keys() - ends.keys() if name not in missing}
     assert without == {"forget_quality", "forget_quality_ks", "forget_quality_log10"}
+
+
+def test_a_finished_run_is_scored_again_without_a_model(
+    evaluated: tuple[Path, Views, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`unlearn-score` on the evidence: the same numbers, and the passes counted so far."""
+    folder, views, passes = evaluated
+    before = dict(passes)
+    evidence = Evidence.load(folder, {name: view for name, (view, _) in views.items()})
+    expected = finite(compute(evidence, evidence, suites.tofu(0.0) | suites.further()))
+    arguments = [str(folder), "--retain", str(folder), "--suite", "full", "--json"]
+    assert main(arguments) == 0
+    assert json.loads(capsys.readouterr().out)["scores"] == pytest.approx(expected)
+    assert passes == before
+
+
+def test_own_evidence_is_written_as_an_open_unlearning_log(
+    evaluated: tuple[Path, Views, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Read back it has the same scores; that project's fixed terms in denominators apart."""
+    folder, *_ = evaluated
+    assert main([str(folder), "--retain", str(folder), "--export", str(tmp_path)]) == 0
+    capsys.readouterr()
+    found = []
+    for place in (folder, tmp_path / "TOFU_EVAL.json"):
+        assert main([str(place), "--suite", "full", "--json"]) == 0
+        found.append(json.loads(capsys.readouterr().out)["scores"])
+    own, written = found
+    lost = {"extraction_strength"}  # that form alone is not in the format
+    common = {"forget", "model_utility", "mia_loss", "mia_zlib", "mia_min_k", "mia_min_k_plus_plus"}
+    names = [n for n in own if n.partition(".")[0] in common and n.rpartition(".")[2] not in lost]
+    assert {n: written[n] for n in names} == pytest.approx({n: own[n] for n in names}, rel=1e-6)
 
 
 def test_evidence_has_a_version_and_that_of_before_is_read(
