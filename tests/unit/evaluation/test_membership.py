@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers.cases import each
 
+from unlearn_runner.data.sources import Tofu
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.logs.retain_log import against
 from unlearn_runner.evaluation.metrics import suites
@@ -238,3 +239,20 @@ def test_reference_of_the_logs_is_another_run_of_the_retain_model(shared: Path) 
         off = mine - theirs - recorded
         assert 0.01 < np.abs(off).max() < 0.06
         assert abs(off.mean()) < 0.002
+
+
+def test_members_of_the_perturbed_split_are_the_forget_rows(shared: Path) -> None:
+    """Published oddity: members are read from another file than what was trained on.
+
+    Question and answer are the same ones, so nothing differs; and no unseen row was trained on.
+    """
+    source = Tofu(data_dir=str(shared / "data/tofu"))
+    full = {(row.question, row.answer) for row in source.read("full")}
+    for percent in ("01", "05", "10"):
+        forget, members, unseen = (
+            [(row.question, row.answer) for row in source.read(split)]
+            for split in (f"forget{percent}", f"forget{percent}_perturbed", f"holdout{percent}")
+        )
+        assert members == forget
+        assert len(unseen) == len(forget)
+        assert not full & set(unseen)

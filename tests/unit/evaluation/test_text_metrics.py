@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
 from rouge_score import rouge_scorer
 
+from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
@@ -93,3 +96,20 @@ def test_every_score_of_the_full_suite_has_its_direction() -> None:
     assert "forget_quality_log10" not in lower
     kept = {n for n, way in found.items() if n.startswith("retain.") and way == "lower"}
     assert all("mia_" in name for name in kept)  # no view has one
+
+
+def test_gibberish_of_a_log_is_clean_text_and_more_is_better(tmp_path: Path) -> None:
+    """Published defect: the name says the opposite of the score."""
+    rows = {"0": {"score": 0.9}, "1": {"score": 0.7}}
+    probabilities = {row: {"prob": 0.5, "avg_loss": 0.7} for row in rows}
+    content = {
+        "forget_Q_A_gibberish": {"agg_value": 0.8, "value_by_index": rows},
+        "forget_Q_A_Prob": {"agg_value": 0.5, "value_by_index": probabilities},
+    }
+    path = tmp_path / "TOFU_EVAL.json"
+    path.write_text(json.dumps(content), encoding="utf-8")
+    log = open_log(path)
+    scores = compute(log.evidence(), None, log.further())
+    assert scores["forget.clean_text"] == pytest.approx(0.8)
+    ways = directions(["forget.clean_text"], log.views, log.further())
+    assert ways == {"forget.clean_text": "higher"}
