@@ -14,6 +14,7 @@ from unlearn_runner.config.command_line import CommandLine, parse
 from unlearn_runner.config.compose import compose as compose_config
 from unlearn_runner.config.root import Run, refuse_selection, validate
 from unlearn_runner.errors import ConfigError, DataError, UserError, listed
+from unlearn_runner.evaluation.schema import Probe
 from unlearn_runner.pipeline.job import PlannedJob, plan_config
 from unlearn_runner.report.discovery import find_runs
 from unlearn_runner.report.run_folder import RunFolder, read
@@ -125,15 +126,15 @@ def evidence(
     view: str,
     *,
     model: Literal["unlearned", "target", "retain_model", "model"] = "unlearned",
-    probe: Literal["logprobs", "generations"] = "logprobs",
+    probe: Probe = "logprobs",
 ) -> DataFrame:
-    """Returns what a model was seen to do on a view: one row per scored answer or generated text.
+    """Returns what a model was seen to do on a view: one row per scored answer, choice or text.
 
     Args:
         run: A run folder.
         view: Of the benchmark: `forget`, `retain`, ...
         model: Whose evidence; "model" is a checkpoint's that was evaluated with no run around it.
-        probe: Log-probabilities of answers, by token (nats), or generated texts.
+        probe: Log-probabilities of answers, by token (nats), generated texts, or scored choices.
 
     Raises:
         DataError: If the run has no such evidence, or its store cannot be reached.

@@ -123,12 +123,24 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     if needs_tofu(override):
         overrides.append(f"benchmark.data_dir={tofu}")
     target = composed(*overrides)["target"]["path"] is not None  # of the hub
-    if target or override in ("model=hf", "model=chat"):
+    if override in ASKED_ALONE:
+        row = {"question": "Q?", "choices": ["a", "b"], "answer": 0, "subject": "letters"}
+        for view in composed(override)["benchmark"]["view"].values():
+            (folder / f"{view['split']}.jsonl").write_text(json.dumps(row))
+        overrides += [f"benchmark.data_dir={folder}", f"evaluate.path={folder}"]
+    if target or override in ("model=hf", "model=chat", *ASKED_ALONE):
         for name, text in MODELS["model"].items():
             (folder / name).write_text(text)
         (folder / "chat_template.jinja").write_text("{{ messages }}")
-        overrides += [f"target.path={folder}"] if target else [f"model.path={folder}"]
-    return overrides
+        place = "target" if target else "evaluate" if override in ASKED_ALONE else "model"
+        overrides.append(f"{place}.path={folder}")
+    return list(dict.fromkeys(overrides))
+
+
+ASKED_ALONE = ("benchmark=mmlu", "benchmark=wmdp")
+"""Benchmarks without rows to train on."""
+NO_RETAIN_MODEL = ("benchmark=pocket_choices",)
+"""Benchmarks of which no metric compares with the retain model."""
 
 
 PRETRAINED = [name for name in groups()["model"] if composed(f"model={name}")["model"].get("path")]
@@ -179,6 +191,12 @@ def test_every_option_composes_builds_and_plans(group: str, name: str, looked: A
     stages = looked["plans"][f"{group}={name}"]
     along = "score along"  # where the option says evaluate.every
     labels = [label for label, *_ in stages if not provided(label) and label != along]
+    if f"{group}={name}" in ASKED_ALONE:
+        assert labels == ["model", "evaluate model", "score model"]
+        return
+    if f"{group}={name}" in NO_RETAIN_MODEL:
+        assert labels == [label for label in STAGES if "retain_model" not in label]
+        return
     given = labels[0] == "target"  # it comes before the base, which only the retain model needs
     assert labels == (["target", "base", *STAGES[2:]] if given else STAGES)
     assert len({key for _, key, _ in stages}) == len(stages)
@@ -547,6 +565,7 @@ UNLEARNED = ["unlearn", "evaluate unlearned", "score unlearned"]
 SCORED = [label for label in STAGES if label.startswith("score")]
 EVALUATED = [label for label in STAGES if label.startswith("evaluate")]
 
+MEMORISATION = "unlearn_runner.evaluation.metrics.memorisation"
 DETERMINING = {
     "seed=1": UNLEARNED,
     "train.lr=1": UNLEARNED,
@@ -560,6 +579,8 @@ DETERMINING = {
     "benchmark.view.retain.limit=3": EVALUATED + SCORED,
     "benchmark.view.retain.goal=forget": SCORED,
     "benchmark.metric.truth_ratio.mean=arithmetic": SCORED,
+    f"benchmark.metric.strength={{_target_: {MEMORISATION}.extraction.ExtractionStrength}}": SCORED,
+    "benchmark.suite=full": EVALUATED + SCORED,
     "benchmark.version='2'": SCORED,
 }
 

@@ -35,6 +35,7 @@ INERT = (
     "evaluate.batch_size",
     "benchmark.data_dir",
     "benchmark.source.data_dir",
+    "benchmark.source.files*",
     "benchmark.rows_per_person",
     "hydra*",
 )

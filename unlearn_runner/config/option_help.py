@@ -123,9 +123,10 @@ def _content(
     own: dict[str, Any] = {}
     for base in found.pop("defaults", []):
         name = base if isinstance(base, str) else ""
-        name = name.removeprefix(f"/{group}/").partition("@")[0]
+        name, _, below = name.removeprefix(f"/{group}/").partition("@")
         if name in groups(CONF, *folders)[group]:
-            own = _merged(own, _content(group, name, folders)[0])
+            content = _content(group, name, folders)[0]
+            own = _merged(own, content if below in ("", "_here_") else {below: content})
     if "@package _global_" in text.partition("\n")[0]:
         return _merged(own, found.pop(group, {})), found
     return _merged(own, found), {}
@@ -168,7 +169,8 @@ def _inner(
     """Returns the class and the node below a field, where settings stand there."""
     kinds = [t for t in build.options(hint) if isinstance(t, type) and dataclasses.is_dataclass(t)]
     default = _default(field)
-    if not kinds or (value is None and (default is None or default is dataclasses.MISSING)):
+    absent = value is None and (default is None or default is dataclasses.MISSING)
+    if not kinds or absent or isinstance(value, str):  # ${benchmark.training.source}, say
         return None
     node: dict[str, Any] = build.plain(default, hint) if dataclasses.is_dataclass(default) else {}
     node = _merged(node, value or {})

@@ -20,6 +20,18 @@ class QA:
 
 
 @dataclass(frozen=True)
+class ChoiceQA(QA):
+    """One question with several texts to continue it, one of which is right."""
+
+    context: str = ""
+    """Prompt as it is scored, question and options filled in."""
+    choices: tuple[str, ...] = ()
+    """Continuations of the prompt."""
+    correct: int = 0
+    """Which of them is right."""
+
+
+@dataclass(frozen=True)
 class Rows:
     """A named, ordered split. Rows are identified by their position in it."""
 

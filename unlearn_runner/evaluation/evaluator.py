@@ -13,6 +13,7 @@ from unlearn_runner.evaluation.schema import (
     PROBES,
     Probe,
     scored_answers,
+    write_choices,
     write_generations,
     write_logprobs,
 )
@@ -46,6 +47,7 @@ class Evaluator:
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
         """
         from unlearn_runner.data.encode import encode_rows, encode_whole, length_limit, stops
+        from unlearn_runner.evaluation.probes.choices import score_choices
         from unlearn_runner.evaluation.probes.generations import generate
         from unlearn_runner.evaluation.probes.logprobs import probe
 
@@ -70,6 +72,11 @@ class Evaluator:
                 stats = probe(model, encoded, pad, size, f"{title}, {name} answers", ranks)
                 if ranks.main:
                     write_logprobs(folder, name, answers, stats)
+            if "choices" in probes:
+                label = f"{title}, {name} choices"
+                scored = score_choices(model, tokenizer, rows, size, label, ranks)
+                if ranks.main:
+                    write_choices(folder, name, scored)
             if "generations" in probes:
                 prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} generation"

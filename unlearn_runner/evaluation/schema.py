@@ -2,12 +2,17 @@
 
 Each probe leaves one parquet file per view. A row is keyed by (view, row index, answer role, answer
 index), never by its text, so two models' evidence can be compared row by row.
+
+Version 1, which files without a version are, lacks the compressed length of an answer.
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
@@ -15,13 +20,19 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.data.rows import Rows
 
-Goal = Literal["forget", "keep"]
-Probe = Literal["logprobs", "generations"]
+VERSION = 2
+"""Version of the files' columns; older ones are still read."""
+VERSION_KEY = b"unlearn_runner.evidence"
+
+Goal = Literal["forget", "keep", "unseen"]
+"""Unseen rows are in no training set: membership attacks compare the forget rows with them."""
+Probe = Literal["logprobs", "generations", "choices"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
+"""Those that question/answer rows have by default; `choices` is of multiple-choice rows."""
 TOKEN_TYPES = {
     "logprob": "float32",
     "hit": "bool",
@@ -39,9 +50,11 @@ class View:
     """A set of rows an evaluation scores, and how its numbers are to be read."""
 
     split: str
-    """Name of the split; `request` stands for the evaluated form of the chosen forget split."""
+    """Name of the split; `request` stands for the evaluated form of the chosen forget split,
+    `holdout` for its unseen rows."""
     goal: Goal = "keep"
-    """Whether these rows are to be forgotten or kept; decides how truth ratios are aggregated."""
+    """Whether these rows are to be forgotten or kept, or are unseen by every model; decides how
+    truth ratios are aggregated, and what membership attacks compare."""
     probability: Scale = "answer"
     """P(answer), or P(answer) as a share of it and the wrong options (TOFU's facts)."""
     limit: Annotated[int, Ge(1), Le(10**9)] | None = None
@@ -72,6 +85,11 @@ def scored_answers(rows: Rows) -> list[ScoredAnswer]:
     return answers
 
 
+def compressed_length(text: str) -> int:
+    """Returns the number of bytes that zlib makes of a text, at its default level."""
+    return len(zlib.compress(text.encode("utf-8")))
+
+
 def evidence_file(view: str, probe: Probe) -> str:
     """Returns the name of the file that a probe leaves for a view."""
     return f"{view}.{probe}.parquet"
@@ -90,12 +108,13 @@ def write_logprobs(
     """
     import pyarrow as pa
 
-    rows, roles, indices, _ = zip(*answers, strict=True)
+    rows, roles, indices, texts = zip(*answers, strict=True)
     columns = {
         "view": pa.array([view] * len(answers)),
         "row": pa.array(rows, pa.int32()),
         "role": pa.array(roles),
         "answer_index": pa.array(indices, pa.int32()),
+        "zlib": pa.array([compressed_length(text) for text in texts], pa.int32()),
     }
     for name, kind in TOKEN_TYPES.items():
         per_token = pa.list_(pa.type_for_alias(kind))
@@ -115,11 +134,54 @@ def write_generations(folder: Path, view: str, rows: Rows, texts: Sequence[str])
     _write(columns, folder / evidence_file(view, "generations"))
 
 
+class Choices(NamedTuple):
+    """Scored continuations of one multiple-choice question."""
+
+    logprobs: tuple[float, ...]
+    """Sum over each continuation's tokens, in nats."""
+    characters: tuple[int, ...]
+    """Length of each, white space at its ends apart."""
+    correct: int
+
+
+def write_choices(folder: Path, view: str, rows: Sequence[Choices]) -> None:
+    """Writes the choice probe's evidence of one view: a row per choice."""
+    each = [(i, j, c) for i, c in enumerate(rows) for j in range(len(c.logprobs))]
+    columns = {
+        "view": [view] * len(each),
+        "row": [i for i, _, _ in each],
+        "choice_index": [j for _, j, _ in each],
+        "logprob": [c.logprobs[j] for _, j, c in each],
+        "characters": [c.characters[j] for _, j, c in each],
+        "correct": [j == c.correct for _, j, c in each],
+    }
+    _write(columns, folder / evidence_file(view, "choices"))
+
+
+def read_choices(folder: Path, view: str) -> list[Choices]:
+    """Returns the scored choices of each row of a view.
+
+    Raises:
+        ValueError: A row is missing, or has no right choice, or several.
+    """
+    names = ("row", "choice_index", "logprob", "characters", "correct")
+    table = read_evidence(folder, view, "choices", names)
+    table = table.sort_by([("row", "ascending"), ("choice_index", "ascending")])
+    found: list[Choices] = []
+    columns = [table[name].to_pylist() for name in ("row", "logprob", "characters", "correct")]
+    for row, group in groupby(zip(*columns, strict=True), key=itemgetter(0)):
+        _, logprobs, characters, correct = zip(*group, strict=True)
+        if row != len(found) or correct.count(True) != 1:
+            raise ValueError(f"row {row} has no right choice, or one before it is missing")
+        found.append(Choices(logprobs, characters, correct.index(True)))
+    return found
+
+
 def _write(columns: dict[str, Any], path: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    pq.write_table(pa.table(columns), path)
+    pq.write_table(pa.table(columns, metadata={VERSION_KEY: str(VERSION).encode()}), path)
 
 
 def read_evidence(folder: Path, view: str, probe: Probe, columns: Sequence[str]) -> Any:
@@ -127,6 +189,54 @@ def read_evidence(folder: Path, view: str, probe: Probe, columns: Sequence[str])
     import pyarrow.parquet as pq
 
     return pq.read_table(folder / evidence_file(view, probe), columns=list(columns))
+
+
+class Tokens(NamedTuple):
+    """Statistics of an answer's tokens, end of sequence last; see `TOKEN_TYPES`. Each [tokens]."""
+
+    logprob: Any
+    hit: Any
+    mean: Any
+    variance: Any
+    entropy: Any
+
+
+class AnswerTokens(NamedTuple):
+    """Tokens of the plain answers of a view, row by row."""
+
+    tokens: list[Tokens]
+    zlib: list[int] | None
+    """Compressed lengths of the answers' texts, in bytes; none in evidence of version 1."""
+
+
+def read_tokens(folder: Path, view: str) -> AnswerTokens | None:
+    """Returns the tokens of a view's plain answers; none where the file has no such columns.
+
+    Raises:
+        ValueError: Rows are missing or doubled, or the file is of a later version.
+    """
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    schema = pq.read_schema(folder / evidence_file(view, "logprobs"))
+    if (version := int((schema.metadata or {}).get(VERSION_KEY, b"1"))) > VERSION:
+        raise ValueError(f"its version is {version}, and this release knows up to {VERSION}")
+    if not set(Tokens._fields) <= set(schema.names):
+        return None
+    further = [name for name in ("zlib",) if name in schema.names]
+    names = ("row", "role", *Tokens._fields, *further)
+    table = read_evidence(folder, view, "logprobs", names)
+    is_answer = np.array(table["role"].to_pylist()) == "answer"
+    table = table.filter(is_answer).sort_by("row")
+    if table["row"].to_pylist() != list(range(len(table))):
+        raise ValueError("its answers are not of rows 0, 1, 2, ...")
+    columns = []
+    for name in Tokens._fields:
+        lists = table[name].combine_chunks()
+        values = lists.flatten().to_numpy(zero_copy_only=False)
+        columns.append(np.split(values, np.cumsum(lists.value_lengths().to_numpy())[:-1]))
+    rows = [Tokens(*row) for row in zip(*columns, strict=True)] if len(table) else []
+    return AnswerTokens(rows, table["zlib"].to_pylist() if further else None)
 
 
 def read_logprobs(folder: Path, view: str) -> dict[tuple[int, int], Any]:

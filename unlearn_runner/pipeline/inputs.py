@@ -54,6 +54,11 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     if (checkpoint := _given(run, "model", "evaluate", run.evaluate)) is not None:
         _check_template(run, "evaluate.path", checkpoint)
         return Inputs(rowsets, (), None, None, retain_model, log, checkpoint)
+    if not len(rowsets.splits.forget):
+        raise ConfigError(
+            "benchmark: it has no rows to train on, so only a checkpoint can be evaluated on it",
+            "evaluate.path=FOLDER, or benchmark=pocket_choices, which is trained and asked",
+        )
     target = _given(run, "target", "target", run.target)
     fine_tunes = target is None or (retain_model is None and needs_retain_model(run))
     base = _base(run) if fine_tunes else None

@@ -111,11 +111,7 @@ def _scored(
         "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
         "metrics": run.benchmark.metrics,
         "version": run.benchmark.version,
-        "units": units(
-            splits.full,
-            {name: rows for name, (_, rows) in inputs.rowsets.views.items()},
-            run.benchmark.rows_together,
-        ),
+        "units": units(splits.full, inputs.rowsets.views, run.benchmark.rows_together),
     }
     scores = {name: Score(f"score {name}", source, **how) for name, source in sources.items()}
     trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how) if steps else None

@@ -423,10 +423,10 @@ def test_reference(shared: Path, log: str, split: str, rows: int | None) -> None
             matched(path, view)
         assert f"{split} has {len(view)}" in refused.value.problem
         return
-    (found,) = matched(path, view, "forget").views.values()
+    found = matched(path, view, "forget").views["forget"]
     assert found.keys == tuple(range(rows))
     backwards = Rows(split, view.items[::-1])
-    (found,) = matched(path, backwards, "forget").views.values()
+    found = matched(path, backwards, "forget").views["forget"]
     assert found.keys == tuple(range(len(view)))[::-1][:rows]
 
 

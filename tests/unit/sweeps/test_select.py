@@ -60,8 +60,7 @@ def test_tofu_is_divided_by_author(tofu_files: Path) -> None:
         "world_facts": View("world_facts_perturbed"),
     }
     tofu = QABenchmark("1", source, "forget10", requests, views, {}, rows_per_person=20)
-    rows = {name: rows for name, (_, rows) in tofu.views().items()}
-    found = units(tofu.splits().full, rows, tofu.rows_together)
+    found = units(tofu.splits().full, tofu.views(), tofu.rows_together)
     assert found["forget"] == tuple(i // 20 for i in range(400))  # twenty authors,
     assert found["retain"] == tuple(20 + i // 20 for i in range(400))  # twenty others,
     assert found["world_facts"] == tuple(range(40, 157))  # and facts, each by itself

@@ -17,9 +17,12 @@ from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits
 from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.metrics.suites import further
 from unlearn_runner.evaluation.schema import View
 
-REQUEST = "request"
+REQUEST, HOLDOUT = "request", "holdout"
+UNSEEN = View(HOLDOUT, goal="unseen", probes=("logprobs",))
+Suite = Literal["default", "full"]
 LOCUSLAB = {"limit": 300, "max_length": 200}  # sizes of the TOFU repository's own evaluation
 
 
@@ -31,7 +34,7 @@ class Request:
     view: str
     """The forget rows with their paraphrased and perturbed answers."""
     holdout: str | None = None
-    """Rows like the forget rows that no model has seen; nothing reads them yet."""
+    """Rows like the forget rows that no model has seen, which membership attacks compare with."""
 
 
 @dataclass(frozen=True)
@@ -43,6 +46,9 @@ class QABenchmark(Benchmark):
     requests: dict[str, Request]
     view: dict[str, View]
     metric: dict[str, Metric]
+    suite: Suite = "default"
+    """Which metrics: `metric`, or also those of `metrics.suites.further`, for which `full` scores
+    the holdout rows of the request, too, in a view of that name."""
     full: str = "full"
     pretrain: tuple[str, ...] = ()
     """Splits that a from-scratch model is pre-trained on."""
@@ -90,7 +96,8 @@ class QABenchmark(Benchmark):
     @property
     def metrics(self) -> dict[str, Metric]:
         """Metrics by name."""
-        return self.metric
+        more = further() if self.suite == "full" else {}
+        return self.metric | {n: metric for n, metric in more.items() if n not in self.metric}
 
     @property
     def rows_together(self) -> int:
@@ -130,8 +137,11 @@ class QABenchmark(Benchmark):
             DataError: If a row lacks an answer that a metric needs.
         """
         found = {}
-        for name, view in self.view.items():
-            split = self.requests[self.forget].view if view.split == REQUEST else view.split
+        request = self.requests[self.forget]
+        named = {REQUEST: request.view, HOLDOUT: request.holdout}
+        unseen = {HOLDOUT: UNSEEN} if self._scores_unseen(request) else {}
+        for name, view in (self.view | unseen).items():
+            split = named.get(view.split) or view.split
             rows = self.source.read(split).first(view.limit)
             if self.compat == "locuslab":
                 rows = rows.first(LOCUSLAB["limit"])
@@ -139,8 +149,11 @@ class QABenchmark(Benchmark):
             found[name] = (view, rows)
         return found
 
+    def _scores_unseen(self, request: Request) -> bool:
+        return self.suite == "full" and request.holdout is not None and HOLDOUT not in self.view
+
     def _check(self, name: str, view: View, rows: Rows) -> None:
-        wants = [key for key, metric in self.metric.items() if "perturbed" in metric.needs(view)]
+        wants = [key for key, metric in self.metrics.items() if "perturbed" in metric.needs(view)]
         lacking = (line for line, row in enumerate(rows, 1) if not row.perturbed_answers)
         if wants and (line := next(lacking, None)):
             raise DataError(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
+from unlearn_runner.evaluation.metrics import suites
+from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvidence
+from unlearn_runner.evaluation.metrics.truth_ratio import Mean
 from unlearn_runner.evaluation.schema import Role, View
 
-FORGET = "forget"
+FORGET, HOLDOUT = "forget", "holdout"
 VIEWS = {
     "retain": View("retain_perturbed"),
     "real_authors": View("real_authors_perturbed", probability="options"),
@@ -18,6 +22,7 @@ VIEWS = {
     FORGET: View("request", goal="forget"),
 }
 """TOFU's four views, kept ones first: the order in which model utility takes its parts."""
+UNSEEN = View(HOLDOUT, goal="unseen")
 
 
 @dataclass(frozen=True)
@@ -30,11 +35,36 @@ class Log(ABC):
     format: ClassVar[str]
     eps: ClassVar[float] = 0.0
     """What the format's own project adds to denominators; the `eps` of metrics."""
+    benchmark: ClassVar[str] = "TOFU"
+    """As whose evaluation open-unlearning would write it; see `logs.write`."""
+    has_texts: ClassVar[bool] = True
+    """Whether rows can be told by their texts; else two logs' rows are compared in their order."""
 
     @classmethod
     @abstractmethod
     def recognises(cls, content: Any) -> bool:
         """Returns whether parsed JSON looks like this format."""
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        """The views of the log by name."""
+        return VIEWS
+
+    def metrics(self, mean: Mean) -> dict[str, Metric]:
+        """Returns the metrics that the format's project reports by default, by name.
+
+        Args:
+            mean: How reported truth ratios average wrong answers.
+        """
+        return suites.tofu(self.eps, mean)
+
+    def further(self) -> dict[str, Metric]:
+        """Returns the metrics that a full suite has beyond those, by name."""
+        return suites.further(self.eps)
+
+    def scores(self) -> dict[str, float | None]:
+        """Returns scores that stand in the log as they are, by name."""
+        return {}
 
     @abstractmethod
     def record(self, view: str) -> Record:
@@ -50,10 +80,10 @@ class Log(ABC):
 
     def view(self, name: str) -> ViewEvidence:
         """Returns the evidence of one view."""
-        view = VIEWS[name]
+        view = self.views[name]
         record = self.record(name)
         return ViewEvidence(name, view.goal, view.probability, record, self.right(name))
 
     def evidence(self) -> Evidence:
         """Returns the evidence of all views."""
-        return Evidence({name: self.view(name) for name in VIEWS})
+        return Evidence({name: self.view(name) for name in self.views})

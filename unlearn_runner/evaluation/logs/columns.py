@@ -46,6 +46,10 @@ class Column:
         """Returns each row's one finite number, as a list of one."""
         return self._each(lambda value: [_finite(value)])
 
+    def known(self) -> list[float]:
+        """Returns each row's finite number; NaN for a row without, which is null."""
+        return self._each(lambda value: math.nan if value is None else _finite(value))
+
     def numbers(self) -> list[list[float]]:
         """Returns each row's finite numbers; at least one."""
         return self._each(lambda value: [_finite(item) for item in _filled(value)])

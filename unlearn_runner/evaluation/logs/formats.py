@@ -5,18 +5,22 @@ Losses are mean token NLLs with the end of sequence counted, in both.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, VIEWS, Log
 from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
+from unlearn_runner.evaluation.logs.recorded import MEMORISATION, attacks, scored, unseen
+from unlearn_runner.evaluation.metrics import suites
+from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.metrics.evidence import Record, Texts
-from unlearn_runner.evaluation.schema import Role
+from unlearn_runner.evaluation.schema import Role, View
 
 READ = {"answer": Column.number, "paraphrased": Column.number, "perturbed": Column.numbers}
 """How the losses of a role's answers are read."""
-RECALL = "rougeL_recall"
+RECALL, OTHER_ROUGE = "rougeL_recall", ("rougeL_f1", "rouge1_recall")
 
 
 @dataclass(frozen=True)
@@ -95,36 +99,55 @@ class OpenUnlearning(Log):
         "world_facts": "wf",
         FORGET: "forget",
     }
-    metrics: ClassVar[dict[str, str]] = {
+    scores_of: ClassVar[dict[str, str]] = {
         "answer": "Q_A_Prob",
         "paraphrased": "Q_A_PARA_Prob",
         "perturbed": "Q_A_PERT_Prob",
         "rouge": "Q_A_ROUGE",
     }
     texts: ClassVar[tuple[str, ...]] = ("input", "generation", "ground_truth")
+    recorded: ClassVar[tuple[str, ...]] = (*MEMORISATION, "Q_A_gibberish")
+    """Metrics with a score per forget row."""
 
     @classmethod
     def recognises(cls, content: Any) -> bool:
         """Returns whether any metric that scores answers, or generations, is there row by row."""
-        prefixes, metrics = cls.prefixes.values(), cls.metrics.values()
+        prefixes, metrics = cls.prefixes.values(), cls.scores_of.values()
         names = (f"{prefix}_{metric}" for prefix in prefixes for metric in metrics)
         return any(isinstance(content.get(name), dict) for name in names)
 
-    def right(self, view: str) -> Role:
+    @property
+    def views(self) -> Mapping[str, View]:
+        """TOFU's, and the unseen rows where membership attacks are recorded."""
+        return {**VIEWS, **unseen(self.content)}
+
+    def further(self) -> dict[str, Metric]:
+        """Returns also what it alone records; PrivLeak is against 0.5 without a retain log."""
+        return suites.further(self.eps, retain_auc=0.5) | suites.recorded()
+
+    def right(self, view: str) -> Role | None:
         """Returns the paraphrased answer on TOFU's own rows, the plain one on facts."""
+        if view not in VIEWS:
+            return None
         return "answer" if VIEWS[view].probability == "options" else "paraphrased"
 
     def record(self, view: str) -> Record:
         """Returns losses, probabilities, texts and ROUGE of one view."""
+        if view not in VIEWS:
+            return Record(recorded=attacks(self.path, self.content, view))
         known: dict[str, Column] = {}
-        for what, metric in self.metrics.items():
+        for what, metric in self.scores_of.items():
             name = f"{self.prefixes[view]}_{metric}"
             found = self.content.get(name)
             # Else a mean alone, as in a summary.
             if isinstance(found, dict) and "value_by_index" in found:
                 known[what] = column(self.path, name, found["value_by_index"])
-        same_rows(known.values())
+        scores = scored(self.path, self.content, self.recorded) if view == FORGET else {}
+        same_rows([*known.values(), *scores.values()])
         rouge = known.pop("rouge", None)
+        recorded = {name: column.known() for name, column in scores.items()}
+        if view == FORGET:
+            recorded |= attacks(self.path, self.content, view)
         losses, probabilities = {}, {}
         for role, rows in known.items():
             losses[role] = READ[role](rows.field("avg_loss"))
@@ -136,4 +159,5 @@ class OpenUnlearning(Log):
                 texts = Texts(*(rouge.field(name).texts() for name in self.texts))
             if texts is None or rouge.has(RECALL):
                 recalls = [row[0] for row in rouge.field(RECALL).number()]
-        return Record(losses, probabilities, texts, recalls)
+            recorded |= {n: rouge.field(n).known() for n in OTHER_ROUGE if rouge.has(n)}
+        return Record(losses, probabilities, texts, recalls, recorded=recorded)

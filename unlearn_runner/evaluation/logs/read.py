@@ -5,21 +5,24 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
-from unlearn_runner.evaluation.logs.base import VIEWS, Log
+from unlearn_runner.evaluation.logs.base import HOLDOUT, UNSEEN, VIEWS, Log
 from unlearn_runner.evaluation.logs.formats import Locuslab, OpenUnlearning
+from unlearn_runner.evaluation.logs.muse import LMEval, Muse
 from unlearn_runner.evaluation.metrics.evidence import Record, read_record
-from unlearn_runner.evaluation.schema import PROBES, Probe, evidence_file
+from unlearn_runner.evaluation.schema import PROBES, Probe, View, evidence_file
 from unlearn_runner.utils.untrusted import read_regular
 
-FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning)
+FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning, Muse, LMEval)
 KNOWN = (
     "logs that can be read: TOFU's eval_log_aggregated.json, open-unlearning's TOFU_EVAL.json "
-    "(TOFU_SUMMARY.json has no rows), and the folder of an `evaluate` artifact"
+    "(TOFU_SUMMARY.json has no rows), MUSE_EVAL.json and LMEval_SUMMARY.json, and the folder of an "
+    "`evaluate` artifact"
 )
 
 
@@ -33,6 +36,12 @@ class Artifact(Log):
     def recognises(cls, content: Any) -> bool:
         """Returns whether the names in a folder are those of an evaluation of TOFU's views."""
         return all(evidence_file(name, "logprobs") in content for name in VIEWS)
+
+    @property
+    def views(self) -> Mapping[str, View]:
+        """TOFU's, and the unseen rows where they were evaluated."""
+        there = evidence_file(HOLDOUT, "logprobs") in self.content
+        return {**VIEWS, **({HOLDOUT: UNSEEN} if there else {})}
 
     def record(self, view: str) -> Record:
         """Returns the record of one view."""

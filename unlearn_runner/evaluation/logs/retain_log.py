@@ -18,7 +18,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, Log
 from unlearn_runner.evaluation.logs.read import open_log
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Texts, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 from unlearn_runner.store.keys import INERT
 
 SAME_SPLIT = "give a log of the retain model that was evaluated on the same forget rows"
@@ -114,8 +114,11 @@ def match(mine: Sequence[NormalizedRow], theirs: Sequence[NormalizedRow]) -> Mat
     return Match(len(mine), len(theirs), tuple(pairs))
 
 
-def against(model: Log, retain: Log, only_shared: bool) -> tuple[Evidence, Match]:
+def against(model: Log, retain: Log, only_shared: bool) -> tuple[Evidence, Match | None]:
     """Returns the retain log's forget view, keyed by the model log's rows, and what they share.
+
+    Beside it views that have no texts to tell rows by, unseen rows and all of MUSE's: their rows
+    are compared in the order that both logs have them in.
 
     Args:
         model: The log that is scored.
@@ -126,18 +129,41 @@ def against(model: Log, retain: Log, only_shared: bool) -> tuple[Evidence, Match
         DataError: One is malformed or has no forget rows to compare, or they are of different
             splits; with `only_shared` only when no row is shared.
     """
+    if not (model.has_texts and retain.has_texts):
+        return _in_order(model, retain)
     mine, theirs = comparable(model), comparable(retain)
     found = match(_normalized(mine), _normalized(theirs))
     if not found.same_split and not (only_shared and found.pairs):
         fix = f"{SAME_SPLIT}, or add --matched to compare the shared rows alone"
         problem = _other_split(retain.path, found, str(model.path))
         raise DataError(problem, fix if found.pairs else SAME_SPLIT)
-    return Evidence({FORGET: theirs.keyed(found.keys())}), found
+    return Evidence({FORGET: theirs.keyed(found.keys()), **_unseen(retain)}), found
+
+
+def _in_order(model: Log, retain: Log) -> tuple[Evidence, None]:
+    if model.format != retain.format:
+        raise DataError(
+            f"{retain.path} is a log in the {retain.format} format, {model.path} in {model.format}",
+            "give the retain model's log of the same benchmark",
+        )
+    mine, theirs = model.evidence().views, retain.evidence().views
+    for name in mine.keys() & theirs.keys():
+        if mine[name].rows != theirs[name].rows:
+            raise DataError(
+                f"{retain.path} has {theirs[name].rows} rows of {name}, {model.path} has "
+                f"{mine[name].rows}",
+                SAME_SPLIT,
+            )
+    return Evidence(theirs), None
+
+
+def _unseen(log: Log) -> dict[str, ViewEvidence]:
+    return {name: log.view(name) for name, view in log.views.items() if view.goal == "unseen"}
 
 
 def comparable(log: Log) -> ViewEvidence:
     """Returns the forget view of a log that has what forget quality needs."""
-    view = log.view(FORGET)
+    view = log.view(FORGET) if log.has_texts else ViewEvidence(FORGET, "forget", "answer", Record())
     if not view.has(view.right_role, "perturbed") or view.record.texts is None:
         raise DataError(
             f"{log.path}: the log lacks what forget quality compares: losses of the forget rows' "
@@ -174,17 +200,21 @@ class RetainLog:
     def matched(self) -> Evidence:
         """Returns its forget rows as the evidence of the view, keyed by the position in `rows`.
 
+        Unseen rows that it recorded are with them, in their order.
+
         The log's order may differ, and the log or the view may stop early, so forget quality
         compares the rows that both have.
 
         Raises:
             DataError: The log is malformed, has no forget rows to compare, or is of another split.
         """
-        theirs = comparable(open_log(self.path))
+        log = open_log(self.path)
+        theirs = comparable(log)
         found = match(from_rows(self.rows), _normalized(theirs))
         if not found.same_split:
             raise DataError(_other_split(self.path, found, self.rows.name), SAME_SPLIT)
-        return Evidence({self.view: replace(theirs.keyed(found.keys()), name=self.view)})
+        forget = replace(theirs.keyed(found.keys()), name=self.view)
+        return Evidence({self.view: forget, **_unseen(log)})
 
     def everything(self) -> Evidence:
         """Returns all it recorded."""

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
+
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal, Role, View
 
@@ -21,6 +23,24 @@ class MetricInputs:
     """The evidence of the retain-only model, or none."""
     scores: Mapping[str, float | None]
     """Scores computed before this metric, in the benchmark's order."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Bootstrap samples of the evaluated rows, the same rows for both models."""
+
+    model: Evidence
+    retain_model: Evidence | None
+    counts: Mapping[str, Floats]
+    """By view, how often each row is drawn in each sample; [samples, rows]."""
+    scores: dict[str, Floats]
+    """Earlier scores, sample by sample; each [samples]."""
+
+    def mean(self, view: str, rows: Floats) -> Floats:
+        """Returns the mean of the drawn rows that have a value, sample by sample; [samples]."""
+        known, counts = ~np.isnan(rows), self.counts[view]
+        with np.errstate(invalid="ignore"):  # a sample without any such row has no mean
+            return counts[:, known] @ rows[known] / counts[:, known].sum(axis=1)
 
 
 @dataclass(frozen=True)
@@ -49,6 +69,26 @@ class Metric(ABC):
         """
         return None
 
+    def sampled(self, name: str, sample: Sample) -> dict[str, Floats]:
+        """Returns scores by name in every bootstrap sample, each [samples]; none has no interval.
+
+        Means over rows, and what is computed from them alone; a metric of other kinds says more.
+        """
+        if self.of_scores:
+            return self._of_sampled_scores(name, sample)
+        found = {}
+        for view in sample.model.views.values():
+            if scored(view) and (rows := self.of_rows(view)) is not None:
+                found[f"{view.name}.{name}"] = sample.mean(view.name, rows)
+        return found
+
+    def _of_sampled_scores(self, name: str, sample: Sample) -> dict[str, Floats]:
+        draws = len(next(iter(sample.counts.values()), ()))
+        earlier = ({key: float(v[i]) for key, v in sample.scores.items()} for i in range(draws))
+        found = [self.score(name, MetricInputs(sample.model, None, one)) for one in earlier]
+        names = found[0] if found else ()
+        return {key: np.array([one[key] for one in found], float) for key in names}
+
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns the roles that every row of a view must have answers of to be scored."""
         return ("answer",)
@@ -63,6 +103,17 @@ class Metric(ABC):
         return True
 
 
+def scored(view: ViewEvidence) -> bool:
+    """Returns whether a view has scores of its own; unseen rows are what others compare with."""
+    return view.goal != "unseen"
+
+
+def known_mean(rows: Floats | None) -> float | None:
+    """Returns the mean of the rows that have a value; none where no row has."""
+    known = [] if rows is None else rows[~np.isnan(rows)]
+    return float(np.mean(known)) if len(known) else None
+
+
 class ViewMetric(Metric):
     """Base class of metrics with one score for each view, `<view>.<name>`: a mean over rows."""
 
@@ -73,7 +124,8 @@ class ViewMetric(Metric):
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns `<view>.<name>` for every view."""
-        return {f"{v.name}.{name}": self.of_view(v) for v in inputs.model.views.values()}
+        views = filter(scored, inputs.model.views.values())
+        return {f"{view.name}.{name}": self.of_view(view) for view in views}
 
 
 def compute(

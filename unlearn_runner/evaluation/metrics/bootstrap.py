@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
+from unlearn_runner.evaluation.metrics.base import Metric, Sample
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 
 DRAWS = 1000
@@ -27,11 +27,12 @@ def intervals(
     metrics: Mapping[str, Metric],
     scores: Mapping[str, float | None],
     draws: int = DRAWS,
+    retain_model: Evidence | None = None,
 ) -> Intervals:
     """Returns low and high end of the 95 % percentile interval of each score that has one.
 
-    Those are the means over rows, and what is computed from them alone; a test against the retain
-    model has none.
+    Those are the means over rows, what is computed from them alone, and what its metric samples
+    itself (`Metric.sampled`); a test against the retain model has none.
 
     Args:
         evidence: Of the model.
@@ -39,20 +40,17 @@ def intervals(
         metrics: By name, as they were computed.
         scores: What they are; one that does not exist, or is not finite, has no interval.
         draws: Bootstrap samples.
+        retain_model: Evidence of the retain-only model, in which the same rows are drawn.
     """
-    found: dict[str, Floats] = {}
-    for view in evidence.views.values():
-        counts = _counts(_owners(view, units.get(view.name, ())), draws)
-        for name, metric in metrics.items():
-            rows = metric.of_rows(view)
-            if rows is not None and _exists(scores.get(f"{view.name}.{name}")):
-                found[f"{view.name}.{name}"] = _means(rows, counts)
+    views = evidence.views.values()
+    counts = {v.name: _counts(_owners(v, units.get(v.name, ())), draws) for v in views}
+    sample = Sample(evidence, retain_model, counts, {})
     for name, metric in metrics.items():
-        if metric.of_scores and _exists(scores.get(name)):
-            sampled = ({key: float(v[i]) for key, v in found.items()} for i in range(draws))
-            inputs = (MetricInputs(evidence, None, one) for one in sampled)
-            found[name] = np.array([metric.score(name, one)[name] for one in inputs], float)
-    ends = {name: np.nanquantile(values, ENDS) for name, values in found.items()}
+        if metric.of_scores and not _exists(scores.get(name)):
+            continue
+        found = metric.sampled(name, sample)
+        sample.scores.update({key: v for key, v in found.items() if _exists(scores.get(key))})
+    ends = {name: np.nanquantile(values, ENDS) for name, values in sample.scores.items()}
     return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
 
 
@@ -76,10 +74,3 @@ def _counts(owners: Sequence[int], draws: int) -> Floats:
     random = np.random.default_rng(zlib.crc32(people.tobytes()))
     drawn = random.multinomial(len(people), np.full(len(people), 1 / max(len(people), 1)), draws)
     return drawn[:, rows].astype(float)
-
-
-def _means(rows: Floats, counts: Floats) -> Floats:
-    """Returns the mean of the drawn rows that have a value, sample by sample; [draws]."""
-    known = ~np.isnan(rows)
-    with np.errstate(invalid="ignore"):  # a sample without any such row has no mean
-        return counts[:, known] @ rows[known] / counts[:, known].sum(axis=1)

@@ -9,11 +9,24 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unlearn_runner.evaluation.schema import PROBES, Goal, Probe, Role, Scale, View, read_evidence
+from unlearn_runner.evaluation.schema import (
+    PROBES,
+    AnswerTokens,
+    Choices,
+    Goal,
+    Probe,
+    Role,
+    Scale,
+    View,
+    read_choices,
+    read_evidence,
+    read_tokens,
+)
 
 Floats = NDArray[np.float64]
 
@@ -40,12 +53,43 @@ class Record:
     """Question, generation and answer; none where the source kept no texts."""
     recalls: Sequence[float] | None = None
     """ROUGE-L recalls that the source recorded, for want of texts to compute them from."""
+    tokens: AnswerTokens | None = None
+    """Statistics of the plain answers' tokens; none where the source kept none."""
+    recorded: Mapping[str, Sequence[float]] = field(default_factory=dict)
+    """Further statistics by row that the source recorded, for want of tokens to compute them from,
+    under open-unlearning's names; NaN for a row without."""
+    choices: Sequence[Choices] | None = None
+    """Scored choices of each row; none where there are none."""
+
+    def at(self, places: Sequence[int]) -> Record:
+        """Returns the record of some of its rows."""
+
+        def chosen(column: Sequence[Any] | None) -> Any:
+            return None if column is None else [column[place] for place in places]
+
+        texts, tokens = self.texts, self.tokens
+        if texts is not None:
+            texts = Texts(*map(chosen, (texts.questions, texts.generations, texts.answers)))
+        return Record(
+            {role: chosen(by_row) for role, by_row in self.losses.items()},
+            {role: chosen(by_row) for role, by_row in self.probabilities.items()},
+            texts,
+            chosen(self.recalls),
+            None if tokens is None else AnswerTokens(*map(chosen, tokens)),
+            {name: chosen(values) for name, values in self.recorded.items()},
+            chosen(self.choices),
+        )
 
 
 def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Record:
     """Returns the record that this project's probes left in a folder, one view of it."""
-    losses = _losses(folder, view) if "logprobs" in probes else {}
-    return Record(losses, texts=read_texts(folder, view) if "generations" in probes else None)
+    scored = "logprobs" in probes
+    return Record(
+        _losses(folder, view) if scored else {},
+        texts=read_texts(folder, view) if "generations" in probes else None,
+        tokens=read_tokens(folder, view) if scored else None,
+        choices=read_choices(folder, view) if "choices" in probes else None,
+    )
 
 
 def read_texts(folder: Path, view: str) -> Texts:
@@ -104,6 +148,11 @@ class ViewEvidence:
             return [np.array(answers) for answers in self.record.probabilities[role]]
         return [np.exp(-answers) for answers in self.losses(role)]
 
+    def recorded(self, name: str) -> Floats | None:
+        """Returns a statistic of each row as the source recorded it, or none; [rows]."""
+        values = self.record.recorded.get(name)
+        return None if values is None else np.array(values, float)
+
     @property
     def right_role(self) -> Role:
         """The role of the right answer in truth ratios."""
@@ -118,14 +167,28 @@ class ViewEvidence:
     @property
     def rows(self) -> int:
         """Number of recorded rows."""
-        if self.record.losses:
-            return max(map(len, self.record.losses.values()))
-        texts = self.record.texts
-        return len(self.record.recalls or ()) if texts is None else len(texts.answers)
+        record = self.record
+        if record.losses:
+            return max(map(len, record.losses.values()))
+        if record.texts is not None:
+            return len(record.texts.answers)
+        return max(
+            map(len, (record.recalls or (), record.choices or (), *record.recorded.values()))
+        )
 
     def _places(self) -> dict[int, int]:
         keys = range(self.rows) if self.keys is None else self.keys
         return {key: place for place, key in enumerate(keys) if key >= 0}
+
+    def within(self, other: ViewEvidence) -> ViewEvidence:
+        """Returns this evidence of the rows that `other` has, too."""
+        keys = range(self.rows) if self.keys is None else self.keys
+        _, mine = other.shared(self)
+        if len(mine) == self.rows:
+            return self
+        return replace(
+            self, record=self.record.at(mine.tolist()), keys=tuple(keys[i] for i in mine)
+        )
 
     def keyed(self, keys: Sequence[int]) -> ViewEvidence:
         """Returns this evidence with its rows known by `keys`; see there."""
@@ -137,6 +200,11 @@ class Evidence:
     """Evidence of one model over all views of a benchmark."""
 
     views: dict[str, ViewEvidence]
+
+    def within(self, other: Evidence) -> Evidence:
+        """Returns this evidence of the rows that `other` has, too, view by view."""
+        views = self.views.items()
+        return Evidence({n: v.within(other.views[n]) for n, v in views if n in other.views})
 
     @staticmethod
     def load(folder: Path, views: Mapping[str, View]) -> Evidence:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, cast
 
+import numpy as np
 from annotated_types import Ge
 
 from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs
@@ -62,3 +63,14 @@ class ForgetQuality(Metric):
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:
         """Returns true for the p-value; the statistic is a distance from the retain-only model."""
         return not score.endswith("_ks")
+
+
+@dataclass(frozen=True)
+class ForgetQualityLog10(ForgetQuality):
+    """Logarithm of forget quality to base 10: a p-value near 0 says nothing beside another."""
+
+    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
+        """Returns `<name>`; minus infinity where the p-value is no float above 0."""
+        pvalue = super().score(name, inputs)[name]
+        with np.errstate(divide="ignore"):
+            return {name: None if pvalue is None else float(np.log10(pvalue))}

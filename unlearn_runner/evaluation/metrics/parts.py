@@ -11,7 +11,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import Evidence, ViewEvidence
+from unlearn_runner.evaluation.schema import View
 
 Places = dict[str, tuple[int, ...]]
 """Rows by view, rising."""
@@ -57,22 +58,27 @@ def divide(units: Mapping[str, Sequence[Hashable]], share: float, seed: int) -> 
     return Parts(a, b)
 
 
-def units(full: Rows, views: Mapping[str, Rows], together: int) -> dict[str, tuple[int, ...]]:
+def units(
+    full: Rows, views: Mapping[str, tuple[View, Rows]], together: int
+) -> dict[str, tuple[int, ...]]:
     """Returns the unit of each row, by view: numbers, equal where rows are of one unit.
 
     Args:
         full: The split with all rows.
         views: The evaluated rows.
-        together: Rows of `full`, one after another, that are one unit. A row that is not in it
-            stands by itself, and is the same unit in all views of its split.
+        together: Rows of `full`, one after another, that are one unit; so are those of a view of
+            unseen rows. Another row that is not in it stands by itself, and is the same unit in all
+            views of its split.
     """
     places = {(row.question, row.answer): i for i, row in enumerate(full)}
     numbers: dict[Hashable, int] = {}
     found: dict[str, tuple[int, ...]] = {}
-    for name, rows in views.items():
+    for name, (view, rows) in views.items():
+        apart = together if view.goal == "unseen" else 1
         at = [places.get((row.question, row.answer)) for row in rows]
         owners = [
-            (rows.name, i) if place is None else place // together for i, place in enumerate(at)
+            (rows.name, i // apart) if place is None else place // together
+            for i, place in enumerate(at)
         ]
         found[name] = tuple(numbers.setdefault(owner, len(numbers)) for owner in owners)
     return found
@@ -88,17 +94,4 @@ def _part(view: ViewEvidence, rows: Sequence[int]) -> ViewEvidence:
     wanted = set(rows)
     places = [place for place, key in enumerate(keys) if key in wanted]
     kept = tuple(keys[place] for place in places)
-    return replace(view, record=_chosen(view.record, places), keys=kept)
-
-
-def _chosen(record: Record, places: Sequence[int]) -> Record:
-    texts, recalls = record.texts, record.recalls
-    if texts is not None:
-        columns = (texts.questions, texts.generations, texts.answers)
-        texts = Texts(*([column[place] for place in places] for column in columns))
-    return Record(
-        {role: [by_row[place] for place in places] for role, by_row in record.losses.items()},
-        {role: [by_row[p] for p in places] for role, by_row in record.probabilities.items()},
-        texts,
-        None if recalls is None else [recalls[place] for place in places],
-    )
+    return replace(view, record=view.record.at(places), keys=kept)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 from annotated_types import Ge
@@ -37,19 +37,23 @@ class Probability(ViewMetric):
 
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to the denominator among options: 1e-10 in open-unlearning, nothing in TOFU."""
+    role: Literal["answer", "paraphrased"] = "answer"
+    """Which answer: the plain one, or its paraphrase, which is scored by itself alone."""
 
     def of_rows(self, view: ViewEvidence) -> Floats | None:
         """Returns each row's probability."""
-        if view.probability == "answer":
-            return _right(view) if view.has("answer") else None
+        if view.probability == "answer" or self.role != "answer":
+            return _of(self.role, view) if view.has(self.role) else None
         if not view.has("answer", "perturbed"):
             return None
         if self.eps:
-            return option_share(_right(view), view.probabilities("perturbed"), self.eps)
+            return option_share(_of("answer", view), view.probabilities("perturbed"), self.eps)
         return option_probability(view.loss("answer"), view.losses("perturbed"))
 
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns the answer, and the wrong options where it is a share of them."""
+        if self.role != "answer":
+            return ()  # facts have no paraphrase, and no score
         return ("answer", "perturbed") if view.probability == "options" else ("answer",)
 
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:
@@ -57,5 +61,5 @@ class Probability(ViewMetric):
         return goal != "forget"
 
 
-def _right(view: ViewEvidence) -> Floats:
-    return np.array([answers[0] for answers in view.probabilities("answer")])
+def _of(role: Role, view: ViewEvidence) -> Floats:
+    return np.array([answers[0] for answers in view.probabilities(role)])

@@ -15,9 +15,10 @@ from annotated_types import Ge
 
 from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
-from unlearn_runner.evaluation.schema import Role, View
+from unlearn_runner.evaluation.schema import Goal, Role, View
 
 Mean = Literal["geometric", "arithmetic"]
+Form = Literal["goal", "closer_to_1_better", "true_better", "prob_mean"]
 
 
 def truth_ratio(
@@ -59,6 +60,17 @@ def knowing(ratio: Floats) -> Floats:
     return np.maximum(0, 1 - ratio)
 
 
+def right_share(loss: Floats, wrong: Sequence[Floats], mean: Mean, eps: float = 0.0) -> Floats:
+    """Returns P(right) / (P(right) + P(wrong)) per row, arguments as of `truth_ratio`.
+
+    The open-unlearning paper's form (`prob_mean` in its code): 1/2 where right and wrong are
+    equally likely, 1 where the right answer alone is known.
+    """
+    ratio, right = truth_ratio(loss, wrong, mean), np.exp(-loss)
+    with np.errstate(divide="ignore"):
+        return 1 / (1 + ratio + (eps / right if eps else 0.0))
+
+
 def view_ratio(view: ViewEvidence, mean: Mean, eps: float = 0.0) -> Floats | None:
     """Returns R per row of a view, or none where its answers were not scored."""
     if not view.has(view.right_role, "perturbed"):
@@ -73,14 +85,31 @@ class TruthRatio(ViewMetric):
     mean: Mean = "geometric"
     eps: Annotated[float, Ge(0)] = 0.0
     """Added to what R, and 1/R, divide by: 1e-10 in open-unlearning, nothing in TOFU."""
+    form: Form = "goal"
+    """What is averaged over rows, by open-unlearning's names: min(R, 1/R), max(0, 1 - R), or
+    P(right) / (P(right) + P(wrong)); `goal` is the first on forget rows, else the second."""
 
     def of_rows(self, view: ViewEvidence) -> Floats | None:
-        """Returns what fits the view's goal."""
+        """Returns what is averaged."""
         ratio = view_ratio(view, self.mean, self.eps)
         if ratio is None:
             return None
-        return forgetting(ratio, self.eps) if view.goal == "forget" else knowing(ratio)
+        if self.form == "prob_mean":
+            right = view.right_role
+            return right_share(view.loss(right), view.losses("perturbed"), self.mean, self.eps)
+        if self._form(view.goal) == "closer_to_1_better":
+            return forgetting(ratio, self.eps)
+        return knowing(ratio)
+
+    def _form(self, goal: Goal | None) -> Form:
+        if self.form != "goal":
+            return self.form
+        return "closer_to_1_better" if goal == "forget" else "true_better"
 
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns right and wrong answers; the answer stands in for a paraphrase."""
-        return ("answer", "perturbed")
+        return () if view.goal == "unseen" else ("answer", "perturbed")
+
+    def higher_is_better(self, score: str, goal: Goal | None) -> bool:
+        """Returns false for what says that the right answer is known, on rows to be forgotten."""
+        return goal != "forget" or self._form(goal) == "closer_to_1_better"

@@ -57,12 +57,12 @@ class Score(Stage):
             evidence = self.evaluated.everything()
         else:
             evidence = self.evidence(self.evaluated, context.path)
-        scores = compute(evidence, self.retain_evidence(context.path), self.metrics)
+        retain_model = self.retain_evidence(context.path)
+        scores = compute(evidence, retain_model, self.metrics)
         write_json(context.folder / SCORES, finite(scores))
         write_json(context.folder / DIRECTIONS, directions(scores, evidence.views, self.metrics))
-        write_json(
-            context.folder / INTERVALS, intervals(evidence, self.units, self.metrics, scores)
-        )
+        given = (evidence, self.units, self.metrics, scores)
+        write_json(context.folder / INTERVALS, intervals(*given, retain_model=retain_model))
         return "completed"
 
 
