@@ -121,6 +121,8 @@ class Method(ABC):
 
     one_shot: ClassVar[bool] = False
     """Whether it changes the weights in one go: no loop, so no rectifier and no adapter."""
+    solves: ClassVar[bool] = False
+    """Whether the change is the solution of a linear system in derivatives of the training risk."""
 
     @property
     def skip(self) -> int:
