@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 from annotated_types import Ge, Gt, Le, Lt
 from pydantic import TypeAdapter, ValidationError
 
-from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.groups import CONF, PLACED, groups
 from unlearn_runner.config.synonyms import note, synonym
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
 from unlearn_runner.utils.files import leaves
@@ -242,8 +242,9 @@ def _refuse_unknown(
 def _options_with(group: str, name: str) -> list[str]:
     """Returns the options of a group whose class has a setting of that name."""
     found = {}
-    for option in groups().get(group, ()):
-        text = (CONF / group / f"{option}.yaml").read_text(encoding="utf-8")
+    folder = PLACED.get(group, group)
+    for option in groups().get(folder, ()):
+        text = (CONF / folder / f"{option}.yaml").read_text(encoding="utf-8")
         if match := re.search(r"^_target_: (unlearn_runner\.\S+)\.(\w+)$", text, re.MULTILINE):
             cls = getattr(importlib.import_module(match[1]), match[2], object)
             if name in _fields(cls) and cls not in found.values():

@@ -20,7 +20,7 @@ from hydra.errors import HydraException
 
 from unlearn_runner.config import hydra_node
 from unlearn_runner.config.checkpoint import refuse_training
-from unlearn_runner.config.groups import CONF, OPTIONAL, groups
+from unlearn_runner.config.groups import CONF, OPTIONAL, PLACED, groups
 from unlearn_runner.config.open_unlearning import refuse_open_unlearning
 from unlearn_runner.config.synonyms import synonym
 from unlearn_runner.errors import ConfigError, assignment, listed, nearest, shortened
@@ -100,7 +100,7 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 def is_value(override: str, options: Mapping[str, object]) -> bool:
     """Returns whether an override sets a dotted key: no group's option, nothing of Hydra's own."""
     key = override.lstrip("+").partition("=")[0]
-    special = key[:1] == "~" or "/" in key or "@" in key or key in options
+    special = key[:1] == "~" or "/" in key or "@" in key or key in options or key in PLACED
     return not special and key.partition(".")[0] != "hydra"
 
 
@@ -192,9 +192,10 @@ def _check_option(override: str, options: Mapping[str, list[str]], sweeping: boo
         ConfigError: For an option that is not there, and for any other form of a group's override.
     """
     key, _, value = override.lstrip("+~").partition("=")
-    group = key.partition("@")[0]
+    group = PLACED.get(key, key.partition("@")[0])
     if group not in options:
         return
+    named = key if key in PLACED else group
     allowed = options[group]
     if group == "model" and value not in allowed and (value[:1] in "/.~" or "/" in value):
         raise ConfigError(
@@ -219,15 +220,15 @@ def _check_option(override: str, options: Mapping[str, list[str]], sweeping: boo
         if name not in allowed and not (name == "null" and group in OPTIONAL):
             known = listed(allowed, 24) or "none yet"
             raise ConfigError(
-                f"{group}={shortened(name)} is not one of the {group} options: {known}",
-                _other_option(group, name, options),
+                f"{named}={shortened(name)} is not one of the {group} options: {known}",
+                _other_option(group, name, options).replace(f"{group}=", f"{named}="),
             )
     if len(names) > 1 and (listing or not sweeping):
         raise ConfigError(
-            f"{override} names several options", f"unlearn -m {group}={','.join(names)}"
+            f"{override} names several options", f"unlearn -m {named}={','.join(names)}"
         )
     if override.startswith("+"):
-        raise ConfigError(f"{override} adds a group that is already there", f"{group}={value}")
+        raise ConfigError(f"{override} adds a group that is already there", f"{named}={value}")
 
 
 def _other_option(group: str, name: str, options: Mapping[str, list[str]]) -> str:

@@ -23,7 +23,7 @@ from omegaconf.errors import MissingMandatoryValue, OmegaConfBaseException
 from unlearn_runner.config import hydra_node, names
 from unlearn_runner.config.build import settings
 from unlearn_runner.config.command_line import SEARCHPATH, is_value
-from unlearn_runner.config.groups import CONF, groups
+from unlearn_runner.config.groups import CONF, PLACED, groups
 from unlearn_runner.config.root import Run
 from unlearn_runner.errors import ConfigError, listed, nearest, quoted
 
@@ -81,12 +81,18 @@ def hydra_open() -> Iterator[None]:
 def forced(overrides: Sequence[str], folders: Sequence[Path] = ()) -> list[str]:
     """Returns overrides as Hydra is to have them."""
     options = groups(CONF, *folders)
-    found = [f"++{o.lstrip('+')}" if is_value(o, options) else o for o in overrides]
+    found = [f"++{o.lstrip('+')}" if is_value(o, options) else _placed(o) for o in overrides]
     if folders:
         places = ",".join(quoted(f"file://{folder}") for folder in folders)
         found = [o for o in found if o.lstrip("+").partition("=")[0] != SEARCHPATH]
         found.append(f"{SEARCHPATH}=[{places}]")
     return found
+
+
+def _placed(override: str) -> str:
+    """Returns the choice of a group's option for a setting as Hydra writes it."""
+    key, equals, value = override.lstrip("+").partition("=")
+    return f"{PLACED[key]}@{key}{equals}{value}" if key in PLACED else override
 
 
 def compose_nodes(overrides: Sequence[str], folders: Sequence[Path] = ()) -> Pair:

@@ -11,6 +11,8 @@ CONF = _PACKAGE / "conf" if INSTALLED else _PACKAGE.parent / "conf"
 OPTIONAL = ("experiment", "debug")
 """Groups that a run can do without."""
 
+PLACED = {"target.adapter": "adapter"}
+"""Settings that are chosen among the options of a group."""
 FOLLOWING = ("smallest",)
 """Folders of `conf/` that other choices choose from."""
 

@@ -50,6 +50,34 @@ class Target:
     """A model fine-tuned elsewhere, a folder or a hub id; then none is fine-tuned here."""
     revision: str | None = None
     """Commit, tag or branch when `path` is a hub id."""
+    adapter: Adapter | None = None
+    """What the fine-tunes of target and retain model train in place of all weights: an option of
+    the group `adapter`. It is kept, and merged into the base for whoever reads the model."""
+
+    def __post_init__(self) -> None:
+        if (adapter := self.adapter) is None or not adapter.adapts:
+            return
+        if adapter.importance is not None:
+            raise ConfigError(
+                f"target.adapter: {type(adapter).__name__} begins at what forget and retain rows "
+                "say of a model that knows both, which the base does not",
+                "target.adapter=lora, or pissa, which begins at the weights alone",
+            )
+        if adapter.whole:
+            raise ConfigError(
+                "target.adapter.merge=true: the fine-tuned adapter is kept and merged always",
+                "target.adapter.merge=false",
+            )
+        try:
+            adapter.check(self.train.precision, "float32")
+        except ConfigError as error:
+            here = (_of_target(text) for text in (error.problem, error.fix))
+            raise ConfigError(*here) from None
+
+
+def _of_target(text: str) -> str:
+    """Returns words on the settings of unlearning as they are said of the target's."""
+    return re.sub(r"\b(adapter|train)\.", r"target.\1.", text)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,14 @@ class Layout:
     def release(self, model: Any) -> None:
         """Reshards what a forward pass has gathered, if no backward pass follows it."""
 
+    def alone(self) -> Layout:
+        """Returns the layout of what this rank computes without the others, where it can."""
+        return Layout(ALONE, self.device)
+
+    def gathered(self, local: Tensor, parameter: nn.Parameter) -> Tensor:
+        """Returns a tensor of the parameter's shape, whole; every rank must call it."""
+        return local
+
     def to_local(self, gradient: Tensor) -> Tensor:
         """Returns the local part of a parameter or its gradient, as a plain tensor."""
         return gradient

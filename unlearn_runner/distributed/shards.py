@@ -87,6 +87,15 @@ class Shards(Layout):
         """Returns the local shard; [numbers]."""
         return local.reshape(-1)
 
+    def alone(self) -> Layout:
+        """Returns this layout: no rank can compute without the others."""
+        return self
+
+    def gathered(self, local: Tensor, parameter: nn.Parameter) -> Tensor:
+        """Returns the shards of all ranks as one tensor."""
+        found = self.from_local(local, parameter)
+        return found.full_tensor() if isinstance(found, DTensor) else found
+
     def to_local(self, gradient: Tensor) -> Tensor:
         """Returns the local shard."""
         return gradient.to_local() if isinstance(gradient, DTensor) else gradient

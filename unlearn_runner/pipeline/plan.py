@@ -16,7 +16,8 @@ from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
-from unlearn_runner.pipeline.stages.finetune import Finetune, Pretrain
+from unlearn_runner.pipeline.stages.finetune import Finetune, FinetuneAdapter, Pretrain
+from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.score import Score, ScoreTrajectory, Source
 from unlearn_runner.pipeline.unlearning import edit_stage, geffect_stage, unlearn_stage
 
@@ -167,7 +168,10 @@ def _finetune_base(run: Run, base: Stage, rows: Rows, inputs: Inputs, label: str
     pretrain, target = inputs.rowsets.splits.pretrain, run.target
     if (made := run.model.pretraining) is not None and made.rehearse:
         rows = Rows(f"{rows.name}+{pretrain.name}", (*rows.items, *pretrain.items))
-    return Finetune(label, run.model.template, rows, target.train, target.seed, base)
+    how = (run.model.template, rows, target.train, target.seed, base)
+    if (adapter := target.adapter) is None or not adapter.adapts:
+        return Finetune(label, *how)
+    return Merge(label, base, FinetuneAdapter(f"{label} adapter", *how, adapter))
 
 
 def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:

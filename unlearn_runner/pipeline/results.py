@@ -56,12 +56,12 @@ def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
 
 
 def notes(job: PlannedJob, results: Iterable[StageResult]) -> list[str]:
-    """Returns what the rectifier has to say of the run, now that it has ended."""
+    """Returns what the stages have to say of the run, now that it has ended."""
     found = []
     for result in results:
-        if result.stage.kind == "unlearn" and result.outcome == "completed":
+        if result.outcome == "completed" and not result.stage.given:
             lines = last_by_step(job.store.path(result.stage) / METRICS)
-            note = job.run.rectifier.closing(json.loads(lines[-1])) if lines else None
+            note = result.stage.closing(json.loads(lines[-1])) if lines else None
             found += [note] if note else []
     return found
 

@@ -12,6 +12,7 @@ from unlearn_runner.pipeline.inputs import Inputs
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune
+from unlearn_runner.pipeline.stages.fisher import EstimateFisher
 from unlearn_runner.pipeline.stages.geffect import MeasureGEffect, risks_of
 from unlearn_runner.pipeline.stages.one_shot import Edit
 from unlearn_runner.pipeline.stages.start_model import (
@@ -97,6 +98,19 @@ def _of_objective(
             drawn_by=(drawn, run.train.batch_size),
             **of_start,
         )
+    weights = None
+    if (importance := run.adapter.importance) is not None:
+        weights = EstimateFisher(
+            "fisher",
+            target,
+            run.model.template,
+            splits.forget,
+            splits.retain,
+            importance,
+            run.train.max_length,
+            run.train.precision,
+            run.train.micro_batch,
+        )
     return {
         "start": target,
         "start_logprobs": start,
@@ -110,4 +124,5 @@ def _of_objective(
         "refusals": inputs.refusals if needed.refusals else (),
         "alternates": alternates,
         "alternative_logprobs": logprobs,
+        "row_weights": weights,
     }

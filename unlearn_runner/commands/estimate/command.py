@@ -128,7 +128,7 @@ def setting_of(
         compared_after=max(
             (n + (cuts > 1 or term is not groups[n].terms[0]) for n, term in compared), default=0
         ),
-        holds_start_model=start_model and not run.adapter.adapts,
+        holds_start_model=start_model and not run.adapter.holds_start,
         over_vocabulary=4 if start_model else 2,
         shards=world if run.parallel.shards else 1,
         gathers=run.parallel.shards,

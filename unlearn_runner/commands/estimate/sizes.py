@@ -104,6 +104,12 @@ class Sizes:
         """
         return self.layers * self.layer + self.ends
 
+    def adapted_rows(self, attention: bool, mlp: bool) -> int:
+        """Returns the output rows of the linear maps of a kind."""
+        inner, kv = self.heads * self.head, self.kv_heads * self.head
+        rows = (inner + 2 * kv + self.hidden) * attention
+        return self.layers * (rows + ((1 + self.gated) * self.intermediate + self.hidden) * mlp)
+
     def adapted(self, rank: int, attention: bool, mlp: bool) -> int:
         """Returns the weights of low-rank adapters of a rank beside the linear maps of a kind."""
         inner, kv = self.heads * self.head, self.kv_heads * self.head

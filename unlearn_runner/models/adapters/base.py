@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Protocol
 
-Storage = Literal["float32", "bf16"]
+from unlearn_runner.models.adapters.importance import Importance
+
+Storage = Literal["float32", "bf16", "nf4"]
+"""Number format of weights that are not trained; nf4 is 4-bit."""
+Floating = Literal["float32", "bf16"]
 
 
 class Sizes(Protocol):
@@ -20,6 +25,10 @@ class Sizes(Protocol):
 
     def adapted(self, rank: int, attention: bool, mlp: bool) -> int:
         """Returns the weights of low-rank adapters of a rank beside the linear maps of a kind."""
+        ...
+
+    def adapted_rows(self, attention: bool, mlp: bool) -> int:
+        """Returns the output rows of the linear maps of a kind."""
         ...
 
 
@@ -50,6 +59,16 @@ class Adapter(ABC):
         """Whether training draws any dropout, which keeps further activations."""
         return False
 
+    @property
+    def holds_start(self) -> bool:
+        """Whether the start model is found inside the trained one; see `start`."""
+        return False
+
+    @property
+    def importance(self) -> Importance | None:
+        """How the row weights that `attach` needs are estimated; none where it needs none."""
+        return None
+
     def trained_parameters(self, sizes: Sizes) -> int:
         """Returns how many numbers are trained, for estimates before a model is loaded."""
         return sizes.parameters
@@ -67,12 +86,13 @@ class Adapter(ABC):
         return
 
     @abstractmethod
-    def attach(self, model: Any, seed: int) -> Any:
+    def attach(self, model: Any, seed: int, row_weights: Mapping[str, Any] | None = None) -> Any:
         """Returns the start model with what is trained in it; the rest is frozen.
 
         Args:
             model: The start model, loaded for training in `storage`; changed in place.
             seed: Seed of anything random.
+            row_weights: By adapted module a weight per output row, where `importance` asks for it.
 
         Raises:
             DataError: If the model has no place for the adapter.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,18 @@ NAME = "default"
 PREFIX = "base_model.model."
 """What a file has before the name of a tensor."""
 WEIGHTS = "adapter_model.safetensors"
+Tensors = dict[str, Any]
+"""Tensors by name, as in `model.layers.0.mlp.up_proj.lora_A.weight`."""
 
 
-def write_adapter(model: Any, folder: Path, base: str, state: dict[str, Any] | None) -> None:
-    """Writes `adapter_config.json` and `adapter_model.safetensors`.
+def write_adapter(
+    model: Any,
+    folder: Path,
+    base: str,
+    state: Tensors | None,
+    exported: Callable[[Any, Any, Tensors], Tensors],
+) -> None:
+    """Writes `adapter_config.json` and `adapter_model.safetensors`; see `LoRA.exported`.
 
     Not by peft's `save_pretrained`: it asks the hub for the base's configuration, adds a model card
     with blanks, and lists the modules in an order that changes from process to process.
@@ -28,10 +37,11 @@ def write_adapter(model: Any, folder: Path, base: str, state: dict[str, Any] | N
 
     config = copy(model.peft_config[NAME])
     config.base_model_name_or_path, config.inference_mode = base, True
-    config.save_pretrained(str(folder))
     state = get_peft_model_state_dict(
         model, state_dict=state, adapter_name=NAME, save_embedding_layers=False
     )
+    state = exported(model, config, state)
+    config.save_pretrained(str(folder))
     tensors = {
         f"{PREFIX}{name}": tensor.detach().to("cpu", torch.float32).contiguous()
         for name, tensor in state.items()
@@ -39,8 +49,8 @@ def write_adapter(model: Any, folder: Path, base: str, state: dict[str, Any] | N
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-def read_adapter(model: Any, folder: Path) -> None:
-    """Loads what `write_adapter` wrote into a model with the same adapter.
+def read_adapter(model: Any, folder: Path, imported: Callable[[Tensors], Tensors]) -> None:
+    """Loads what `write_adapter` wrote into a model with the same adapter; see `LoRA.imported`.
 
     Raises:
         DataError: If the folder holds another adapter, or none.
@@ -51,7 +61,7 @@ def read_adapter(model: Any, folder: Path) -> None:
 
     try:
         tensors = load_file(folder / WEIGHTS)
-        state = {name.removeprefix(PREFIX): tensor for name, tensor in tensors.items()}
+        state = imported({name.removeprefix(PREFIX): x for name, x in tensors.items()})
         found = set_peft_model_state_dict(model, state, adapter_name=NAME)
         trained = {name for name, p in model.named_parameters() if p.requires_grad}
         lacking = trained & set(found.missing_keys) or set(found.unexpected_keys)

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.models.adapters.base import Adapter, Base, Sizes, Storage
-from unlearn_runner.models.adapters.files import NAME, read_adapter, write_adapter
+from unlearn_runner.models.adapters.base import Adapter, Base, Floating, Sizes, Storage
+from unlearn_runner.models.adapters.files import NAME, Tensors, read_adapter, write_adapter
 from unlearn_runner.models.adapters.targets import Targets, chosen, linear_modules
 from unlearn_runner.models.quiet import quietly
 
@@ -32,9 +32,13 @@ class LoRA(Adapter):
     name), so it depends neither on the device nor on which other modules are adapted.
     """
 
+    alpha_per_rank: ClassVar[float] = 2.0
+    """What `alpha=null` multiplies the rank by."""
+
     rank: Annotated[int, Ge(1), Le(65536)] = 8
-    alpha: Annotated[float, Gt(0)] = 32.0
-    """The addition is scaled by alpha / rank."""
+    alpha: Annotated[float, Gt(0)] | None = 32.0
+    """The addition is scaled by alpha / rank; null is a multiple of the rank: twice (LoKU), and
+    once under `pissa`."""
     dropout: Annotated[float, Ge(0), Lt(1)] = 0.05
     """On the adapter's input, in training."""
     targets: Targets = "all_linear"
@@ -44,7 +48,7 @@ class LoRA(Adapter):
     """Of the targets, only modules in whose full name this is found: `[qv]_proj`."""
     layers: tuple[Annotated[int, Ge(0)], Annotated[int, Ge(0)]] | None = None
     """Of the targets, only modules in these layers: [first, last], from 0, both included."""
-    base_dtype: Storage = "float32"
+    base_dtype: Floating = "float32"
     """Number format of the frozen weights in training: bf16 takes half their memory. Evaluation
     and merging read the start model as it lies on the disk."""
     merge: bool = False
@@ -86,6 +90,11 @@ class LoRA(Adapter):
         """As `dropout` says."""
         return self.dropout > 0
 
+    @property
+    def holds_start(self) -> bool:
+        """With the adapter off."""
+        return True
+
     def trained_parameters(self, sizes: Sizes) -> int:
         """Returns the size of A and B beside all targets, whatever `regex` and `layers` leave."""
         return sizes.adapted(self.rank, self.targets != "mlp", self.targets != "attention")
@@ -107,7 +116,7 @@ class LoRA(Adapter):
         """Returns further arguments of peft's `LoraConfig`, for variants of LoRA."""
         return {}
 
-    def attach(self, model: Any, seed: int) -> Any:
+    def attach(self, model: Any, seed: int, row_weights: Mapping[str, Any] | None = None) -> Any:
         """Returns the model with A and B beside every target, and nothing else trainable."""
         import torch
         from peft import LoraConfig, inject_adapter_in_model
@@ -115,10 +124,11 @@ class LoRA(Adapter):
 
         modules = linear_modules(model)
         targets = chosen(modules, self.targets, self.regex, self.layers)
+        alpha = self.alpha_per_rank * self.rank if self.alpha is None else self.alpha
         config = LoraConfig(
             r=self.rank,
             # A whole number where it is one: so it stands in adapter_config.json.
-            lora_alpha=int(self.alpha) if self.alpha.is_integer() else self.alpha,  # pyright: ignore
+            lora_alpha=int(alpha) if alpha.is_integer() else alpha,  # pyright: ignore
             lora_dropout=self.dropout,
             target_modules=targets,
             bias="none",
@@ -134,12 +144,29 @@ class LoRA(Adapter):
             if parameter.requires_grad:  # masters, also where the frozen weights are bf16
                 parameter.data = parameter.data.to(torch.float64 if exact else torch.float32)
         for name in targets:
-            _draw(model.get_submodule(f"{name}.lora_A.{NAME}").weight, seed, name)
+            self.begin(model.get_submodule(name), name, seed, row_weights)
         return model
+
+    def begin(
+        self, module: Any, name: str, seed: int, row_weights: Mapping[str, Any] | None
+    ) -> None:
+        """Gives what is trained beside a linear map its first values; B is zero already."""
+        _draw(module.lora_A[NAME].weight, seed, name)
 
     def load(self, model: Any, folder: Path) -> None:
         """Gives A and B the values that were saved."""
-        read_adapter(model, folder / SUBFOLDER if self.merge else folder)
+        read_adapter(model, folder / SUBFOLDER if self.merge else folder, self.imported)
+
+    def imported(self, tensors: Tensors) -> Tensors:
+        """Returns the tensors of a kept adapter as the trained model has them."""
+        return tensors
+
+    def exported(self, model: Any, config: Any, tensors: Tensors) -> Tensors:
+        """Returns a trained model's tensors as peft adds them to the start model.
+
+        `config` is a copy of peft's configuration, and is changed to go with them.
+        """
+        return tensors
 
     def start(self, model: Any) -> Any | None:
         """Returns the model with the adapter off."""
@@ -157,11 +184,11 @@ class LoRA(Adapter):
         """Writes a folder that peft loads, or an ordinary model."""
         tokenizer.save_pretrained(folder)
         if not self.merge:
-            write_adapter(model, folder, base.name, state)
+            write_adapter(model, folder, base.name, state, self.exported)
             return
         from unlearn_runner.models import load
 
-        write_adapter(model, folder / SUBFOLDER, base.name, state)
+        write_adapter(model, folder / SUBFOLDER, base.name, state, self.exported)
         # The start model in float32: bf16 weights would swallow most of what is added to them.
         merged = load.merged(base.folder, folder / SUBFOLDER)
         load.save(merged, tokenizer, folder, dtype)

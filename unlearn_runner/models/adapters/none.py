@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,7 +16,7 @@ class NoAdapter(Adapter):
 
     adapts: ClassVar[bool] = False
 
-    def attach(self, model: Any, seed: int) -> Any:
+    def attach(self, model: Any, seed: int, row_weights: Mapping[str, Any] | None = None) -> Any:
         """Returns the model as it is."""
         return model
 

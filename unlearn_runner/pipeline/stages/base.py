@@ -89,6 +89,10 @@ class Stage(ABC):
         """Returns in a few words what the stage reads, for a plan."""
         return ", ".join(stage.label for stage in self.inputs)
 
+    def closing(self, last: dict[str, Any]) -> str | None:
+        """Returns what the reader of a run's results should know, given the last telemetry."""
+        return None
+
     @abstractmethod
     def run(self, context: StageContext) -> Outcome:
         """Computes the artifact into `context.folder`."""

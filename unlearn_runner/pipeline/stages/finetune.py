@@ -10,6 +10,7 @@ from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.base import Term
 from unlearn_runner.methods.losses import NLL
+from unlearn_runner.models.adapters.base import Adapter, Base
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
@@ -49,8 +50,12 @@ class TrainOnRows(Stage):
         loader = StepLoader("train", encoded, recipe.batch_size, self.seed)
         if not train(engine, loader, self.label, context.training_log()):
             return "diverged"
-        session.save(model, tokenizer, context.folder)
+        self.save(model, tokenizer, context)
         return "completed"
+
+    def save(self, model: Any, tokenizer: Any, context: StageContext) -> None:
+        """Writes what is kept of a trained model; every rank must call it."""
+        context.open_session().save(model, tokenizer, context.folder)
 
 
 @dataclass(frozen=True)
@@ -72,6 +77,47 @@ class Finetune(TrainOnRows):
         base = context.path(self.base)
         model = context.open_session().trainable(base, self.recipe.precision)
         return self.fit(model, load_tokenizer(base), context)
+
+
+@dataclass(frozen=True)
+class FinetuneAdapter(Finetune):
+    """Fits an adapter to question/answer rows, below a model that stays as it is.
+
+    What is kept is the adapter alone; `Merge` makes an ordinary model of it. Who needs the gradient
+    of the adapter itself gets it by `trained`.
+    """
+
+    adapter: Adapter
+
+    def trained(self, context: StageContext, kept: bool = True) -> Any:
+        """Returns the base with the adapter, which alone asks for gradients.
+
+        As the session's layout has it, in the precision of the fine-tune. `kept` says whether the
+        adapter is as training left it, or as it began.
+        """
+
+        def prepare(loaded: Any) -> None:
+            self.adapter.attach(loaded, self.seed)
+            if kept:
+                self.adapter.load(loaded, context.path(self))
+
+        base, storage = context.path(self.base), self.adapter.storage
+        return context.open_session().trainable(base, self.recipe.precision, prepare, storage)
+
+    def run(self, context: StageContext) -> Outcome:
+        """Loads the base, attaches, trains, saves."""
+        from unlearn_runner.models.load import load_tokenizer
+
+        tokenizer = load_tokenizer(context.path(self.base))
+        return self.fit(self.trained(context, kept=False), tokenizer, context)
+
+    def save(self, model: Any, tokenizer: Any, context: StageContext) -> None:
+        """Writes the adapter's folder."""
+        session, base = context.open_session(), Base(context.path(self.base), self.base.address)
+        state = session.layout.whole_state(model, self.adapter.trains_a_part)
+        if session.ranks.main:
+            self.adapter.save(model, tokenizer, context.folder, base, "float32", state)
+        session.ranks.barrier()
 
 
 @dataclass(frozen=True)

@@ -123,10 +123,10 @@ class MeasureGEffect(OfObjective):
         if step != self.last:
             kept = kept / step_folder(step) / "model"
         if step == 0:
-            return self.trained(session, start).eval()
+            return self.trained(context, start).eval()
         if self.adapter.adapts:
-            return self.trained(session, start, kept).eval()
-        return self.trained(session, kept).eval()
+            return self.trained(context, start, kept).eval()
+        return self.trained(context, kept).eval()
 
     def _reports(
         self,

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, ClassVar
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.models import folder as folders
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import expanded
@@ -119,27 +120,6 @@ class Hub(Given):
         return "completed"
 
 
-@dataclass(frozen=True)
-class Merge(Stage):
-    """A whole model, from an adapter that exists already and the base it belongs to."""
-
-    kind: ClassVar[str] = "merge"
-    on_all_ranks: ClassVar[bool] = False
-
-    base: Given
-    adapter: Local
-
-    def run(self, context: StageContext) -> Outcome:
-        """Adds the adapter to the base's weights, in float32."""
-        from unlearn_runner.models.load import load_tokenizer, merged, save
-
-        base, adapter = context.path(self.base), context.path(self.adapter)
-        console.print(f"merging the adapter in {adapter} into {self.base.reads()}", markup=False)
-        own = (adapter / "tokenizer_config.json").is_file()
-        save(merged(base, adapter), load_tokenizer(adapter if own else base), context.folder)
-        return "completed"
-
-
 def fetch(key: str, repository: str, revision: str | None) -> Path:
     """Brings a repository's model into the hub's cache; returns its folder there.
 
@@ -211,7 +191,7 @@ def _merge(label: str, key: str, folder: Path, base: Pretrained | None) -> Merge
         )
     if isinstance(found, Merge):
         raise DataError(
-            f"model.path={found.adapter.path} holds an adapter, too, and no model for {key}",
+            f"model.path={found.adapter.reads()} holds an adapter, too, and no model for {key}",
             "model=hf model.path=FOLDER of a whole model",
         )
     return Merge(label, found, adapter)

@@ -40,22 +40,28 @@ class OfObjective(Stage):
     """Takes the refusals' place where the method has alternates."""
     alternative_logprobs: Stage | None
     adapter: Adapter
+    row_weights: Stage | None
+    """What the adapter begins with, where it needs any."""
 
-    def trained(self, session: Session, folder: Path, kept: Path | None = None) -> Any:
+    def trained(self, context: StageContext, folder: Path, kept: Path | None = None) -> Any:
         """Returns a model with what is trained in it, as the session's layout has it.
 
         Args:
-            session: Of this process.
+            context: Of the running stage.
             folder: Of the start model, or of a whole one in its place.
             kept: Folder of what an adapter's training left behind; none: it is as it begins.
         """
+        from unlearn_runner.pipeline.stages.fisher import read_row_weights
+
+        begin = self.row_weights and read_row_weights(context.path(self.row_weights))
 
         def prepare(loaded: Any) -> None:
-            only_trained(self.adapter.attach(loaded, self.seed), self.method)
+            only_trained(self.adapter.attach(loaded, self.seed, begin), self.method)
             if kept is not None:
                 self.adapter.load(loaded, kept)
 
-        return session.trainable(folder, self.recipe.precision, prepare, self.adapter.storage)
+        session, storage = context.open_session(), self.adapter.storage
+        return session.trainable(folder, self.recipe.precision, prepare, storage)
 
     def start_model(
         self, session: Session, folder: Path, model: Any, terms: tuple[Term, ...]
@@ -66,7 +72,8 @@ class OfObjective(Stage):
         found = self.adapter.start(model)
         if found is not None:
             return found
-        return session.trainable(folder, self.recipe.precision).eval()
+        precision, storage = self.recipe.precision, self.adapter.storage
+        return session.trainable(folder, precision, storage=storage).eval()
 
     def rows_in_tokens(
         self, tokenizer: Any, max_tokens: int, context: StageContext, terms: tuple[Term, ...]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from unlearn_runner.models.adapters.base import Base
 from unlearn_runner.pipeline.stages.base import StageContext
@@ -33,6 +33,10 @@ class Unlearn(OfObjective):
         rows = f"{len(self.forget)} forget rows ({self.forget.name}), retain {self.retain.name}"
         return f"{', '.join(stage.label for stage in self.inputs)}, {rows}"
 
+    def closing(self, last: dict[str, Any]) -> str | None:
+        """Says what the rectifier has to say."""
+        return self.rectifier.closing(last)
+
     def run(self, context: StageContext) -> Outcome:
         """Loads the start model, trains, saves."""
         from unlearn_runner.data.encode import length_limit
@@ -46,7 +50,7 @@ class Unlearn(OfObjective):
         session, recipe, adapter = context.open_session(), self.recipe, self.adapter
         folder, layout = context.path(self.start), session.layout
         tokenizer = load_tokenizer(folder)
-        model = for_training(self.trained(session, folder), recipe.gradient_checkpointing)
+        model = for_training(self.trained(context, folder), recipe.gradient_checkpointing)
         watched = tuple(term for group in self.groups for term in group.terms)
         start_model = self.start_model(session, folder, model, watched)
         max_tokens = length_limit(model, recipe.max_length)
