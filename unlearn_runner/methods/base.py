@@ -125,6 +125,11 @@ class Method(ABC):
     """Whether the change is the solution of a linear system in derivatives of the training risk."""
 
     @property
+    def needs_whole(self) -> bool:
+        """Whether it takes second derivatives, which a model in shards does not give."""
+        return False
+
+    @property
     def skip(self) -> int:
         """How many tokens at the front of an answer the split `tail` leaves out."""
         return 0

@@ -74,6 +74,11 @@ class Influence(Method):
         return ()
 
     @property
+    def needs_whole(self) -> bool:
+        """Unless products are differences of gradients."""
+        return self.hvp != "difference"
+
+    @property
     def steps(self) -> int:
         """Iterations at most."""
         return self.iterations or STEPS[self.solver]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
+
+if TYPE_CHECKING:
+    from unlearn_runner.pipeline.stages.finetune import Finetune
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,11 @@ class Merge(Stage):
 
     kind: ClassVar[str] = "merge"
     on_all_ranks: ClassVar[bool] = False
+
+    @property
+    def fine_tune(self) -> Finetune | None:
+        """The adapter's."""
+        return self.adapter.fine_tune
 
     def run(self, context: StageContext) -> Outcome:
         """Adds the adapter to the base's weights, in float32."""

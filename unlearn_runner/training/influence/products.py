@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn_runner.models.gradients import Gradient, GradientSpace
 
@@ -47,16 +48,18 @@ def gradient(space: GradientSpace, parts: Parts) -> Gradient:
 def double(space: GradientSpace, parts: Parts, v: Gradient) -> Gradient:
     """Returns H v by a second backward pass through the gradient (Pearlmutter 1994); exact.
 
-    The attention kernel must have a second derivative: eager has. Parameters must be whole.
+    Parameters must be whole. Attention is computed by the plain formula: torch's fused kernels have
+    no second derivative, and transformers' "eager" rounds to float32 on the way.
     """
     total = zeros(space)
-    for part in parts():
-        first = torch.autograd.grad(
-            part.loss(), space.parameters, create_graph=True, materialize_grads=True
-        )
-        slope = _dot(first, v)
-        if slope.requires_grad:  # a loss that is linear has no more
-            _accumulate(total, torch.autograd.grad(slope, space.parameters, allow_unused=True))
+    with sdpa_kernel(SDPBackend.MATH):
+        for part in parts():
+            first = torch.autograd.grad(
+                part.loss(), space.parameters, create_graph=True, materialize_grads=True
+            )
+            slope = _dot(first, v)
+            if slope.requires_grad:  # a loss that is linear has no more
+                _accumulate(total, torch.autograd.grad(slope, space.parameters, allow_unused=True))
     return _summed(space, total)
 
 
@@ -64,21 +67,22 @@ def gauss_newton(space: GradientSpace, parts: Parts, v: Gradient) -> Gradient:
     """Returns J^T (diag(p) - p p^T) J v, with J the Jacobian of the logits: never indefinite.
 
     H without the curvature of the logits themselves; the Fisher information of the softmax. J v is
-    the derivative of J^T u by u. Parameters must be whole.
+    the derivative of J^T u by u. Parameters must be whole; attention as in `double`.
     """
     total = zeros(space)
-    for part in parts():
-        logits, weights = part.logits()
-        u = torch.zeros_like(logits, requires_grad=True)
-        pulled = torch.autograd.grad(
-            logits, space.parameters, u, create_graph=True, materialize_grads=True
-        )
-        (pushed,) = torch.autograd.grad(_dot(pulled, v), u)
-        p = logits.detach().softmax(-1)
-        curved = p * (pushed - (p * pushed).sum(-1, keepdim=True)) * weights[:, None]
-        _accumulate(
-            total, torch.autograd.grad(logits, space.parameters, curved, allow_unused=True)
-        )
+    with sdpa_kernel(SDPBackend.MATH):
+        for part in parts():
+            logits, weights = part.logits()
+            u = torch.zeros_like(logits, requires_grad=True)
+            pulled = torch.autograd.grad(
+                logits, space.parameters, u, create_graph=True, materialize_grads=True
+            )
+            (pushed,) = torch.autograd.grad(_dot(pulled, v), u, retain_graph=True)
+            p = logits.detach().softmax(-1)
+            curved = p * (pushed - (p * pushed).sum(-1, keepdim=True)) * weights[:, None]
+            _accumulate(
+                total, torch.autograd.grad(logits, space.parameters, curved, allow_unused=True)
+            )
     return _summed(space, total)
 
 
