@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Any, cast
 
 from unlearn_runner.config.root import Run
+from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Splits
 from unlearn_runner.methods.base import Method
@@ -51,27 +52,44 @@ def _influence_stage(run: Run, method: Influence, target: Stage, splits: Splits)
             "from and on, and this one was trained elsewhere",
             "target.path=null target.adapter=lora",
         )
-    if method.task != "remove" and splits.corrected is None:
-        raise ConfigError(
-            f"method.task={method.task}: this benchmark has no other versions of its forget rows",
-            "method.task=remove, or benchmark=pocket_rec",
-        )
     solution = SolveInfluence(
         "influence",
         target.fine_tune,
         replace(method, scale=1.0),
         splits.forget,
-        None if method.task == "remove" else splits.corrected,
+        None if method.task == "remove" else _corrected(splits, f"method.task={method.task}"),
         run.seed,
         run.train.micro_batch or run.train.batch_size,
     )
     return ApplyInfluence("unlearn", solution, method.scale)
 
 
+def _corrected(splits: Splits, setting: str) -> Rows:
+    """Returns what the forget rows should have been.
+
+    Raises:
+        ConfigError: If the benchmark does not say.
+    """
+    if splits.corrected is None:
+        raise ConfigError(
+            f"{setting}: this benchmark has no other versions of its forget rows",
+            "benchmark=pocket_rec",
+        )
+    return splits.corrected
+
+
 def unlearn_stage(
     run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None
 ) -> Stage:
-    """Returns the stage of unlearning, with those of what its method says it needs."""
+    """Returns the stage of unlearning, with those of what its method says it needs.
+
+    Raises:
+        ConfigError: If the method wants corrected rows and the benchmark has none.
+    """
+    if run.method.on_corrected:
+        splits = inputs.rowsets.splits
+        splits = replace(splits, forget=_corrected(splits, "method=llmeraser/correct"))
+        inputs = replace(inputs, rowsets=replace(inputs.rowsets, splits=splits))
     steps = run.train.num_steps(len(inputs.rowsets.splits.forget))
     return Unlearn(
         label="unlearn",
