@@ -174,6 +174,7 @@ def compare(bench: Bench, removals: int, task: str, hessian: str) -> dict[str, A
 
 
 def main() -> None:
+    """Parses, compares, prints."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--removals", type=int, default=40)

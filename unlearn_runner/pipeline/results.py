@@ -110,7 +110,7 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
 
 
 def _facts(store: Store, result: StageResult) -> dict[str, Any]:
-    """Returns what a stage's artifact says of itself, under one name; nothing where it is silent."""
+    """Returns what a stage's artifact says of itself, under one name, if anything."""
     if result.outcome != "completed" or not result.needed or result.stage.given:
         return {}
     found = result.stage.facts(store.path(result.stage))

@@ -54,7 +54,7 @@ def _influence_stage(run: Run, method: Influence, target: Stage, splits: Splits)
         )
     solution = SolveInfluence(
         "influence",
-        target.fine_tune,
+        cast(Finetune, target.fine_tune),
         replace(method, scale=1.0),
         splits.forget,
         None if method.task == "remove" else _corrected(splits, f"method.task={method.task}"),

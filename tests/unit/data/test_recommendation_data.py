@@ -44,16 +44,16 @@ def test_three_formats_give_the_same(tmp_path: Path, kind: str) -> None:
 
 
 def test_malformed_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="holds no MovieLens"):
+    with pytest.raises(DataError, match=r"holds no MovieLens"):
         MovieLens(str(tmp_path)).read()
     write(tmp_path, "latest")
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,ten,4,5\n")
-    with pytest.raises(DataError, match=r"ratings.csv:2 has no whole number in column 2"):
+    with pytest.raises(DataError, match=r"ratings\.csv:2 has no whole number in column 2"):
         MovieLens(str(tmp_path)).read()
     (tmp_path / "ratings.csv").write_text("userId,movieId,rating,timestamp\n1,99,4,5\n")
     with pytest.raises(DataError, match="rates item 99"):
         MovieLens(str(tmp_path)).read()
-    with pytest.raises(ConfigError, match="benchmark.data_dir must be set"):
+    with pytest.raises(ConfigError, match=r"benchmark\.data_dir must be set"):
         MovieLens().read()
 
 

@@ -44,9 +44,7 @@ def flat(vector: Any) -> Tensor:
 
 def like(space: GradientSpace, numbers: Tensor) -> Any:
     sizes = [p.numel() for p in space.parameters]
-    return [
-        x.reshape(p.shape) for x, p in zip(numbers.split(sizes), space.parameters, strict=True)
-    ]
+    return [x.reshape(p.shape) for x, p in zip(numbers.split(sizes), space.parameters, strict=True)]
 
 
 def explicit(risk: Risk, rows: list[Any], mean_of_rows: bool) -> tuple[Tensor, Tensor]:
@@ -108,9 +106,7 @@ def test_gauss_newton_against_its_definition(tiny: Any) -> None:
 def test_b_is_additive_over_disjoint_requests(tiny: Any) -> None:
     risk, full = risk_of(tiny), tiny.rows[:12]
     one, two = full[:3], full[3:5]
-    b = [
-        flat(Request(full, rows).right_hand_side(risk)) for rows in (one, two, [*one, *two])
-    ]
+    b = [flat(Request(full, rows).right_hand_side(risk)) for rows in (one, two, [*one, *two])]
     assert torch.allclose(b[0] + b[1], b[2], rtol=1e-10, atol=1e-14)
     replaced = flat(Request(full, one, tiny.rows[20:23]).right_hand_side(risk))
     come = flat(risk.gradient(tiny.rows[20:23], risk.size(full)))
@@ -123,7 +119,12 @@ def no_log(folder: Path, key: str = "key") -> TrainingLog:
 
 def delta(tiny: Any, request: Request, folder: Path, **settings: Any) -> tuple[Tensor, Any, Risk]:
     risk = risk_of(tiny, micro_batch=8)
-    settings = {"hvp": "gauss_newton", "rows": None, "tolerance": 1e-9, "iterations": 400} | settings
+    settings = {
+        "hvp": "gauss_newton",
+        "rows": None,
+        "tolerance": 1e-9,
+        "iterations": 400,
+    } | settings
     system = System(Influence(**settings), request, risk, 3)
     (place := folder / str(len(list(folder.iterdir())))).mkdir()
     x, facts = solve(system, "solve", no_log(place))

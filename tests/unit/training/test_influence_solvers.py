@@ -28,6 +28,7 @@ from unlearn_runner.training.influence.solvers import (
     NegativeCurvature,
     Released,
     Solver,
+    State,
     lanczos,
     ritz,
 )
@@ -77,9 +78,7 @@ class Problem:
         x, y = self.x if x is None else exact(x), self.y if y is None else exact(y)
         chosen = list(range(len(x)) if rows is None else rows)
         size = count or self.count
-        return lambda: [
-            Sample(self.theta, x[i], y[i], self.l2, size, self.squared) for i in chosen
-        ]
+        return lambda: [Sample(self.theta, x[i], y[i], self.l2, size, self.squared) for i in chosen]
 
     def removal(self, rows: Iterable[int]) -> Gradient:
         return gradient(self.space, self.parts(rows))
@@ -114,9 +113,20 @@ def logistic() -> Problem:
 
 def solved(solver: Solver, apply: Any, b: Gradient, space: GradientSpace, steps: int) -> Gradient:
     state = solver.begin(b, space)
-    for step in range(1, steps + 1):
-        solver.step(state, step, apply, b, space)
+    taken(state, apply, b, space, steps, solver)
     return solver.solution(state, space)
+
+
+def taken(
+    state: State,
+    apply: Any,
+    b: Gradient,
+    space: GradientSpace,
+    steps: int,
+    solver: Solver | None = None,
+) -> None:
+    for step in range(1, steps + 1):
+        (solver or CG()).step(state, step, apply, b, space)
 
 
 def only(vector: Gradient) -> Tensor:
@@ -247,7 +257,12 @@ def test_from_zero_no_solver_enters_the_null_space() -> None:
     def apply(v: Gradient, step: int = ALL) -> Gradient:
         return [h @ only(v)]
 
-    for solver, steps in ((CG(), 3), (MINRES(), 3), (SGD(0.5, 4000), 2000), (LiSSA(0.5, 4000), 1999)):
+    for solver, steps in (
+        (CG(), 3),
+        (MINRES(), 3),
+        (SGD(0.5, 4000), 2000),
+        (LiSSA(0.5, 4000), 1999),
+    ):
         found = solved(solver, apply, b, space, steps)
         same(found, oracle["delta_min_norm"], 1e-9)
         assert abs(float(only(found) @ gauge)) < 1e-12
@@ -265,9 +280,7 @@ def test_ritz_values_are_the_eigenvalues_after_enough_steps(ridge: Problem) -> N
         state = solver.begin(b, ridge.space)
         for step in (1, 2):
             solver.step(state, step, ridge.apply(), b, ridge.space)
-            residual = ridge.space.add(
-                ridge.apply()(solver.solution(state, ridge.space)), b, -1.0
-            )
+            residual = ridge.space.add(ridge.apply()(solver.solution(state, ridge.space)), b, -1.0)
             known = solver.residual(state)
             assert known == pytest.approx(ridge.space.norm(residual), abs=1e-12)
         assert ritz(state.diagonal, state.off) == pytest.approx(expected)
@@ -285,6 +298,5 @@ def test_indefinite_systems() -> None:
     same(solved(MINRES(), apply, b, space, 3), (1 / a).tolist(), 1e-10)
     state = CG().begin(b, space)
     with pytest.raises(NegativeCurvature):
-        for step in range(1, 4):
-            CG().step(state, step, apply, b, space)
+        taken(state, apply, b, space, 3)
     assert torch.isfinite(only(CG().solution(state, space))).all()

@@ -1,1 +1,1 @@
-"""Sequential recommendation as text: who interacted with what, and prompts that ask for the next."""
+"""Sequential recommendation as text: interactions, and prompts that ask for the next item."""

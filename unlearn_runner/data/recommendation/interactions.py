@@ -1,4 +1,4 @@
-"""Interactions: the items of each user in the order of time; MovieLens files, or made from a seed."""
+"""Interactions: each user's items in the order of time, of MovieLens or made from a seed."""
 
 from __future__ import annotations
 
@@ -180,7 +180,9 @@ class MadeUp(Interacted):
         rng = random.Random(f"interactions:{self.seed}")
         names: dict[str, None] = {}
         while len(names) < self.sets * self.items:
-            names.setdefault(f"{rng.choice(WORDS['adjectives'])} {rng.choice(WORDS['nouns'])}".title())
+            names.setdefault(
+                f"{rng.choice(WORDS['adjectives'])} {rng.choice(WORDS['nouns'])}".title()
+            )
         titles = dict(enumerate(names))
         users = {}
         for user in range(self.users):

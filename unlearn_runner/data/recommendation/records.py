@@ -57,7 +57,13 @@ def split_users(
 
 
 def records(
-    data: Interactions, users: tuple[int, ...], *, history: int, candidates: int, each: int, seed: int
+    data: Interactions,
+    users: tuple[int, ...],
+    *,
+    history: int,
+    candidates: int,
+    each: int,
+    seed: int,
 ) -> list[Record]:
     """Returns the last `each` questions that users' histories give, user by user.
 

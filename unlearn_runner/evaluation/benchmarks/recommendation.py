@@ -96,7 +96,7 @@ class Recommendation(Benchmark):
 
     @cached_property
     def _pairs(self) -> dict[int, tuple[Record, Record]]:
-        """By place among the training records, the corrupted ones and what they should have been."""
+        """By place among training records: a corrupted one, and what it should have been."""
         clean = self._records("train", self.each)
         # A history of three that loses one would be too short.
         may = [i for i, r in enumerate(clean) if self.noise != "remove_last" or len(r.history) > 3]

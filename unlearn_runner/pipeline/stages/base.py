@@ -18,7 +18,6 @@ from unlearn_runner.store.keys import INERT, stage_key
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
-    from unlearn_runner.pipeline.stages.finetune import Finetune
     from unlearn_runner.training.loop import TrainingLog
 
 
@@ -91,7 +90,7 @@ class Stage(ABC):
         return ", ".join(stage.label for stage in self.inputs)
 
     @property
-    def fine_tune(self) -> Finetune | None:
+    def fine_tune(self) -> Stage | None:
         """The fine-tune of a run that made this model; none where it came from elsewhere."""
         return None
 

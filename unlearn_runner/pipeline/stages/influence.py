@@ -64,9 +64,7 @@ class SolveInfluence(Stage):
         )
         space = GradientSpace(model.named_parameters(), layout)
         models = Models(model, None, partial(layout.autocast, precision))
-        risk = Risk(
-            models, space, self.method.reduction, self.micro_batch, tokenizer.pad_token_id
-        )
+        risk = Risk(models, space, self.method.reduction, self.micro_batch, tokenizer.pad_token_id)
         system = System(self.method, Request(full, removed, new), risk, self.seed)
         delta, found = solve(system, self.label, context.training_log())
         tensors = {}

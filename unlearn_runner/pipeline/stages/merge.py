@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
-
-if TYPE_CHECKING:
-    from unlearn_runner.pipeline.stages.finetune import Finetune
 
 
 @dataclass(frozen=True)
@@ -24,7 +21,7 @@ class Merge(Stage):
     on_all_ranks: ClassVar[bool] = False
 
     @property
-    def fine_tune(self) -> Finetune | None:
+    def fine_tune(self) -> Stage | None:
         """The adapter's."""
         return self.adapter.fine_tune
 

@@ -104,9 +104,7 @@ def difference(space: GradientSpace, parts: Parts, v: Gradient) -> Gradient:
     return space.scale(space.add(found[0], found[1], -1.0), 1 / (2 * h))
 
 
-def _at(
-    space: GradientSpace, parts: Parts, theta: Gradient, v: Gradient, step: float
-) -> Gradient:
+def _at(space: GradientSpace, parts: Parts, theta: Gradient, v: Gradient, step: float) -> Gradient:
     space.set_weights(space.add(space.copy(theta), v, step))
     return gradient(space, parts)
 

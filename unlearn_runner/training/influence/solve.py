@@ -122,9 +122,7 @@ class System:
         line: dict[str, float] = {"step": at.step, "damping": at.damping}
         try:
             damping = at.damping
-            solver.step(
-                at.state, at.step, lambda v, k: self.apply(v, k, damping), at.b, self.space
-            )
+            solver.step(at.state, at.step, lambda v, k: self.apply(v, k, damping), at.b, self.space)
         except NegativeCurvature:
             at.damping = RAISED * (at.damping or 1e-3 * abs(at.facts["largest_ritz"]))
             at.raised += 1

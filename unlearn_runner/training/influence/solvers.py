@@ -50,11 +50,13 @@ class Solver(ABC):
         """Returns the state before the first step."""
 
     @abstractmethod
-    def step(self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace) -> None:
+    def step(
+        self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace
+    ) -> None:
         """Takes a step, counted from 1.
 
         Raises:
-            NegativeCurvature: If it meets such a direction and cannot go on; the state is as before.
+            NegativeCurvature: If it meets such a direction and cannot go on; nothing is changed.
         """
 
     def solution(self, state: State, space: GradientSpace) -> Gradient:
@@ -75,7 +77,9 @@ class CG(Solver):
         vectors = {"x": zeros(space), "r": space.copy(b), "p": space.copy(b)}
         return State(vectors, {"rr": space.dots((b, b))[0], "alpha": 0.0, "beta": 0.0})
 
-    def step(self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace) -> None:
+    def step(
+        self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace
+    ) -> None:
         """Takes one step of Hestenes and Stiefel."""
         x, r, p = (state.vectors[name] for name in "xrp")
         n = state.numbers
@@ -113,7 +117,9 @@ class MINRES(Solver):
         numbers = {**dict.fromkeys(names, 0.0), "beta": beta, "cosine": -1.0, "phi": beta}
         return State(vectors, numbers)
 
-    def step(self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace) -> None:
+    def step(
+        self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace
+    ) -> None:
         """Takes one Lanczos step, and one rotation."""
         vectors, n = state.vectors, state.numbers
         if n["beta"] == 0:
@@ -158,7 +164,7 @@ class MINRES(Solver):
 
 @dataclass(frozen=True)
 class SGD(Solver):
-    """Gradient descent on x^T A x / 2 - b^T x by minibatches; x is the mean over the second half."""
+    """Descent on x^T A x / 2 - b^T x by minibatches; x is the mean over the second half."""
 
     lr: float
     """At most 2 / (largest eigenvalue of a minibatch's A)."""
@@ -171,7 +177,9 @@ class SGD(Solver):
         """Returns x = 0."""
         return State({"x": zeros(space), "mean": zeros(space)}, {"averaged": 0.0})
 
-    def step(self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace) -> None:
+    def step(
+        self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace
+    ) -> None:
         """Takes one minibatch's step, and averages."""
         x = _descended(state.vectors["x"], step, apply, b, self.lr, space)
         state.vectors["x"] = x
@@ -206,7 +214,9 @@ class LiSSA(Solver):
     def _first(self, b: Gradient, space: GradientSpace) -> Gradient:
         return space.scale(space.copy(b), self.lr)
 
-    def step(self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace) -> None:
+    def step(
+        self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace
+    ) -> None:
         """Adds a term; at the end of a repeat, begins the next."""
         x = state.vectors["x"] = _descended(state.vectors["x"], step, apply, b, self.lr, space)
         if step % max(1, self.steps // self.repeats) == 0:
@@ -239,7 +249,9 @@ class Released(Solver):
         x = space.elementwise(lambda zero: zero + self.init, zeros(space))
         return State({"x": x, "m": zeros(space), "v": zeros(space)})
 
-    def step(self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace) -> None:
+    def step(
+        self, state: State, step: int, apply: Apply, b: Gradient, space: GradientSpace
+    ) -> None:
         """Takes one step of Adam; `apply` has no damping."""
         x, m, v = (state.vectors[name] for name in "xmv")
         g = space.add(space.scale(apply(x, step), 0.5), b, -1.0)
