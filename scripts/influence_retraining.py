@@ -178,7 +178,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=40)
     parser.add_argument("--removals", type=int, default=40)
-    parser.add_argument("--l2", type=float, default=3e-3)
+    parser.add_argument("--l2", type=float, default=1e-2)
     parser.add_argument("--rank", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--task", choices=("remove", "correct_response"), default="remove")

@@ -40,6 +40,7 @@ class SolveInfluence(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Solves; writes delta and certificate."""
+        import math
         from functools import partial
 
         import torch
@@ -49,9 +50,10 @@ class SolveInfluence(Stage):
         from unlearn_runner.models.forward import Models
         from unlearn_runner.models.gradients import GradientSpace
         from unlearn_runner.models.load import load_tokenizer
+        from unlearn_runner.training.divergence import Diverged
         from unlearn_runner.training.influence.risk import Request, Risk
         from unlearn_runner.training.influence.solve import System, solve
-        from unlearn_runner.utils.files import write_json
+        from unlearn_runner.utils.files import finite, write_json
 
         session, fit = context.open_session(), self.fit
         layout, precision = session.layout, fit.recipe.precision
@@ -67,6 +69,10 @@ class SolveInfluence(Stage):
         risk = Risk(models, space, self.method.reduction, self.micro_batch, tokenizer.pad_token_id)
         system = System(self.method, Request(full, removed, new), risk, self.seed)
         delta, found = solve(system, self.label, context.training_log())
+        if not math.isfinite(found["delta_norm"]):
+            numbers = {"delta_norm": found["delta_norm"]}
+            context.log(Diverged(numbers, {}, False, {"stage": self.label}).line)
+            return "diverged"
         tensors = {}
         for name, entry, parameter in zip(space.names, delta, space.parameters, strict=True):
             assert entry is not None
@@ -75,7 +81,7 @@ class SolveInfluence(Stage):
                 tensors[name] = whole.detach().to("cpu", torch.float32).contiguous()
         if session.ranks.main:
             save_file(tensors, context.folder / DELTA)
-            write_json(context.folder / CERTIFICATE, found)
+            write_json(context.folder / CERTIFICATE, finite(found))
         session.ranks.barrier()
         return "completed"
 
