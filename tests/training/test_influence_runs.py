@@ -20,7 +20,13 @@ from unlearn_runner.tracking.record import Record
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "method=influence")
 ADAPTER = ("target.adapter=lora", "target.adapter.dropout=0")
 REC = ("benchmark=pocket_rec", "benchmark.source.users=40", "method.task=correct_response")
-SMALL = ("method.rows=12", "method.held_rows=4", "method.iterations=2", "train.batch_size=12")
+SMALL = (
+    "method.hvp=gauss_newton",
+    "method.rows=12",
+    "method.held_rows=4",
+    "method.iterations=2",
+    "train.batch_size=12",
+)
 
 
 def run(folder: Path, *overrides: str) -> tuple[dict[str, StageResult], Store, Any]:
