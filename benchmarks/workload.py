@@ -62,11 +62,12 @@ class Workload:
         recipe: Recipe,
         rectifier: Rectifier | None = None,
         adapter: Adapter | None = None,
+        row_weights: dict[str, Any] | None = None,
     ) -> Engine:
         """Returns a fresh engine on a copy of the model, as the stages build it."""
         chosen = METHODS[method]
         terms = chosen.terms() if chosen else (Term("train", "train", NLL()),)
-        model = (adapter or NoAdapter()).attach(deepcopy(self.model), 0)
+        model = (adapter or NoAdapter()).attach(deepcopy(self.model), 0, row_weights)
         models = Models(model, None, partial(self.session.autocast, "float32"))
         more = {} if rectifier is None else {"rectifier": rectifier}
         return Engine(models, terms, recipe, len(self.forget), self.tokenizer.pad_token_id, **more)

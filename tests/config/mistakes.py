@@ -463,6 +463,30 @@ MISTAKES |= {
     ),
     # adapters
     "adapter mistyped": mistake("adapter=lra", "adapter=lra", "lora, none", "fix: adapter=lora"),
+    "target's adapter mistyped": mistake(
+        "target.adapter=lra", "target.adapter=lra", "lora, none", "fix: target.adapter=lora"
+    ),
+    "FILA of a base": mistake(
+        "target.adapter=fila", "FILA", "which the base does not", "fix: target.adapter=lora"
+    ),
+    "a target's adapter merged": mistake(
+        "target.adapter=lora target.adapter.merge=true", "fix: target.adapter.merge=false"
+    ),
+    "a setting of no target's adapter": mistake(
+        "target.adapter.rank=4", "fix: target.adapter=lora target.adapter.rank=4"
+    ),
+    "a target's adapter in float64": mistake(
+        "target.adapter=lora target.adapter.base_dtype=bf16 target.train.precision=float64",
+        "target.adapter.base_dtype=bf16 does not go with target.train.precision=float64",
+        "fix: target.adapter.base_dtype=float32",
+    ),
+    "no such estimator": mistake(
+        "adapter=fila adapter.estimator=per_row",
+        "batch_token_weighted or per_sample or per_token",
+    ),
+    "a setting of FILA": mistake(
+        "adapter=pissa adapter.estimator=per_token", "fix: adapter=fila adapter.estimator=per_token"
+    ),
     "rank 0": mistake("adapter=lora adapter.rank=0", "adapter.rank=0", "a whole number >= 1"),
     "alpha 0": mistake("adapter=lora adapter.alpha=0", "adapter.alpha=0", "a number > 0"),
     "dropout 1": mistake("adapter=lora adapter.dropout=1", "adapter.dropout=1", "< 1"),

@@ -10,6 +10,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,9 @@ from unlearn_runner.pipeline.job import ComposedJob, plan_job, refuse_other_conf
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.sweeps.grid import Grid
 
-OPTIONS = [(group, name) for group, names in groups().items() for name in names]
+WITHOUT = [] if find_spec("bitsandbytes") else ["qlora"]
+"""Options whose extra is not installed: composing them says so."""
+OPTIONS = [(g, name) for g, names in groups().items() for name in names if name not in WITHOUT]
 COMPONENTS = ("model", "benchmark", "method", "rectifier", "adapter", "parallel", "tracker")
 COMPONENTS += ("train",)
 CORRECTING = "method=llmeraser/correct"
@@ -52,7 +55,7 @@ PROVIDED = {
         for start in (0, 10, 20, 30)
     },
 }
-ADAPTERS = groups()["adapter"]
+ADAPTERS = [name for name in groups()["adapter"] if name not in WITHOUT]
 
 STAGES = [
     "base",
@@ -82,8 +85,8 @@ SOME = [
 
 
 def provided(label: str) -> bool:
-    """Whether a stage is there because the method asks for it."""
-    return label.endswith((" logprobs", "alternates")) or label.startswith("fine-tune ")
+    """Whether a stage is there because the method, or FILA, asks for it."""
+    return label.endswith((" logprobs", "alternates", "fisher")) or label.startswith("fine-tune ")
 
 
 @functools.cache
@@ -226,7 +229,10 @@ def test_an_adapter_renames_what_is_unlearned_and_nothing_else(adapter: str) -> 
             for more in ((), (f"adapter={adapter}",))
         )
         changed = {label for label in before if before[label] != after[label]}
-        assert changed == (set() if adapter == "none" else set(UNLEARNED)), method
+        asked = {"start logprobs", "alternative logprobs"} if adapter == "qlora" else set()
+        expected = set(UNLEARNED) | asked & set(before)  # of weights as they are stored
+        assert changed == (set() if adapter == "none" else expected), method
+        assert set(after) - set(before) == ({"fisher"} if adapter == "fila" else set())
 
 
 def unlisted(node: Any, built: Any, key: str = "") -> Iterator[str]:

@@ -9,16 +9,19 @@ from __future__ import annotations
 import pickle
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import rectifiers_crew
 import torch
 from crew import BATCH, CASES, ENGINES, assembled, engine_for, loader_for, run_steps, take_part
+from helpers.adapters import EVERY_ADAPTER
 
 from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.distributed.fsdp2 import FSDP2
+from unlearn_runner.distributed.layout import Layout
 from unlearn_runner.distributed.shards import Shards
 from unlearn_runner.evaluation.probes.alternates import sample
 from unlearn_runner.methods.altpo import Alternates
@@ -29,24 +32,44 @@ from unlearn_runner.pipeline.session import Session
 from unlearn_runner.rectifiers.gru import MEAN
 from unlearn_runner.training import checkpoint
 from unlearn_runner.training.engine import Engine
+from unlearn_runner.training.fisher import Estimate, batches, only_measured
 from unlearn_runner.training.recipe import Recipe
 
 STEPS = 4
-ADAPTED = ("gd+gru", "kl+gru")
-"""Cases run on LoRA; KL's start model is the trained one with its adapter off."""
+ADAPTED = (
+    *("lora gd+gru", "lora kl+gru", "rslora ga+gru", "dora kl+gru", "pissa gd+gru", "fila kl+gru"),
+)
+"""Adapters and what they are trained by; KL's start model is the trained one with its adapter off,
+and a copy under FILA."""
 CREWED = ("ddp", "fsdp2")
 OFFLOAD = FSDP2(device="cpu", threads=1, offload=True)
 
 
-def adapted(folder: Path, rows: Any, session: Session, case: str) -> Engine:
-    """Returns an engine that trains LoRA of an odd rank under gradient checkpointing."""
+def adapted(folder: Path, rows: Any, session: Session, name: str) -> Engine:
+    """Returns an engine that trains an adapter of an odd rank under gradient checkpointing."""
+    kind, _, case = name.partition(" ")
     method, _ = CASES[case]
-    adapter = LoRA(rank=3, alpha=6.0, dropout=0.0)
-    model = session.trainable(folder / "model", "float64", lambda loaded: adapter.attach(loaded, 5))
-    model = for_training(model, True)
-    held = adapter.start(model) if needs_start_model(method.terms()) else None
+    adapter = replace(EVERY_ADAPTER[kind], rank=3, alpha=6.0)
+    place = folder / "model"
+    weights = fisher(folder, rows, replace(session, layout=Layout()), adapter)
+    model = session.trainable(place, "float64", lambda loaded: adapter.attach(loaded, 5, weights))
+    model, held = for_training(model, True), None
+    if needs_start_model(method.terms()):
+        held = adapter.start(model)
+        held = session.trainable(place, "float64").eval() if held is None else held
     recipe = Recipe(lr=1e-3, batch_size=BATCH, steps=STEPS, micro_batch=3, precision="float64")
     return assembled(rows, session, (model, held), case, recipe)
+
+
+def fisher(folder: Path, rows: Any, session: Session, adapter: LoRA) -> Any:
+    """Returns the row weights that an adapter needs, of the session's layout; odd batches."""
+    if (how := adapter.importance) is None:
+        return None
+    how = replace(how, batch=3)
+    prepare = partial(only_measured, importance=how, part=0)
+    model = session.trainable(folder / "model", "float64", prepare).eval()
+    pairs = batches(how, rows["forget"], rows["retain"])
+    return Estimate(model, how, session.layout, 2, rows["pad"]).row_weights(pairs)[0]
 
 
 def trained(engine: Engine) -> torch.Tensor | None:
@@ -116,7 +139,9 @@ def everything(folder: Path, session: Session) -> dict[Any, Any]:
         layout = ENGINES[name].layout(session.ranks, session.device)
         inside = replace(session, layout=layout)
         for case in ADAPTED:
-            found[name, f"lora {case}"] = run(adapted(folder, rows, inside, case), rows)
+            found[name, case] = run(adapted(folder, rows, inside, case), rows)
+        own = fisher(folder, rows, inside, EVERY_ADAPTER["fila"])
+        found[name, "fisher"] = session.ranks.all_gather(own)
         whole = engine_for(folder, rows, inside, "gd+gru x2", "float64")
         found[name, "whole gd+gru"] = run(whole, rows)
         for rectifier in rectifiers_crew.DEFAULT:

@@ -16,6 +16,7 @@ import ranked
 import rectifiers_crew
 import torch
 from crew import ENGINES, engine_for
+from helpers.adapters import EVERY_ADAPTER
 
 from unlearn_runner.models.load import load_model
 from unlearn_runner.pipeline.session import open_session
@@ -26,7 +27,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 TRAINED = 23_760
 """Of the model's 26,160 numbers: the first attention block is frozen."""
 WORLDS = [2, pytest.param(3, marks=pytest.mark.long)]
-CASES = [*(f"lora {case}" for case in crew.ADAPTED), "whole gd+gru", *rectifiers_crew.DEFAULT]
+CASES = [*crew.ADAPTED, "whole gd+gru", *rectifiers_crew.DEFAULT]
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +35,10 @@ def alone(place: Path) -> dict[str, Any]:
     """What one process finds."""
     rows = pickle.loads((place / "rows.pkl").read_bytes())
     session = open_session(ENGINES["single"])
-    engines = {f"lora {c}": crew.adapted(place, rows, session, c) for c in crew.ADAPTED}
+    engines = {case: crew.adapted(place, rows, session, case) for case in crew.ADAPTED}
     engines["whole gd+gru"] = engine_for(place, rows, session, "gd+gru x2", "float64")
     found = {name: crew.run(engine, rows) for name, engine in engines.items()}
+    found["fisher"] = crew.fisher(place, rows, session, EVERY_ADAPTER["fila"])
     rectified = {n: rectifiers_crew.run(place, rows, session, n) for n in rectifiers_crew.DEFAULT}
     return found | rectified
 
@@ -49,6 +51,17 @@ def crewed(request: Any, place: Path, tmp_path_factory: pytest.TempPathFactory) 
         (folder / name).symlink_to(place / name)
     ranked.run(request.param, str(crew.__file__), str(folder))
     return {**torch.load(folder / "found.pt", weights_only=False), "world": request.param}
+
+
+@pytest.mark.parametrize("engine", crew.CREWED)
+def test_every_rank_has_the_row_weights_that_one_process_finds(
+    alone: dict[str, Any], crewed: dict[Any, Any], engine: str
+) -> None:
+    first, *others = crewed[engine, "fisher"]
+    assert set(first) == set(alone["fisher"])
+    for name, weights in alone["fisher"].items():
+        assert torch.allclose(first[name], weights, rtol=1e-6, atol=0), name
+        assert all(torch.equal(first[name], other[name]) for other in others), name
 
 
 @pytest.mark.parametrize(

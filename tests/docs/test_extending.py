@@ -114,10 +114,10 @@ def test_the_rectifier_runs(folder: Path) -> None:
 
 
 def test_the_adapter_is_kept_with_its_option(folder: Path) -> None:
-    completed(folder, "An adapter", "rslora")
+    completed(folder, "An adapter", "wide_mlp")
     (path,) = (folder / "outputs/store/unlearn").glob("*/adapter_config.json")
     kept = json.loads(path.read_text("utf-8"))
-    assert (kept["r"], kept["use_rslora"]) == (16, True)
+    assert (kept["r"], list(kept["rank_pattern"].values())) == (4, [8])
 
 
 def test_the_metric_stands_beside_the_benchmarks_own(folder: Path) -> None:

@@ -136,7 +136,7 @@ EVERY_RECTIFIER = [
     _several("aligned_mtl", AlignedMTL()),
     _several("cagrad", CAGrad()),
     _several("fairgrad", FairGrad(), 1e-6),
-    _several("nash_mtl", NashMTL(), 1e-6),
+    _several("nash_mtl", NashMTL()),
     _several("config", ConFIG()),
     _several("random", RandomWeights()),
 ]

@@ -249,7 +249,8 @@ def _options_with(group: str, name: str) -> list[str]:
             cls = getattr(importlib.import_module(match[1]), match[2], object)
             if name in _fields(cls) and cls not in found.values():
                 found[f"{group}={option}"] = cls
-    return list(found)
+    kinds = list(found.values())  # of a class and others built on it, the class itself
+    return [n for n, cls in found.items() if not any(k in kinds for k in cls.__mro__[1:])]
 
 
 def _meant(name: str, value: object, cls: type, node: Mapping[str, Any], key: str) -> str:

@@ -214,6 +214,13 @@ class Run:
                 "method.hvp=difference, or parallel=ddp",
             )
         self.adapter.check(self.train.precision, self.save_dtype)
+        for key, adapter in (("adapter", self.adapter), ("target.adapter", self.target.adapter)):
+            if self.parallel.shards and adapter is not None and not adapter.shardable:
+                raise ConfigError(
+                    f"{key}: fsdp2 cuts weights into rows, and those of {type(adapter).__name__} "
+                    "are packed into bytes without rows",
+                    f"parallel=ddp, or {key}=lora {key}.base_dtype=bf16",
+                )
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",

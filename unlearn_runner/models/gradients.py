@@ -8,7 +8,7 @@ pass wrote back must never leak into the next.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +22,7 @@ Gramian = list[list[float]]
 """Symmetric matrix of the inner products of some gradients."""
 
 CHUNK = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
+CACHED = 1 << 16  # numbers that stay in a processor's cache from one operation to the next
 
 
 class GradientSpace:
@@ -73,13 +74,28 @@ class GradientSpace:
 
     def weights(self) -> Gradient:
         """Returns copies of the parameters' values."""
-        return [self.layout.to_local(p.detach()).clone() for p in self.parameters]
+        return [p.clone() for p in self._values()]
+
+    def moved(self, before: Gradient) -> Gradient:
+        """Returns how far the parameters' values are from what they were."""
+        return [
+            p.clone() if x is None else p - x for p, x in zip(self._values(), before, strict=True)
+        ]
+
+    def move(self, before: Gradient, update: Gradient) -> None:
+        """Sets the parameters' values to what they were, and an update further."""
+        for value, x, change in zip(self._values(), before, update, strict=True):
+            if x is not None and change is not None:
+                torch.add(x, change, out=value)
 
     def set_weights(self, values: Gradient) -> None:
         """Overwrites the parameters' values, where there are any."""
-        for parameter, value in zip(self.parameters, values, strict=True):
+        for own, value in zip(self._values(), values, strict=True):
             if value is not None:
-                self.layout.to_local(parameter.detach()).copy_(value)
+                own.copy_(value)
+
+    def _values(self) -> list[Tensor]:
+        return [self.layout.to_local(parameter.detach()) for parameter in self.parameters]
 
     def parts(self, scope: Scope) -> list[str]:
         """Returns the label of the part that each parameter belongs to, under a scope."""
@@ -172,7 +188,9 @@ class GradientSpace:
         out: Gradient = []
         for entries in zip(*gradients, strict=True):
             filled = _filled(entries)
-            out.append(filled[0].copy_(function(*filled)) if filled else None)
+            for few in _pieces(filled):
+                few[0].copy_(function(*few))
+            out.append(filled[0] if filled else None)
         return out
 
     def share(self, condition: Callable[..., Tensor], *gradients: Gradient) -> float:
@@ -231,6 +249,17 @@ def _filled(entries: Sequence[Tensor | None]) -> list[Tensor]:
     if some is None:
         return []
     return [torch.zeros_like(some) if x is None else x for x in entries]
+
+
+def _pieces(entries: Sequence[Tensor]) -> Iterator[Sequence[Tensor]]:
+    """Yields entries of several gradients piece by piece, as large as a processor's cache holds."""
+    if (
+        not entries
+        or entries[0].device.type != "cpu"
+        or not all(x.is_contiguous() for x in entries)
+    ):
+        return iter([entries] if entries else [])
+    return zip(*(x.view(-1).split(CACHED) for x in entries), strict=True)
 
 
 def _times(x: Tensor | None, factor: float) -> Tensor | None:

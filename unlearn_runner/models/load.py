@@ -79,15 +79,35 @@ def load_model(
         precision: Arithmetic of the forward pass: "float32", "bf16" or "float64".
         device: Where to.
         attention: Attention kernel.
-        storage: "bf16" for weights that are not trained, under an adapter.
+        storage: "bf16" or "nf4" for weights that are not trained, under an adapter.
 
     Raises:
         DataError: If the folder holds no whole model.
     """
+    if storage == "nf4":
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        model = _from_folder(folder, dtype, attention, quantization_config=_four_bits(dtype))
+        for module in model.modules():
+            if hasattr(module, "support_avx512bf16_for_cpu"):
+                # Packed in evaluation for a faster kernel, it passes no gradient on ever after.
+                module.support_avx512bf16_for_cpu = False
+        return model.to(device)
     if storage == "bf16":
         return _from_folder(folder, torch.bfloat16, attention).to(device)
     model = _from_folder(folder, DTYPES[precision], attention)
     return in_precision(model, precision).to(device)
+
+
+def _four_bits(dtype: torch.dtype) -> Any:
+    """Returns how linear maps are quantised as they are loaded: QLoRA's NF4, its scales, too."""
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=dtype,
+    )
 
 
 def load_frozen(
@@ -156,7 +176,7 @@ def for_training(model: Any, checkpointing: bool) -> Any:
     return model
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
+def _from_folder(folder: Path, dtype: torch.dtype, attention: str, **further: Any) -> Any:
     try:
         with quietly():
             loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -167,6 +187,7 @@ def _from_folder(folder: Path, dtype: torch.dtype, attention: str) -> Any:
                 use_safetensors=True,
                 output_loading_info=True,
                 **OWN_CODE,
+                **further,
             )
     except MemoryError:
         raise

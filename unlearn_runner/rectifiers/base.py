@@ -61,8 +61,8 @@ class OptimizerStep(ABC):
         """Addend of the root of the optimizer's mean square."""
 
     @abstractmethod
-    def preconditioner(self) -> Gradient:
-        """Returns the factor by which the optimizer scaled each number of the gradient."""
+    def scale(self) -> Gradient:
+        """Returns what the optimizer divided each number of its mean gradient by; a copy."""
 
     @abstractmethod
     def decay(self) -> Gradient:

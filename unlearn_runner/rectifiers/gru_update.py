@@ -27,6 +27,8 @@ from unlearn_runner.rectifiers.watched import MEAN, RISK, WatchesRisk, advance_m
 if TYPE_CHECKING:
     from unlearn_runner.models.gradients import Gradient, GradientSpace
 
+SQUARE = "mean_square"
+
 
 @dataclass(frozen=True)
 class GRUUpdate(WatchesRisk):
@@ -61,6 +63,7 @@ class GRUUpdate(WatchesRisk):
         gramian = space.gramian(objective, mean)
         if not math.isfinite(gramian[1][1]):
             del state[MEAN]  # one overflow would otherwise stay in the mean for good
+        state[SQUARE] = gramian[1][1]
         return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
 
     def correct(
@@ -76,8 +79,8 @@ class GRUUpdate(WatchesRisk):
         update, mean = step.update, state[MEAN]
         inverse = inverse_metric(self.metric, step, [mean], space)
         along = mean if inverse is None else space.multiply(inverse, mean)
-        pairs = (update, mean), (along, mean), (update, update), (mean, mean)
-        dot, square, norm_square, mean_square = space.dots(*pairs)
+        dot, square, norm_square = space.dots((update, mean), (along, mean), (update, update))
+        mean_square = state[SQUARE]
         planned = cosine(dot, norm_square, mean_square)
         if not (math.isfinite(square) and square > 0 and dot > 0):
             return Corrected(None, {"planned_cosine": planned, "step_cosine": planned})

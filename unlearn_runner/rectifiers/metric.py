@@ -29,13 +29,13 @@ def inverse_metric(
     if metric == "euclidean":
         return None
 
-    def inverse(factor: Tensor, *numbers: Tensor) -> Tensor:
-        square = factor.reciprocal_().square_()  # in place: each copy is a sweep over memory
+    def inverse(scale: Tensor, *numbers: Tensor) -> Tensor:
+        square = scale.square_()  # in place: each copy is a sweep over memory
         for r in numbers:
             square.addcmul_(r, r, value=1 / len(numbers))
         return square.rsqrt_()
 
-    return space.elementwise(inverse, step.preconditioner(), *directions)
+    return space.elementwise(inverse, step.scale(), *directions)
 
 
 def times(inverse: Gradient | None, direction: Gradient, space: GradientSpace) -> Gradient:

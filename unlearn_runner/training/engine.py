@@ -144,11 +144,11 @@ class Engine:
             return {}
         before, lr = self.space.weights(), self.schedule.get_last_lr()[0]
         self.optimizer.step()
-        update = self.space.add(self.space.weights(), before, -1.0)
+        update = self.space.moved(before)
         step = optimizer.AdamWStep(update, before, lr, clipped, self.optimizer, self.space)
         corrected = self.rectifier.correct(step, self.rectifier_state, self.space)
         if corrected.update is not None:
-            self.space.set_weights(self.space.add(before, corrected.update))
+            self.space.move(before, corrected.update)
         return corrected.facts
 
     def _audit(self) -> dict[str, float | bool | None]:

@@ -137,7 +137,7 @@ class Estimate:
         for group, into in zip(GROUPS, found, strict=True):
             if self.apart:
                 self.layout.reduce([*into])
-            units = sum(self.importance.unit(_labels(p[group.name])) for p in pairs)
+            units = max(1, sum(self.importance.unit(_labels(p[group.name])) for p in pairs))
             for entry in into:
                 entry.div_(units)
         return found[0], found[1]

@@ -95,17 +95,16 @@ class AdamWStep(OptimizerStep):
         """Addend of the root of the mean square."""
         return self.optimizer.defaults["eps"]
 
-    def preconditioner(self) -> Gradient:
-        """Returns 1 / (sqrt(v / (1 - beta2^t)) + eps), by which the step scaled each number."""
-        out: Gradient = []
-        for parameter in self.space.parameters:
-            state = self.optimizer.state.get(parameter)
-            if not state:
-                out.append(None)
-                continue
-            mean_square = self.space.layout.to_local(state["exp_avg_sq"])
-            unbiased = mean_square / (1 - self.betas[1] ** float(state["step"]))
-            out.append(unbiased.sqrt_().add_(self.eps).reciprocal_())
+    def scale(self) -> Gradient:
+        """Returns sqrt(v / (1 - beta2^t)) + eps, by which the step divided each number."""
+        found: list[dict[str, Any]] = [
+            self.optimizer.state.get(p) or {} for p in self.space.parameters
+        ]
+        squares = [state.get("exp_avg_sq") for state in found]
+        out = [None if v is None else self.space.layout.to_local(v).clone() for v in squares]
+        for state, v in zip(found, out, strict=True):
+            unbiased = 1 - self.betas[1] ** float(state.get("step", 1))
+            self.space.elementwise(lambda x: x.div_(unbiased).sqrt_().add_(self.eps), [v])  # noqa: B023
         return out
 
     def decay(self) -> Gradient:

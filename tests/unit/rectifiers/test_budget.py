@@ -46,8 +46,8 @@ class GivenStep(OptimizerStep):
     def eps(self) -> float:
         return 0.0
 
-    def preconditioner(self) -> Any:
-        return [torch.tensor(self.roots, dtype=torch.float64).reciprocal()]
+    def scale(self) -> Any:
+        return [torch.tensor(self.roots, dtype=torch.float64)]
 
     def decay(self) -> Any:
         return [torch.zeros(2, dtype=torch.float64)]

@@ -120,8 +120,8 @@ def test_a_rectifier_sees_the_step_as_the_optimizer_took_it(tiny: Any) -> None:
     means = [engine.optimizer.state[p]["exp_avg"] for p in engine.space.parameters]
     unbiased = 1 - step.betas[0] ** 3
     for update, mean, scale, decay in zip(
-        step.update, means, step.preconditioner(), step.decay(), strict=True
+        step.update, means, step.scale(), step.decay(), strict=True
     ):
-        torch.testing.assert_close(update, decay - step.lr * scale * mean / unbiased)
+        torch.testing.assert_close(update, decay - step.lr * mean / (scale * unbiased))
     flat = torch.cat([x.reshape(-1) for x in step.update])
     torch.testing.assert_close(flat, after - before)

@@ -43,7 +43,7 @@ CLASSES = {
         *(MGDA, NashMTL, PCD, RandomWeights, UPGrad),
     )
 }
-EXTRA = {"CAGrad": ("cvxpy", "clarabel"), "NashMTL": ("cvxpy", "ecos")}
+EXTRA = {"CAGrad": ("cvxpy", "clarabel")}
 TERMS = GA(Retain()).terms()
 
 
@@ -144,18 +144,17 @@ def test_nash_mtl_gives_each_side_the_reciprocal_of_its_weight() -> None:
     # Of gradients of length 1 and cosine c both weights are 1 / root(1 + c); times root(3) here.
     weight = 1 / math.sqrt(1 - 1 / ROOT2)
     forget, retain = weight * math.sqrt(3) / 2, weight * math.sqrt(3) / ROOT2
-    near(step(made("NashMTL"), (2, 0), (-1, 1)), (2 * forget - retain, retain), 1e-4)
-    near(step(made("NashMTL"), (1, 0, 0), (0, 0, 1)), (1, 0, 1), 1e-4)
+    near(step(NashMTL(), (2, 0), (-1, 1)), (2 * forget - retain, retain))
+    near(step(NashMTL(), (1, 0, 0), (0, 0, 1)), (1, 0, 1))
 
 
 def test_nash_mtl_keeps_its_weights_between_solutions() -> None:
     state: dict[str, Any] = {}
-    near(step(made("NashMTL", every=2), (1, 0), (0, 1), state), (1, 1), 1e-4)
-    near(step(made("NashMTL", every=2), (1, 0), (0.6, 0.8), state), (1.6, 0.8), 1e-4)
+    near(step(NashMTL(every=2), (1, 0), (0, 1), state), (1, 1))
+    near(step(NashMTL(every=2), (1, 0), (0.6, 0.8), state), (1.6, 0.8))
     near(
-        step(made("NashMTL", every=2), (1, 0), (0.6, 0.8), state),
+        step(NashMTL(every=2), (1, 0), (0.6, 0.8), state),
         (1.6 / 1.6**0.5, 0.8 / 1.6**0.5),
-        1e-4,
     )
 
 

@@ -21,7 +21,7 @@ from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.rectifiers.base import OptimizerStep, Rectifier
 from unlearn_runner.rectifiers.dual_optim import DualOptim
 from unlearn_runner.rectifiers.gru import GRU
-from unlearn_runner.rectifiers.gru_update import MEAN, GRUUpdate
+from unlearn_runner.rectifiers.gru_update import MEAN, SQUARE, GRUUpdate
 from unlearn_runner.rectifiers.none import NoRectifier
 from unlearn_runner.rectifiers.orthograd import OrthoGrad
 from unlearn_runner.training.batches import StepLoader
@@ -37,7 +37,7 @@ LR = 1e-3
 class Given(OptimizerStep):
     """A step with a preconditioner that the test chooses."""
 
-    scale: list[float] = field(default_factory=list)
+    preconditioner: list[float] = field(default_factory=list)
 
     @property
     def betas(self) -> tuple[float, float]:
@@ -47,8 +47,8 @@ class Given(OptimizerStep):
     def eps(self) -> float:
         return 1e-8
 
-    def preconditioner(self) -> Any:
-        return vector(self.scale)
+    def scale(self) -> Any:
+        return vector([1 / x for x in self.preconditioner])
 
     def decay(self) -> Any:
         return [x * 0 for x in self.update]
@@ -56,6 +56,10 @@ class Given(OptimizerStep):
 
 def vector(numbers: Any) -> list[torch.Tensor]:
     return [torch.tensor(numbers, dtype=torch.float64)]
+
+
+def remembered(mean: Any) -> Any:
+    return {MEAN: vector(mean), SQUARE: sum(x * x for x in mean)}
 
 
 def corrected(rectifier: Rectifier, update: Any, state: Any, scale: Any) -> Any:
@@ -85,7 +89,7 @@ def corrected(rectifier: Rectifier, update: Any, state: Any, scale: Any) -> Any:
 def test_the_closest_step_that_does_not_raise_the_risk(
     metric: Any, update: Any, mean: Any, scale: Any, expected: Any
 ) -> None:
-    found = corrected(GRUUpdate(metric=metric), update, {MEAN: vector(mean)}, scale)
+    found = corrected(GRUUpdate(metric=metric), update, remembered(mean), scale)
     if expected is None:
         assert found.update is None
     else:
@@ -97,7 +101,7 @@ def test_numbers_that_the_objective_never_moved_do_not_take_the_whole_correction
     """v = 0 of the first: P = 1 / |m| there, 1 / hypot(s, m) elsewhere; <d, m> = 2."""
     space = GradientSpace([nn.Parameter(torch.zeros(2, dtype=torch.float64))])
     step = Given(vector([0.0, 2.0]), vector([0.0, 0.0]), LR, 1.0, [1e12, 1.0])
-    found = GRUUpdate().correct(step, {MEAN: vector([1.0, 1.0])}, space)
+    found = GRUUpdate().correct(step, remembered([1.0, 1.0]), space)
     second = 0.5**0.5
     moved = 2 / (1 + second)
     assert found.update is not None

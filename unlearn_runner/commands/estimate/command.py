@@ -101,6 +101,10 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
     )
 
 
+FROZEN_BYTES = {"float32": 4, "bf16": 2, "nf4": 0.53}
+"""Of a weight by its number format; of 4 bits with their quantised scales."""
+
+
 def setting_of(
     run: Run, stage: Unlearn, sizes: Sizes, world: int
 ) -> tuple[Setting, LargestBatch, int, int]:
@@ -121,7 +125,7 @@ def setting_of(
         trained=run.adapter.trained_parameters(sizes),
         frozen=sizes.parameters if run.adapter.adapts else 0,
         precision=run.train.precision,
-        frozen_bytes=2 if run.adapter.storage == "bf16" else 4,
+        frozen_bytes=FROZEN_BYTES[run.adapter.storage],
         groups=len(groups),
         kept=run.rectifier.gradients_kept,
         passes=len(groups[-1].terms) * cuts,

@@ -43,7 +43,7 @@ class Setting:
     """Trained weights of the whole model."""
     frozen: int = 0
     precision: str = "float32"
-    frozen_bytes: int = 4
+    frozen_bytes: float = 4
     groups: int = 1
     """Gradients that a rectifier keeps apart."""
     kept: int = 0

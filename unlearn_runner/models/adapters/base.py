@@ -39,6 +39,9 @@ class Adapter(ABC):
     adapts: ClassVar[bool] = True
     """Whether anything is added to the model; without, all its weights are trained."""
 
+    shardable: ClassVar[bool] = True
+    """Whether the frozen weights can be cut into shards."""
+
     @property
     def storage(self) -> Storage:
         """Number format of weights that are not trained, also when start logprobs are computed."""

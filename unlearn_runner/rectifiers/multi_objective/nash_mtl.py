@@ -10,13 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Le
 
-from unlearn_runner.rectifiers.multi_objective.base import (
-    MultiObjective,
-    PartState,
-    require_solver,
-    square_root,
-    unit_sides,
-)
+from unlearn_runner.rectifiers.multi_objective.base import MultiObjective, PartState, unit_sides
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,37 +18,22 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class NashMTL(MultiObjective):
-    """Solves for the bargain from where the step before ended. Needs the extra `moo`.
+    """Bargains between both sides, each with its gradient at length 1.
 
-    Source: TorchJD with ECOS, which takes the gradients: here a square root of their Gramian, and
-    of gradients of length 1, of which the solution is the same up to those lengths. Of others the
-    solver may not leave its start, the plain sum, just where they conflict. Deviations: no bound on
-    the norm of its own, `train.clip` has one; the step is as long as the gradients are.
+    Two sides need no solver: of unit gradients with the cosine c the bargain is 1 / root(1 + c) for
+    each. Deviations from the published code, which solves for any number of gradients as they come:
+    no bound on the norm of its own, `train.clip` has one; the step is as long as the gradients are.
+    Opposite gradients have no bargain, and the plain sum is stepped with.
     """
 
     every: Annotated[int, Ge(1), Le(1_000_000)] = 1
-    """Steps between solutions; in between the weights of gradients of length 1 stay."""
-    iterations: Annotated[int, Ge(1), Le(10_000)] = 20
-    """Largest number of convex problems solved for one solution."""
-
-    def __post_init__(self) -> None:
-        require_solver("nash_mtl", "cvxpy", "ecos")
+    """Steps between bargains; in between the weights of gradients of length 1 stay."""
 
     def solve(self, gramian: Tensor, carried: PartState) -> tuple[Tensor, PartState]:
         """Returns the bargain; remembers it and the number of steps."""
-        import warnings
-
-        import numpy as np
-        from torchjd.aggregation import NashMTL as Aggregator
-
         matrix, lengths = unit_sides(gramian)
         scales = lengths.square().mean().sqrt() / lengths
-        step, *before = carried or (0.0, 1.0, 1.0)
-        if step % self.every:
-            return gramian.new_tensor(before) * scales, (step + 1, *before)
-        weighting = Aggregator(2, 0.0, 1, self.iterations).weighting
-        weighting.prvs_alpha = np.array(before)
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of solvers, whose failure leaves the weights
-            found = weighting(square_root(matrix))
-        return found * scales, (step + 1, *found.tolist())
+        step, weight = carried or (0.0, 1.0)
+        if step % self.every == 0:
+            weight = float((1 + matrix[0, 1]).rsqrt())
+        return weight * scales, (step + 1, weight)
