@@ -186,7 +186,8 @@ class MadeUp(Interacted):
         titles = dict(enumerate(names))
         users = {}
         for user in range(self.users):
-            own, seen = rng.randrange(self.sets), {}
+            own = rng.randrange(self.sets)
+            seen: dict[int, None] = {}
             while len(seen) < min(self.interactions, self.items - 1):
                 faithful = rng.random() < self.faithful
                 item = rng.randrange(self.items) + self.items * own
