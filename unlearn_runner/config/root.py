@@ -207,6 +207,12 @@ class Run:
                 "trains no adapter",
                 "adapter=none",
             )
+        if self.method.needs_whole and self.parallel.shards:
+            raise ConfigError(
+                f"parallel: method {type(self.method).__name__} takes second derivatives, which a "
+                "model in shards does not give",
+                "method.hvp=difference, or parallel=ddp",
+            )
         self.adapter.check(self.train.precision, self.save_dtype)
         for key, adapter in (("adapter", self.adapter), ("target.adapter", self.target.adapter)):
             if self.parallel.shards and adapter is not None and not adapter.shardable:
@@ -244,7 +250,12 @@ def interactions(run: Run) -> list[str]:
             "the adapter's dropout is drawn per rank and micro-batch: parallel.ranks and "
             "train.micro_batch change the noise; adapter.dropout=0 has none"
         )
-    if run.method.one_shot:
+    if run.method.solves and (run.target.adapter is None or not run.target.adapter.adapts):
+        found.append(
+            "the target trains all its weights, so method=influence solves for all of them; with "
+            "target.adapter=lora it solves for an adapter"
+        )
+    elif run.method.one_shot and not run.method.solves:
         found.append("train is the recipe of the method's fine-tunes; evaluate.every does not act")
     if run.evaluate.every is not None and run.evaluate.precision == "bf16":
         found.append(

@@ -121,6 +121,16 @@ class Method(ABC):
 
     one_shot: ClassVar[bool] = False
     """Whether it changes the weights in one go: no loop, so no rectifier and no adapter."""
+    solves: ClassVar[bool] = False
+    """Whether the change is the solution of a linear system in derivatives of the training risk."""
+
+    on_corrected: ClassVar[bool] = False
+    """Whether the rows it takes for forget rows are those with what should have been."""
+
+    @property
+    def needs_whole(self) -> bool:
+        """Whether it takes second derivatives, which a model in shards does not give."""
+        return False
 
     @property
     def skip(self) -> int:

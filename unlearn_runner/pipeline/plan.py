@@ -56,17 +56,19 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
     target = inputs.target or _finetune_base(run, base(), splits.full, inputs, "target")
     if retain_model is None and needs_retain_model(run):
-        retain_model = _finetune_base(run, base(), splits.retain, inputs, "retain_model")
+        retain_model = _finetune_base(run, base(), splits.wished, inputs, "retain_model")
     # A one-shot method has no steps to be scored along.
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(splits.forget))
     if run.method.one_shot:
-        unlearned = edit_stage(run, target, splits.forget)
+        unlearned = edit_stage(run, target, splits)
     else:
         periodic = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
         unlearned = unlearn_stage(run, target, inputs, periodic)
     models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
+    if (base_of := unlearned.belongs_to) is not None:
+        bases = {"unlearned": base_of}
     kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
     found = _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
     if run.geffect.mode == "none":

@@ -88,6 +88,7 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
                 "needed": result.needed,
                 "seconds": round(result.seconds, 3),
                 "outcome": result.outcome,
+                **_facts(job.store, result),
             }
             for result in results
         ],
@@ -106,6 +107,14 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
             "choices": job.composed.choices,
         },
     }
+
+
+def _facts(store: Store, result: StageResult) -> dict[str, Any]:
+    """Returns what a stage's artifact says of itself, under one name, if anything."""
+    if result.outcome != "completed" or not result.needed or result.stage.given:
+        return {}
+    found = result.stage.facts(store.path(result.stage))
+    return {"facts": found} if found else {}
 
 
 def given(plan: Plan) -> dict[str, str]:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, cast
 
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
+from unlearn_runner.errors import ConfigError
+from unlearn_runner.evaluation.benchmarks.base import Splits
 from unlearn_runner.methods.base import Method
+from unlearn_runner.methods.influence import Influence
 from unlearn_runner.methods.one_shot import OneShot
 from unlearn_runner.pipeline.inputs import Inputs
 from unlearn_runner.pipeline.stages.base import Stage
@@ -14,6 +18,7 @@ from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune
 from unlearn_runner.pipeline.stages.fisher import EstimateFisher
 from unlearn_runner.pipeline.stages.geffect import MeasureGEffect, risks_of
+from unlearn_runner.pipeline.stages.influence import ApplyInfluence, SolveInfluence
 from unlearn_runner.pipeline.stages.one_shot import Edit
 from unlearn_runner.pipeline.stages.start_model import (
     AlternativeLogprobs,
@@ -23,19 +28,68 @@ from unlearn_runner.pipeline.stages.start_model import (
 from unlearn_runner.pipeline.stages.unlearn import Unlearn
 
 
-def edit_stage(run: Run, target: Stage, forget: Rows) -> Stage:
-    """Returns the stage of a one-shot method, with the fine-tunes that it reads."""
+def edit_stage(run: Run, target: Stage, splits: Splits) -> Stage:
+    """Returns the stage of a one-shot method, with the fine-tunes or the solution that it reads."""
+    if run.method.solves:
+        return _influence_stage(run, cast(Influence, run.method), target, splits)
     tuned = tuple(
         Finetune(f"fine-tune {rows.name}", run.model.template, rows, run.train, run.seed, target)
-        for rows in run.method.finetunes(forget)
+        for rows in run.method.finetunes(splits.forget)
     )
     return Edit("unlearn", target, tuned, cast(OneShot, run.method), run.save_dtype)
+
+
+def _influence_stage(run: Run, method: Influence, target: Stage, splits: Splits) -> Stage:
+    """Returns the stage that adds the solution of an influence system.
+
+    Raises:
+        ConfigError: If it is not known what the target was trained on, or the benchmark has no
+            other versions of the forget rows.
+    """
+    if target.fine_tune is None:
+        raise ConfigError(
+            f"target.path={run.target.path}: method=influence needs what the target was trained "
+            "from and on, and this one was trained elsewhere",
+            "target.path=null target.adapter=lora",
+        )
+    solution = SolveInfluence(
+        "influence",
+        cast(Finetune, target.fine_tune),
+        replace(method, scale=1.0),
+        splits.forget,
+        None if method.task == "remove" else _corrected(splits, f"method.task={method.task}"),
+        run.seed,
+        run.train.micro_batch or run.train.batch_size,
+    )
+    return ApplyInfluence("unlearn", solution, method.scale)
+
+
+def _corrected(splits: Splits, setting: str) -> Rows:
+    """Returns what the forget rows should have been.
+
+    Raises:
+        ConfigError: If the benchmark does not say.
+    """
+    if splits.corrected is None:
+        raise ConfigError(
+            f"{setting}: this benchmark has no other versions of its forget rows",
+            "benchmark=pocket_rec",
+        )
+    return splits.corrected
 
 
 def unlearn_stage(
     run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None
 ) -> Stage:
-    """Returns the stage of unlearning, with those of what its method says it needs."""
+    """Returns the stage of unlearning, with those of what its method says it needs.
+
+    Raises:
+        ConfigError: If the method wants corrected rows and the benchmark has none.
+    """
+    if run.method.on_corrected:
+        splits = inputs.rowsets.splits
+        splits = replace(splits, forget=_corrected(splits, "method=llmeraser/correct"))
+        inputs = replace(inputs, rowsets=replace(inputs.rowsets, splits=splits))
     steps = run.train.num_steps(len(inputs.rowsets.splits.forget))
     return Unlearn(
         label="unlearn",

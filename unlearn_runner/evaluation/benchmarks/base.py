@@ -33,6 +33,17 @@ class Splits:
     retain: Rows
     pretrain: Rows
     """Rows a from-scratch model is trained on first, in place of a large corpus."""
+    corrected: Rows | None = None
+    """What the forget rows should have been, row by row, where they are to be corrected and not
+    forgotten."""
+
+    @property
+    def wished(self) -> Rows:
+        """Rows that a model with nothing to forget is trained on."""
+        if self.corrected is None:
+            return self.retain
+        name = f"{self.retain.name}+{self.corrected.name}"
+        return Rows(name, (*self.retain.items, *self.corrected.items))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,9 @@ import numpy as np
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal, Role, View
 
+Candidates = tuple[tuple[str, ...], ...]
+"""Texts to choose from, row by row."""
+
 
 @dataclass(frozen=True)
 class MetricInputs:
@@ -61,6 +64,15 @@ class Metric(ABC):
                 `name`, `_<what>`; the first and the last where there is one.
             inputs: The evidence and the scores so far.
         """
+
+    def told(self, candidates: Mapping[str, Candidates], draws: int) -> Metric:
+        """Returns the metric for rows with named candidates; most do not ask for them.
+
+        Args:
+            candidates: By view and row.
+            draws: Rows of each record: as often as candidates were drawn for it.
+        """
+        return self
 
     def of_rows(self, view: ViewEvidence) -> Floats | None:
         """Returns what each row adds to the mean that is a view's score; [rows], NaN for nothing.

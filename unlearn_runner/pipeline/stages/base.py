@@ -89,6 +89,20 @@ class Stage(ABC):
         """Returns in a few words what the stage reads, for a plan."""
         return ", ".join(stage.label for stage in self.inputs)
 
+    @property
+    def fine_tune(self) -> Stage | None:
+        """The fine-tune of a run that made this model; none where it came from elsewhere."""
+        return None
+
+    @property
+    def belongs_to(self) -> Stage | None:
+        """The model without which this one, an adapter, is of no use; none where it is whole."""
+        return None
+
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Returns what results say of the artifact in a folder, beside how long it took."""
+        return {}
+
     def closing(self, last: dict[str, Any]) -> str | None:
         """Returns what the reader of a run's results should know, given the last telemetry."""
         return None

@@ -66,6 +66,20 @@ class Finetune(TrainOnRows):
 
     kind: ClassVar[str] = "finetune"
 
+    @property
+    def fine_tune(self) -> Finetune:
+        """This one."""
+        return self
+
+    def trained(self, context: StageContext, kept: bool = True) -> Any:
+        """Returns the model whose gradients are those of what is trained.
+
+        As the session's layout has it, in the precision of the fine-tune. `kept` says whether it is
+        as training left it, or as it began.
+        """
+        folder = context.path(self if kept else self.base)
+        return context.open_session().trainable(folder, self.recipe.precision)
+
     def reads(self) -> str:
         """Names the rows and the base."""
         return f"{self.base.label}, {len(self.rows)} rows ({self.rows.name})"
@@ -74,9 +88,8 @@ class Finetune(TrainOnRows):
         """Loads the base, trains, saves."""
         from unlearn_runner.models.load import load_tokenizer
 
-        base = context.path(self.base)
-        model = context.open_session().trainable(base, self.recipe.precision)
-        return self.fit(model, load_tokenizer(base), context)
+        tokenizer = load_tokenizer(context.path(self.base))
+        return self.fit(self.trained(context, kept=False), tokenizer, context)
 
 
 @dataclass(frozen=True)
@@ -89,12 +102,13 @@ class FinetuneAdapter(Finetune):
 
     adapter: Adapter
 
-    def trained(self, context: StageContext, kept: bool = True) -> Any:
-        """Returns the base with the adapter, which alone asks for gradients.
+    @property
+    def belongs_to(self) -> Stage:
+        """The base."""
+        return self.base
 
-        As the session's layout has it, in the precision of the fine-tune. `kept` says whether the
-        adapter is as training left it, or as it began.
-        """
+    def trained(self, context: StageContext, kept: bool = True) -> Any:
+        """Returns the base with the adapter, which alone asks for gradients."""
 
         def prepare(loaded: Any) -> None:
             self.adapter.attach(loaded, self.seed)
@@ -103,13 +117,6 @@ class FinetuneAdapter(Finetune):
 
         base, storage = context.path(self.base), self.adapter.storage
         return context.open_session().trainable(base, self.recipe.precision, prepare, storage)
-
-    def run(self, context: StageContext) -> Outcome:
-        """Loads the base, attaches, trains, saves."""
-        from unlearn_runner.models.load import load_tokenizer
-
-        tokenizer = load_tokenizer(context.path(self.base))
-        return self.fit(self.trained(context, kept=False), tokenizer, context)
 
     def save(self, model: Any, tokenizer: Any, context: StageContext) -> None:
         """Writes the adapter's folder."""

@@ -20,6 +20,11 @@ class Merge(Stage):
     kind: ClassVar[str] = "merge"
     on_all_ranks: ClassVar[bool] = False
 
+    @property
+    def fine_tune(self) -> Stage | None:
+        """The adapter's."""
+        return self.adapter.fine_tune
+
     def run(self, context: StageContext) -> Outcome:
         """Adds the adapter to the base's weights, in float32."""
         from unlearn_runner.models.load import load_tokenizer, merged, save

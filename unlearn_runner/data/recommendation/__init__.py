@@ -1,0 +1,1 @@
+"""Sequential recommendation as text: interactions, and prompts that ask for the next item."""
