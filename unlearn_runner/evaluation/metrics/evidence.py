@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +29,13 @@ class Texts:
     answers: Sequence[str]
 
 
+class Continuation(NamedTuple):
+    """Token ids that a model wrote behind a prefix, and those that follow it in the row."""
+
+    generated: Sequence[int]
+    expected: Sequence[int]
+
+
 @dataclass(frozen=True)
 class Record:
     """Record of one model on one view."""
@@ -40,12 +48,21 @@ class Record:
     """Question, generation and answer; none where the source kept no texts."""
     recalls: Sequence[float] | None = None
     """ROUGE-L recalls that the source recorded, for want of texts to compute them from."""
+    hits: Sequence[Sequence[bool]] | None = None
+    """Of each row's answer, whether each scored token was the model's most likely one."""
+    continuations: Sequence[Sequence[Continuation]] | None = None
+    """Per row, what the model wrote behind each prefix, the shortest first."""
 
 
 def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Record:
     """Returns the record that this project's probes left in a folder, one view of it."""
-    losses = _losses(folder, view) if "logprobs" in probes else {}
-    return Record(losses, texts=read_texts(folder, view) if "generations" in probes else None)
+    scored = "logprobs" in probes
+    return Record(
+        _losses(folder, view) if scored else {},
+        texts=read_texts(folder, view) if "generations" in probes else None,
+        hits=_hits(folder, view) if scored else None,
+        continuations=_continuations(folder, view) if "prefixes" in probes else None,
+    )
 
 
 def read_texts(folder: Path, view: str) -> Texts:
@@ -53,6 +70,23 @@ def read_texts(folder: Path, view: str) -> Texts:
     names = ("question", "generation", "answer")
     table = read_evidence(folder, view, "generations", ("row", *names)).sort_by("row")
     return Texts(*(table[name].to_pylist() for name in names))
+
+
+def _hits(folder: Path, view: str) -> list[list[bool]]:
+    table = read_evidence(folder, view, "logprobs", ("row", "role", "hit")).to_pylist()
+    own = sorted((line for line in table if line["role"] == "answer"), key=lambda one: one["row"])
+    return [line["hit"] for line in own]
+
+
+def _continuations(folder: Path, view: str) -> list[list[Continuation]]:
+    names = ("row", "prefix", "generated", "expected")
+    table = read_evidence(folder, view, "prefixes", names)
+    table = table.sort_by([("row", "ascending"), ("prefix", "ascending")])
+    found: dict[int, list[Continuation]] = {}
+    columns = (table[name].to_pylist() for name in ("row", "generated", "expected"))
+    for row, generated, expected in zip(*columns, strict=True):
+        found.setdefault(row, []).append(Continuation(generated, expected))
+    return list(found.values())
 
 
 def _losses(folder: Path, view: str) -> dict[str, list[list[float]]]:

@@ -101,4 +101,6 @@ def _chosen(record: Record, places: Sequence[int]) -> Record:
         {role: [by_row[p] for p in places] for role, by_row in record.probabilities.items()},
         texts,
         None if recalls is None else [recalls[place] for place in places],
+        None if record.hits is None else [record.hits[p] for p in places],
+        None if record.continuations is None else [record.continuations[p] for p in places],
     )

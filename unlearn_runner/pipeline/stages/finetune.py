@@ -142,7 +142,7 @@ class Pretrain(TrainOnRows):
 
         session, precision = context.open_session(), self.recipe.precision
         rows = [*self.full, *self.rows]
-        texts = [self.template.render(None, row.question, row.answer).text for row in rows]
+        texts = [row.rendered(None, self.template).text for row in rows]
         tokenizer = train_tokenizer(texts, self.vocab_size)
         model = in_precision(new_llama(self.shape, tokenizer, self.seed), precision)
         model = session.layout.place(model, precision)
