@@ -79,6 +79,6 @@ def _chained(row: Encoded, known: dict[int, list[int]], end: int) -> list[list[i
     behind: list[int] = []
     for length in range(len(row.ids) - 1, row.prompt_length - 1, -1):
         token = row.ids[length]
-        behind = known[length] if length in known else [] if token == end else [token, *behind]
+        behind = known.get(length, [] if token == end else [token, *behind])
         found.append(behind)
     return found[::-1]

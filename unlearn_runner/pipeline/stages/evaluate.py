@@ -74,7 +74,9 @@ class PeriodicEval:
         """Evaluates the model after `step` when it is due, unless that was done before a kill.
 
         Returns whether unlearning is to end with it: a function of the evidence, which lies beside
-        the checkpoints, so a resumed run ends at the same step. `save` writes the model into a folder; `title` is the name of the progress bars.
+        the checkpoints, so a resumed run ends at the same step.
+
+        `save` writes the model into a folder; `title` is the name of the progress bars.
         """
         if step not in self.steps:
             return False
