@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,5 @@ def pieces(text: str, size: int, tokenizer: Any = None) -> list[str]:
     else:
         spans = tokenizer.encode(text, add_special_tokens=False).offsets
     starts = [spans[i][0] for i in range(0, len(spans), size)]
-    ends = [*starts[1:], len(text)]
-    found = (text[start:end] for start, end in zip(starts, ends, strict=True))
+    found = (text[start:end] for start, end in pairwise([*starts, len(text)]))
     return [piece for piece in found if piece.strip()]

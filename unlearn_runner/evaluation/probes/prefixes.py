@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from unlearn_runner.data.encode import Encoded
+from unlearn_runner.data.encode import Encoded, positions
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import map_batches
 from unlearn_runner.evaluation.probes.generations import continue_prompts
@@ -31,7 +31,7 @@ def continuations(
 ) -> list[list[list[int]]]:
     """Returns per row the token ids behind each prefix, the shortest first; on rank 0.
 
-    A continuation ends before the end of sequence, or where the row ends. Prefixes begin at the
+    A continuation ends with the end of sequence, or where the row ends. Prefixes begin at the
     row's first scored token.
 
     Args:
@@ -54,12 +54,18 @@ def continuations(
 
     def generated(batch: Sequence[int]) -> Iterator[list[int]]:
         chosen = [(rows[i].ids, length) for i, length in (places[place] for place in batch)]
-        prompts = [ids[:length] for ids, length in chosen]
-        longest = max(len(ids) - length for ids, length in chosen)
-        greedy = {"do_sample": False, "num_beams": 1}
-        found = continue_prompts(model, tokenizer, prompts, [end], longest, **greedy)
-        for (ids, length), tokens in zip(chosen, found, strict=True):
-            yield tokens[: len(ids) - length]
+        rooms = [len(ids) - length for ids, length in chosen]
+        bound = positions(model)
+        padded = max(length for _, length in chosen) + max(rooms)
+        # Beside longer ones a prefix might find no positions left for all of its continuation.
+        size = len(chosen) if bound is None or padded <= bound else 1
+        for start in range(0, len(chosen), size):
+            prompts = [ids[:length] for ids, length in chosen[start : start + size]]
+            room = rooms[start : start + size]
+            greedy = {"do_sample": False, "num_beams": 1}
+            found = continue_prompts(model, tokenizer, prompts, [end], max(room), **greedy)
+            for tokens, most in zip(found, room, strict=True):
+                yield [*tokens, end][:most]
 
     lengths = [length for _, length in places]
     if not places:
@@ -79,6 +85,6 @@ def _chained(row: Encoded, known: dict[int, list[int]], end: int) -> list[list[i
     behind: list[int] = []
     for length in range(len(row.ids) - 1, row.prompt_length - 1, -1):
         token = row.ids[length]
-        behind = known.get(length, [] if token == end else [token, *behind])
+        behind = known.get(length, [token] if token == end else [token, *behind])
         found.append(behind)
     return found[::-1]
