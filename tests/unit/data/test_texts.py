@@ -150,13 +150,14 @@ def test_sequences_are_preprefix_prefix_and_suffix(challenge: Path) -> None:
 
 def test_a_published_draw_is_by_doc_id(challenge: Path) -> None:
     (challenge / "draw.csv").write_text("doc_id,corpus,text\n7,github,x\n3,web,y\n")
-    (challenge / "draws.json").write_text('{"2_0": [7, 3]}')
     by_csv = ids(Tdec(str(challenge), draw=str(challenge / "draw.csv")).read("forget"))
     assert by_csv == [[58, 59, 60, 61, 62, 63, 64, 65], [26, 27, 28, 29, 30, 31, 32, 33]]
-    of_json = Tdec(str(challenge), draw=str(challenge / "draws.json"), draw_key="2_0")
-    assert ids(of_json.read("forget")) == by_csv
-    with pytest.raises(DataError, match="a list of numbers under 9_9"):
-        Tdec(str(challenge), draw=str(challenge / "draws.json"), draw_key="9_9").read("forget")
+    (challenge / "draw.csv").write_text("doc_id\n40\n")
+    with pytest.raises(DataError, match="doc_id 40 is no row of the 40 of train"):
+        Tdec(str(challenge), draw=str(challenge / "draw.csv")).read("forget")
+    (challenge / "draw.csv").write_text("id\n7\n")
+    with pytest.raises(DataError, match=r"draw\.csv:2 has no number under doc_id"):
+        Tdec(str(challenge), draw=str(challenge / "draw.csv")).read("forget")
 
 
 def test_retain_chunks_are_whole_and_spread(challenge: Path) -> None:
@@ -182,10 +183,12 @@ def test_a_missing_array_names_those_that_are_there(challenge: Path) -> None:
         Tdec().read("forget")
 
 
-def test_the_real_arrays_hold_the_published_draw(shared: Path) -> None:
+def test_the_real_arrays_hold_the_published_draw(shared: Path, tmp_path: Path) -> None:
     """Draw 3 of Jang et al., whose first sequence is of Kubernetes' protocol buffers."""
-    draw = str(shared / "data/knowledge_unlearning/doc_ids.json")
-    source = Tdec(str(shared / "data"), arrays=("prefix", "suffix"), draw=draw, draw_key="32_3")
+    drawn = json.loads((shared / "data/knowledge_unlearning/doc_ids.json").read_text())["32_3"]
+    draw = tmp_path / "lm_extraction_32_3.csv"
+    draw.write_text("\n".join(["doc_id", *map(str, drawn)]))
+    source = Tdec(str(shared / "data"), arrays=("prefix", "suffix"), draw=str(draw))
     rows = source.read("forget")
     assert (len(rows), {len(row) for row in ids(rows)}) == (32, {100})
     assert "repeated CronJob items = 2;" in rows[0].answer

@@ -42,10 +42,8 @@ class Tdec(Source):
     part: Literal["train", "val"] = "train"
     arrays: tuple[Array, ...] = ("preprefix", "prefix", "suffix")
     draw: str | None = None
-    """File of the rows to forget: CSV with a column doc_id, as Jang et al. publish their five draws
-    (lm_extraction_32_0.csv to _4), or a JSON object of lists. Null draws them by `seed`."""
-    draw_key: str | None = None
-    """Which list of a JSON file: "32_3"."""
+    """File whose column doc_id says which rows to forget, as Jang et al. publish their five draws:
+    lm_extraction_32_0.csv to _4. Null draws them by `seed`."""
     sequences: Annotated[int, Ge(1), Le(15_000)] = 32
     """How many are drawn by `seed`."""
     seed: Annotated[int, Ge(0)] = 0
@@ -131,7 +129,7 @@ class Tdec(Source):
             generator = np.random.default_rng([self.seed, STREAM])
             chosen = sorted(generator.choice(len(every), self.sequences, replace=False).tolist())
         else:
-            chosen = _doc_ids(Path(self.draw).expanduser(), self.draw_key)
+            chosen = _doc_ids(Path(self.draw).expanduser())
         if beyond := [i for i in chosen if not 0 <= i < len(every)]:
             raise DataError(
                 f"doc_id {beyond[0]} is no row of the {len(every)} of {self.part}",
@@ -140,17 +138,15 @@ class Tdec(Source):
         return every[chosen]
 
 
-def _doc_ids(path: Path, key: str | None) -> list[int]:
+def _doc_ids(path: Path) -> list[int]:
     """Returns the rows that a file names."""
-    records = [record for _, record in read_records(path)]
-    first = records[0] if isinstance(records[0], dict) else {}
-    try:
-        if key is not None:
-            return [int(i) for i in first[key]]
-        return [int(record["doc_id"]) for record in records]
-    except (KeyError, TypeError, ValueError):
-        wanted = "doc_id in every row" if key is None else f"a list of numbers under {key}"
-        raise DataError(
-            f"benchmark.source.draw={path} has not {wanted}; it has {listed(map(repr, first))}",
-            "benchmark.source.draw_key=NAME for a JSON file of several lists",
-        ) from None
+    found = []
+    for place, record in read_records(path):
+        try:
+            found.append(int(record["doc_id"]))
+        except (KeyError, TypeError, ValueError):
+            raise DataError(
+                f"{place} has no number under doc_id (benchmark.source.draw)",
+                "benchmark.source.draw=null draws by benchmark.source.seed",
+            ) from None
+    return found
