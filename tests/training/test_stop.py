@@ -1,4 +1,4 @@
-"""Stop rules, and whole runs over texts: unlearning ends where the evidence says so, also resumed."""
+"""Stop rules, and whole runs over sequences: unlearning ends where evidence says so, resumed too."""
 
 from __future__ import annotations
 

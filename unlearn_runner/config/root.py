@@ -233,14 +233,15 @@ class Run:
 
     def _check_rows(self) -> None:
         """Refuses a method that gives other answers to questions where nothing is asked."""
-        for method in (self.method, self.geffect.method):
-            if method is not None and not self.benchmark.asks:
-                if method.prerequisites().alternatives:
-                    raise ConfigError(
-                        f"method: {type(method).__name__} trains on other answers to the rows' "
-                        "questions, and the rows of this benchmark are texts that ask none",
-                        "method=npo, or benchmark=tofu",
-                    )
+        if self.benchmark.asks:
+            return
+        for method in filter(None, (self.method, self.geffect.method)):
+            if method.prerequisites().alternatives:
+                raise ConfigError(
+                    f"method: {type(method).__name__} trains on other answers to the rows' "
+                    "questions, and the rows of this benchmark are texts that ask none",
+                    "method=npo, or benchmark=tofu",
+                )
 
     def _check_stop(self) -> None:
         """Refuses stop rules that nobody would look at."""
@@ -280,7 +281,8 @@ def interactions(run: Run) -> list[str]:
         )
     if run.method.one_shot:
         found.append(
-            "train is the recipe of the method's fine-tunes; evaluate.every and train.stop do not act"
+            "train is the recipe of the method's fine-tunes; evaluate.every does not act, nor does "
+            "train.stop"
         )
     if run.evaluate.every is not None and run.evaluate.precision == "bf16":
         found.append(

@@ -78,11 +78,12 @@ class NeoShape(Shape):
 
     def check_heads(self) -> None:
         """Refuses a hidden size that is no multiple of the number of heads."""
-        if self.hidden_size % self.num_heads:
+        heads = self.num_heads
+        if self.hidden_size % heads:
             raise ConfigError(
                 f"model.shape.hidden_size={self.hidden_size} must be a multiple of "
-                f"model.shape.num_heads={self.num_heads}",
-                f"model.shape.hidden_size={-(-self.hidden_size // self.num_heads) * self.num_heads}",
+                f"model.shape.num_heads={heads}",
+                f"model.shape.hidden_size={-(-self.hidden_size // heads) * heads}",
             )
 
     def config(self, **tokens: Any) -> Any:

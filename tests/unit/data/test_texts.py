@@ -72,7 +72,7 @@ def test_token_ids_are_taken_as_they_are_or_refused(tiny: Any) -> None:
 
 
 def test_a_text_too_long_is_refused_by_its_place(tiny: Any) -> None:
-    with pytest.raises(DataError, match="x row 1 has .* tokens"):
+    with pytest.raises(DataError, match=r"x row 1 has .* tokens"):
         encoded(tiny.tokenizer, Passage("", TEXT), most=5)
 
 
@@ -179,7 +179,7 @@ def test_a_missing_array_names_those_that_are_there(challenge: Path) -> None:
         Tdec(str(challenge)).read("forget")
     assert "'benchmark.source.arrays=[prefix,suffix]'" in str(error.value)
     assert len(ids(Tdec(str(challenge), arrays=("prefix", "suffix")).read("forget"))[0]) == 4
-    with pytest.raises(ConfigError, match="benchmark.data_dir must be set"):
+    with pytest.raises(ConfigError, match=r"benchmark\.data_dir must be set"):
         Tdec().read("forget")
 
 

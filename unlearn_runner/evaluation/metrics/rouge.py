@@ -13,7 +13,6 @@ from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal
 
-
 Value = Literal["recall", "f1"]
 
 
