@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
@@ -16,6 +16,9 @@ MAX_WEIGHTS = 10**11
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a Llama-architecture decoder."""
+
+    family: ClassVar[str] = "llama"
+    """As transformers calls it."""
 
     hidden_size: Annotated[int, Ge(8), Le(65536)] = 128
     intermediate_size: Annotated[int, Ge(8), Le(262144)] = 384
@@ -72,6 +75,8 @@ class Shape:
 @dataclass(frozen=True)
 class NeoShape(Shape):
     """Sizes of a GPT-Neo-architecture decoder: learned positions, every second layer local."""
+
+    family: ClassVar[str] = "gpt_neo"
 
     window: Annotated[int, Ge(1)] = 256
     """Tokens that a local layer looks back."""
