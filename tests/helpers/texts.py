@@ -1,4 +1,4 @@
-"""Files with the names and columns that benchmarks over texts read; the texts are numbered words."""
+"""Files with names and columns that benchmarks over texts read; the texts are numbered words."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Stop rules, and whole runs over sequences: unlearning ends where evidence says so, resumed too."""
+"""Stop rules, and whole runs over sequences: they end where evidence says so, resumed too."""
 
 from __future__ import annotations
 
