@@ -52,31 +52,43 @@ def continuations(
         if hits is None or not hits[i][length - row.prompt_length]
     ]
 
-    def generated(batch: Sequence[int]) -> Iterator[list[int]]:
-        chosen = [(rows[i].ids, length) for i, length in (places[place] for place in batch)]
-        rooms = [len(ids) - length for ids, length in chosen]
-        bound = positions(model)
-        padded = max(length for _, length in chosen) + max(rooms)
-        # Beside longer ones a prefix might find no positions left for all of its continuation.
-        size = len(chosen) if bound is None or padded <= bound else 1
-        for start in range(0, len(chosen), size):
-            prompts = [ids[:length] for ids, length in chosen[start : start + size]]
-            room = rooms[start : start + size]
-            greedy = {"do_sample": False, "num_beams": 1}
-            found = continue_prompts(model, tokenizer, prompts, [end], max(room), **greedy)
-            for tokens, most in zip(found, room, strict=True):
-                yield [*tokens, end][:most]
-
     lengths = [length for _, length in places]
+    rooms = [len(rows[i].ids) - length for i, length in places]
+
+    def generated(batch: Sequence[int]) -> Iterator[list[int]]:
+        prompts = [rows[i].ids[:length] for i, length in (places[place] for place in batch)]
+        room = [rooms[place] for place in batch]
+        greedy = {"do_sample": False, "num_beams": 1}
+        found = continue_prompts(model, tokenizer, prompts, [end], max(room), **greedy)
+        for tokens, most in zip(found, room, strict=True):
+            yield [*tokens, end][:most]
+
     if not places:
         return [_chained(row, {}, end) for row in rows] if ranks.main else []
-    found = map_batches(model, lengths, batch_size, title, ranks, generated)
+    size = _fitting(lengths, rooms, batch_size, positions(model))
+    found = map_batches(model, lengths, size, title, ranks, generated)
     if not ranks.main:
         return []
     by_row: list[dict[int, list[int]]] = [{} for _ in rows]
     for (row, length), tokens in zip(places, found, strict=True):
         by_row[row][length] = tokens
     return [_chained(row, known, end) for row, known in zip(rows, by_row, strict=True)]
+
+
+def _fitting(lengths: Sequence[int], rooms: Sequence[int], size: int, bound: int | None) -> int:
+    """Returns a batch size at which no prefix, beside longer ones, lacks positions to go on.
+
+    The same on all ranks, which call a sharded model together.
+    """
+    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
+
+    def longest(size: int) -> int:
+        batches = (order[i : i + size] for i in range(0, len(order), size))
+        return max(max(lengths[i] for i in b) + max(rooms[i] for i in b) for b in batches)
+
+    while bound is not None and size > 1 and longest(size) > bound:
+        size //= 2
+    return size
 
 
 def _chained(row: Encoded, known: dict[int, list[int]], end: int) -> list[list[int]]:
