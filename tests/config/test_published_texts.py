@@ -6,6 +6,7 @@ import pytest
 from test_compose import composed
 
 from unlearn_runner.config.root import validate
+from unlearn_runner.models.adapters.fila import FILA
 from unlearn_runner.training.stop import StopRule
 
 
@@ -13,8 +14,8 @@ from unlearn_runner.training.stop import StopRule
 @pytest.mark.parametrize("rank", [4, 32])
 def test_lokus_recipe_on_the_extraction_challenge(model: str, rank: int) -> None:
     run = validate(composed(f"experiment=loku/tdec_neo{model}", f"adapter.rank={rank}"))
-    adapter = vars(run.adapter)
-    assert (adapter["rank"], adapter["alpha"], adapter["dropout"]) == (rank, 2 * rank, 0.0)
+    assert run.adapter == FILA(rank=rank)
+    assert (FILA.alpha_per_rank, FILA().alpha) == (2.0, None)
     assert (run.train.lr, run.train.schedule, run.train.epochs) == (2e-4, "constant", 20.0)
     assert run.train.num_steps(32) == 20
     assert run.evaluate.steps(run.train, 32) == tuple(range(1, 20))

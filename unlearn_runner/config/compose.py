@@ -28,7 +28,7 @@ from unlearn_runner.config.root import Run
 from unlearn_runner.errors import ConfigError, listed, nearest, quoted
 
 
-def lookup(key: object, table: Mapping[Any, Any]) -> Any:
+def lookup(key: object, table: Mapping[str, Any]) -> Any:
     """Returns the entry for `key`, a setting: `${lookup:KEY,{a: 1, b: 2}}` in a YAML.
 
     Published settings differ by forget split; `benchmark.forget=forget05` then chooses them all.
@@ -39,7 +39,7 @@ def lookup(key: object, table: Mapping[Any, Any]) -> Any:
     if key not in table:
         there = listed(map(str, table))
         raise ValueError(f"nothing is published for {key}, only for {there}: set it yourself")
-    return table[key]
+    return table[str(key)]
 
 
 OmegaConf.register_new_resolver("lookup", lookup, replace=True)
