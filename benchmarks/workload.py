@@ -25,7 +25,7 @@ from unlearn_runner.methods.npo import NPO
 from unlearn_runner.models.adapters.base import Adapter
 from unlearn_runner.models.adapters.none import NoAdapter
 from unlearn_runner.models.forward import Models
-from unlearn_runner.models.load import new_llama, train_tokenizer
+from unlearn_runner.models.load import new_model, train_tokenizer
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.pipeline.session import Session, open_session
 from unlearn_runner.rectifiers.base import Rectifier
@@ -90,7 +90,7 @@ def prepare(folder: Path | None, shape: Shape, vocab: int, threads: int) -> Work
         forget, retain = tofu.read("forget10"), tofu.read("retain90")
     texts = ["".join(TEMPLATE.texts(r.question, r.answer)) for r in (*forget.items, *retain.items)]
     tokenizer = train_tokenizer(texts, vocab)
-    model = new_llama(shape, tokenizer, seed=0)
+    model = new_model(shape, tokenizer, seed=0)
     if len(tokenizer) < vocab:  # few texts have few merges; the size is what is measured
         model.resize_token_embeddings(vocab)
     encoded = [_encode(tokenizer, rows) for rows in (forget, retain)]

@@ -28,7 +28,7 @@ from unlearn_runner.methods.influence import Influence
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import Gradient, GradientSpace
-from unlearn_runner.models.load import in_precision, new_llama, train_tokenizer
+from unlearn_runner.models.load import in_precision, new_model, train_tokenizer
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.training.influence.risk import Request, Risk
 from unlearn_runner.training.influence.solve import System
@@ -54,7 +54,7 @@ class Bench:
             for r, other in zip(short[:rows], others, strict=False)
         ]
         shape = Shape(32, 50, num_layers=1, num_heads=2, tie_embeddings=True, context=128)
-        model = new_llama(shape, tokenizer, seed)
+        model = new_model(shape, tokenizer, seed)
         optimizer = torch.optim.Adam(model.parameters(), lr=3e-3)
         for _ in range(4):
             for row in base:

@@ -52,7 +52,7 @@ def tiny() -> Tiny:
     from unlearn_runner.data.encode import encode
     from unlearn_runner.data.people import People
     from unlearn_runner.data.prompts import Template
-    from unlearn_runner.models.load import new_llama, train_tokenizer
+    from unlearn_runner.models.load import new_model, train_tokenizer
     from unlearn_runner.models.shape import Shape
 
     full = People(people=20, questions=3).read("full")
@@ -66,7 +66,7 @@ def tiny() -> Tiny:
         for i, row in enumerate(short)
     ]
     shape = Shape(32, 50, num_layers=2, num_heads=2, tie_embeddings=True, context=128)
-    model = new_llama(shape, tokenizer, seed=0)
+    model = new_model(shape, tokenizer, seed=0)
 
     before = torch.get_num_threads()
     torch.set_num_threads(1)

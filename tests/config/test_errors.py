@@ -180,13 +180,13 @@ def test_a_mistake_is_explained_in_two_lines_and_nothing_is_written(
 @pytest.fixture(scope="module")
 def models(data: Path) -> Path:
     """Real models of a few numbers, each damaged in its own way."""
-    from unlearn_runner.models.load import new_llama, save, train_tokenizer
+    from unlearn_runner.models.load import new_model, save, train_tokenizer
     from unlearn_runner.models.shape import Shape
 
     tokenizer = train_tokenizer(["Question: What? Answer: This."], 300)
     shape = Shape(hidden_size=32, intermediate_size=64, num_layers=1, num_heads=2)
     for name in ("architecture", "sizes", "endless", "encoder", "sound_model"):
-        save(new_llama(shape, tokenizer, 0), tokenizer, data / name)
+        save(new_model(shape, tokenizer, 0), tokenizer, data / name)
     config = json.loads((data / "sizes" / "config.json").read_text())
     for name, other in {
         "architecture": {"model_type": "gpt_neox", "architectures": ["GPTNeoXForCausalLM"]},

@@ -23,11 +23,11 @@ Damage = Callable[[Path], None]
 
 def make(folder: Path) -> Path:
     """Writes a sound little model, as save_pretrained does."""
-    from unlearn_runner.models.load import new_llama, save, train_tokenizer
+    from unlearn_runner.models.load import new_model, save, train_tokenizer
     from unlearn_runner.models.shape import Shape
 
     tokenizer = train_tokenizer(["Who is it? Nobody.", "Where? Nowhere at all."] * 9, 300)
-    save(new_llama(Shape(16, 16, 1, 1, context=64), tokenizer, seed=0), tokenizer, folder)
+    save(new_model(Shape(16, 16, 1, 1, context=64), tokenizer, seed=0), tokenizer, folder)
     return folder
 
 

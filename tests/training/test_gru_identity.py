@@ -20,7 +20,7 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.methods.losses import NLL
 from unlearn_runner.models.forward import Models
 from unlearn_runner.models.gradients import GradientSpace
-from unlearn_runner.models.load import load_model, new_llama, save
+from unlearn_runner.models.load import load_model, new_model, save
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.base import Rectifier
 from unlearn_runner.rectifiers.gru import GRU, MEAN
@@ -315,7 +315,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(
 
 def test_a_checkpoint_of_another_architecture_is_refused(case: Case, tmp_path: Path) -> None:
     checkpoint.save(tmp_path, "key", 3, case.engine().state(3))
-    other = new_llama(Shape(32, 50, 1, 2, True, 128), case.tiny.tokenizer, seed=0)
+    other = new_model(Shape(32, 50, 1, 2, True, 128), case.tiny.tokenizer, seed=0)
     engine = replace(case.engine(), models=Models(other, None, nullcontext))
     with pytest.raises(DataError, match="does not fit the model"):
         train(engine, case.loader(), "stage", log_in(tmp_path, print))

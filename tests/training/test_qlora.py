@@ -18,7 +18,7 @@ from unlearn_runner.methods.ga import GA
 from unlearn_runner.models.adapters.base import Base
 from unlearn_runner.models.adapters.qlora import QLoRA
 from unlearn_runner.models.forward import Models, scored_logits
-from unlearn_runner.models.load import for_training, load_frozen, load_model, new_llama, save
+from unlearn_runner.models.load import for_training, load_frozen, load_model, new_model, save
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.rectifiers.gru import GRU
 from unlearn_runner.training.batches import StepLoader
@@ -57,7 +57,7 @@ def test_it_trains_beside_four_bits(tiny: Any, tmp_path: Path) -> None:
     """KL's start model is the 4-bit one, and looking at it costs no tensor a gradient."""
     pytest.importorskip("bitsandbytes", reason="adapter=qlora is the extra qlora")
     shape = Shape(64, 128, num_layers=2, num_heads=2, tie_embeddings=True, context=128)
-    save(new_llama(shape, tiny.tokenizer, 0), tiny.tokenizer, tmp_path / "base")
+    save(new_model(shape, tiny.tokenizer, 0), tiny.tokenizer, tmp_path / "base")
     adapter = QLoRA(**PLAIN)
 
     def loaded() -> Any:

@@ -213,6 +213,8 @@ class Run:
                 "model in shards does not give",
                 "method.hvp=difference, or parallel=ddp",
             )
+        self._check_rows()
+        self._check_stop()
         self.adapter.check(self.train.precision, self.save_dtype)
         for key, adapter in (("adapter", self.adapter), ("target.adapter", self.target.adapter)):
             if self.parallel.shards and adapter is not None and not adapter.shardable:
@@ -233,6 +235,39 @@ class Run:
                 "geffect.mode=none"
                 if self.method.one_shot
                 else "keep=checkpoints evaluate.every=1epoch",
+            )
+
+    def _check_rows(self) -> None:
+        """Refuses a method that gives other answers to questions where nothing is asked."""
+        if self.benchmark.asks:
+            return
+        for method in filter(None, (self.method, self.geffect.method)):
+            if method.prerequisites().alternatives:
+                raise ConfigError(
+                    f"method: {type(method).__name__} trains on other answers to the rows' "
+                    "questions, and the rows of this benchmark are texts that ask none",
+                    "method=npo, or benchmark=tofu",
+                )
+
+    def _check_stop(self) -> None:
+        """Refuses stop rules that nobody would look at."""
+        if self.target.train.stop is not None:
+            raise ConfigError(
+                "target.train.stop: only unlearning is ended by scores",
+                "target.train.stop=null train.stop=...",
+            )
+        if self.train.stop is None:
+            return
+        if self.evaluate.every is None:
+            raise ConfigError(
+                "train.stop is looked at every evaluate.every, which is null",
+                "evaluate.every=1epoch",
+            )
+        if self.geffect.mode != "none":
+            raise ConfigError(
+                f"geffect.mode={self.geffect.mode} is measured to the last step, and train.stop "
+                "may end before it",
+                "train.stop=null",
             )
 
 
@@ -256,7 +291,10 @@ def interactions(run: Run) -> list[str]:
             "target.adapter=lora it solves for an adapter"
         )
     elif run.method.one_shot and not run.method.solves:
-        found.append("train is the recipe of the method's fine-tunes; evaluate.every does not act")
+        found.append(
+            "train is the recipe of the method's fine-tunes; evaluate.every does not act, nor does "
+            "train.stop"
+        )
     if run.evaluate.every is not None and run.evaluate.precision == "bf16":
         found.append(
             "scores along the way are of float32 weights under bf16 autocast, those at the end of "

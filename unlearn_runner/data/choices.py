@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from annotated_types import Ge, Le
 
 from unlearn_runner.data.records import AGAIN, Placed, read_records
-from unlearn_runner.data.rows import QA, ChoiceQA, Rows
+from unlearn_runner.data.rows import QA, ChoiceQA, Row, Rows
 from unlearn_runner.data.sources import Files, Source
 from unlearn_runner.errors import DataError, listed
 
@@ -35,7 +35,7 @@ class Wording:
     )
     continuation: str = " {letter}"
 
-    def row(self, qa: QA, choices: list[str], correct: int, subject: str) -> ChoiceQA:
+    def row(self, qa: Row, choices: list[str], correct: int, subject: str) -> ChoiceQA:
         """Returns a question with the texts that are scored."""
         options = "\n".join(f"{a}. {text}" for a, text in zip(LETTERS, choices, strict=False))
         words = {"subject": subject, "question": qa.question.strip(), "options": options}

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn_runner.data.prompts import Prompting
-from unlearn_runner.data.rows import Rows
+from unlearn_runner.data.prompts import Prompting, Rendered
+from unlearn_runner.data.rows import Row, Rows
 from unlearn_runner.errors import DataError
 
 
@@ -46,15 +46,23 @@ def encode(
     Raises:
         DataError: If nothing of the answer is left within `max_tokens`.
     """
-    rendered = template.render(tokenizer, question, answer)
-    found = tokenizer(
-        rendered.text,
-        return_offsets_mapping=True,
-        add_special_tokens=rendered.special_tokens,
-    )
-    ids, spans = found["input_ids"], found["offset_mapping"]
-    prompt_length = next((i for i, s in enumerate(spans) if s[1] > rendered.prompt_end), len(ids))
-    ids = [*_closed(tokenizer, ids, spans, rendered.answer_end)][:max_tokens]
+    return _encode(tokenizer, template.render(tokenizer, question, answer), max_tokens, question)
+
+
+def _encode(tokenizer: Any, rendered: Rendered, max_tokens: int, question: str) -> Encoded:
+    """Encodes what a model sees of a row; the first token of all is never scored."""
+    ids, prompt_length = list(rendered.ids or ()), 1
+    if rendered.ids is None:
+        found = tokenizer(
+            rendered.text,
+            return_offsets_mapping=True,
+            add_special_tokens=rendered.special_tokens,
+        )
+        ids, spans = found["input_ids"], found["offset_mapping"]
+        behind = (i for i, span in enumerate(spans) if span[1] > rendered.prompt_end)
+        prompt_length = max(1, next(behind, len(ids)))
+        ids = _ended(tokenizer, ids, spans, rendered)
+    ids = ids[: min(max_tokens, rendered.limit or max_tokens)]
     known = getattr(tokenizer, "num_embeddings", None)  # set where the model is known
     if known is not None and max(ids) >= known:
         token = tokenizer.convert_ids_to_tokens(max(ids))
@@ -72,11 +80,18 @@ def encode(
     return Encoded(tuple(ids), prompt_length)
 
 
-def _closed(tokenizer: Any, ids: list[int], spans: list[tuple[int, int]], end: int) -> list[int]:
-    """Returns the ids up to the token that closes the answer, which is appended when missing."""
-    special = set(tokenizer.all_special_ids)
+def _ended(
+    tokenizer: Any, ids: list[int], spans: list[tuple[int, int]], rendered: Rendered
+) -> list[int]:
+    """Returns the ids up to the token that closes the answer, which is appended when missing.
+
+    Of a text that is not closed, up to its own last token.
+    """
+    special, end = set(tokenizer.all_special_ids), rendered.answer_end
     # A tokenizer's own special tokens span no text; only one behind the last text can be the end.
     last = max((i for i, (start, stop) in enumerate(spans) if start < min(stop, end)), default=-1)
+    if not rendered.closed:
+        return ids[: last + 1]
     for i in range(last + 1, len(ids)):
         if ids[i] in special:
             return ids[: i + 1]
@@ -90,12 +105,25 @@ def stops(tokenizer: Any, template: Prompting) -> list[int]:
 
 
 def encode_rows(tokenizer: Any, template: Prompting, rows: Rows, max_tokens: int) -> list[Encoded]:
-    """Encodes the question and answer of every row, uncut; see `encode_whole`."""
-    texts = ((row.question, row.answer) for row in rows)
+    """Encodes every row, uncut; see `encode_row`."""
     return [
-        encode_whole(tokenizer, template, question, answer, max_tokens, f"{rows.name} row {number}")
-        for number, (question, answer) in enumerate(texts, 1)
+        encode_row(tokenizer, template, row, max_tokens, f"{rows.name} row {number}")
+        for number, row in enumerate(rows, 1)
     ]
+
+
+def encode_row(
+    tokenizer: Any,
+    template: Prompting,
+    row: Row,
+    max_tokens: int,
+    where: str,
+    answer: str | None = None,
+) -> Encoded:
+    """Encodes a row, or its question with another answer, that must fit; see `encode_whole`."""
+    rendered = row.rendered(tokenizer, template, answer)
+    encoded = _encode(tokenizer, rendered, 1 << 30, row.question or row.answer)
+    return _fitting(encoded, row.question or row.answer, max_tokens, where)
 
 
 def encode_whole(
@@ -107,6 +135,10 @@ def encode_whole(
         DataError: If the row is longer than `max_tokens`, naming `where` it stands.
     """
     row = encode(tokenizer, template, question, answer, max_tokens=1 << 30)
+    return _fitting(row, question, max_tokens, where)
+
+
+def _fitting(row: Encoded, question: str, max_tokens: int, where: str) -> Encoded:
     if len(row.ids) > max_tokens:
         raise DataError(
             f"{where} has {len(row.ids)} tokens with its end, more than the {max_tokens} that "

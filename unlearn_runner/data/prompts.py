@@ -21,6 +21,12 @@ class Rendered:
     special_tokens: bool
     """Whether the tokenizer is to add its own (a beginning of sequence); chat templates write
     theirs into the text."""
+    closed: bool = True
+    """Whether an end of sequence, or of a turn, follows the answer and is scored."""
+    ids: tuple[int, ...] | None = None
+    """Token ids in the text's place, all but the first scored."""
+    limit: int | None = None
+    """Only the first so many tokens; none takes all."""
 
 
 @dataclass(frozen=True)

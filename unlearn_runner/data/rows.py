@@ -1,22 +1,79 @@
-"""Question/answer rows: the shape in which every benchmark's data enters the project."""
+"""Rows: the shape in which every benchmark's data enters the project: questions, or texts."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
+
+from unlearn_runner.data.prompts import Prompting, Rendered
+from unlearn_runner.errors import DataError
 
 
 @dataclass(frozen=True)
-class QA:
-    """One question with its answer, and the other answers an evaluation compares it with."""
+class Row(ABC):
+    """Base class of rows: what stands in front, and what is scored and trained on."""
 
     question: str
     answer: str
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
+
+    @abstractmethod
+    def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
+        """Returns what a model sees of the row, or of its question with another answer."""
+
+
+@dataclass(frozen=True)
+class QA(Row):
+    """One question with its answer, and the other answers an evaluation compares it with."""
+
+    def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
+        """Returns question and answer, prompted by the model's template."""
+        return template.render(tokenizer, self.question, self.answer if answer is None else answer)
+
+
+@dataclass(frozen=True)
+class Passage(Row):
+    """A text, or a sequence of token ids: no question is asked, and no end is written behind it.
+
+    Every token but the first is scored, or of a text behind a prompt (`question`) its own tokens.
+    The model's template plays no part.
+    """
+
+    tokens: tuple[int, ...] | None = None
+    """Token ids in the text's place; `answer` is what they stand for."""
+    limit: int | None = None
+    """Only the first so many tokens, those of the prompt included; none takes all."""
+
+    def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
+        """Returns prompt and text, or the token ids.
+
+        Raises:
+            DataError: If the ids stand for another text in this tokenizer.
+        """
+        whole = self.question + (self.answer if answer is None else answer)
+        if self.tokens is not None and tokenizer is not None:
+            text = tokenizer.decode(list(self.tokens), clean_up_tokenization_spaces=False)
+            if text != whole:
+                raise DataError(
+                    f"the token ids of {whole[:40]!r}... are {text[:40]!r}... in the model's "
+                    "tokenizer, which is not the one that they are of",
+                    "benchmark.source.rows=text gives the model the text instead",
+                )
+        return Rendered(
+            whole,
+            len(self.question),
+            len(whole),
+            special_tokens=True,
+            closed=False,
+            ids=self.tokens,
+            limit=self.limit,
+        )
 
 
 @dataclass(frozen=True)
@@ -36,15 +93,15 @@ class Rows:
     """A named, ordered split. Rows are identified by their position in it."""
 
     name: str
-    items: tuple[QA, ...]
+    items: tuple[Row, ...]
 
     def __len__(self) -> int:
         return len(self.items)
 
-    def __iter__(self) -> Iterator[QA]:
+    def __iter__(self) -> Iterator[Row]:
         return iter(self.items)
 
-    def __getitem__(self, index: int) -> QA:
+    def __getitem__(self, index: int) -> Row:
         return self.items[index]
 
     def first(self, limit: int | None) -> Rows:

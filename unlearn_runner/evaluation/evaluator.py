@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.evaluation.benchmarks.base import Generation
 from unlearn_runner.evaluation.schema import (
     PROBES,
+    Generation,
     Probe,
+    ScoredAnswer,
     scored_answers,
     write_choices,
     write_generations,
     write_logprobs,
+    write_prefixes,
 )
 from unlearn_runner.store.keys import INERT
 
@@ -34,7 +37,13 @@ class Evaluator:
     precision: str
     batch_size: int = field(metadata=INERT)
     probes: dict[str, tuple[Probe, ...]] = field(default_factory=dict)
-    """By view; a view that is not named has all."""
+    """By view; a view that is not named has log-probabilities and generations."""
+    generations: dict[str, Generation] = field(default_factory=dict)
+    """By view, where it is not `generation`."""
+
+    def of_views(self, names: Collection[str]) -> Evaluator:
+        """Returns the evaluator of some views alone."""
+        return replace(self, views={n: rows for n, rows in self.views.items() if n in names})
 
     def run(self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.
@@ -46,25 +55,26 @@ class Evaluator:
             title: Name of the progress bars.
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
         """
-        from unlearn_runner.data.encode import encode_rows, encode_whole, length_limit, stops
+        from unlearn_runner.data.encode import encode_row, encode_rows, length_limit, stops
         from unlearn_runner.evaluation.probes.choices import score_choices
         from unlearn_runner.evaluation.probes.generations import generate
         from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.evaluation.probes.prefixes import continuations
 
         size, max_tokens = self.batch_size, length_limit(model, self.max_length)
         ends = stops(tokenizer, self.template)
         for name, rows in self.views.items():
-            probes = self.probes.get(name, PROBES)
+            probes, known = self.probes.get(name, PROBES), None
             if "logprobs" in probes:
                 answers = scored_answers(rows)
                 encoded = [
-                    encode_whole(
+                    encode_row(
                         tokenizer,
                         self.template,
-                        rows[i].question,
-                        text,
+                        rows[i],
                         max_tokens,
                         f"{rows.name} row {i + 1}, {role} answer",
+                        text,
                     )
                     for i, role, _, text in answers
                 ]
@@ -72,6 +82,7 @@ class Evaluator:
                 stats = probe(model, encoded, pad, size, f"{title}, {name} answers", ranks)
                 if ranks.main:
                     write_logprobs(folder, name, answers, stats)
+                    known = _hits(answers, stats)
             if "choices" in probes:
                 label = f"{title}, {name} choices"
                 scored = score_choices(model, tokenizer, rows, size, label, ranks)
@@ -80,8 +91,20 @@ class Evaluator:
             if "generations" in probes:
                 prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} generation"
-                texts = generate(
-                    model, tokenizer, prompts, self.generation, ends, size, label, ranks
-                )
+                how = self.generations.get(name, self.generation)
+                texts = generate(model, tokenizer, prompts, how, ends, size, label, ranks)
                 if ranks.main:
                     write_generations(folder, name, rows, texts)
+            if "prefixes" in probes:
+                sequences = encode_rows(tokenizer, self.template, rows, max_tokens)
+                label = f"{title}, {name} prefixes"
+                known = ranks.broadcast(known)
+                found = continuations(model, tokenizer, sequences, known, size, label, ranks)
+                if ranks.main:
+                    write_prefixes(folder, name, sequences, found)
+
+
+def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:
+    """Returns which tokens of each row's own answer were the most likely; [tokens] per row."""
+    pairs = zip(answers, stats, strict=True)
+    return [one.hit for answer, one in pairs if answer.role == "answer"]

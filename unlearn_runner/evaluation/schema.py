@@ -26,13 +26,15 @@ VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations", "choices"]
+Probe = Literal["logprobs", "generations", "choices", "prefixes"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
-"""Those that question/answer rows have by default; `choices` is of multiple-choice rows."""
+"""Those that question/answer rows have by default; `choices` is of multiple-choice
+rows, `prefixes` of token sequences."""
+MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
     "hit": "bool",
@@ -43,6 +45,17 @@ TOKEN_TYPES = {
 }
 """Columns of the log-probability probe with a list per answer, one entry per scored token; see
 `probes.logprobs.TokenStats`."""
+
+
+@dataclass(frozen=True)
+class Generation:
+    """Greedy generation of answers, up to a number of new tokens."""
+
+    max_new_tokens: Annotated[int, Ge(1), Le(MAX_TOKENS)] = 200
+    max_length: Annotated[int, Ge(2), Le(MAX_TOKENS)] | None = None
+    """Bound on prompt and answer together (the older TOFU code's 200); null has none."""
+    cut_at: tuple[str, ...] = ()
+    """Texts that end an answer: it is cut before the first of them (MUSE's few-shot prompts)."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +74,11 @@ class View:
     """Score only the first rows; null scores all."""
     probes: tuple[Probe, ...] = PROBES
     """Probes run over these rows; a metric has no score where its evidence is missing."""
+    generate: Generation | None = None
+    """How answers to these rows are generated; null is as the benchmark says for all."""
+    start_only: bool = False
+    """Score these rows on the model that unlearning starts from alone: unseen text, on which
+    `train.stop` finds its thresholds."""
 
 
 class ScoredAnswer(NamedTuple):
@@ -175,6 +193,32 @@ def read_choices(folder: Path, view: str) -> list[Choices]:
             raise ValueError(f"row {row} has no right choice, or one before it is missing")
         found.append(Choices(logprobs, characters, correct.index(True)))
     return found
+
+
+def write_prefixes(
+    folder: Path, view: str, rows: Sequence[Any], found: Sequence[Sequence[Sequence[int]]]
+) -> None:
+    """Writes the prefix probe's evidence of one view: a line per row and prefix of it.
+
+    Args:
+        folder: Where to.
+        view: Its name.
+        rows: `data.encode.Encoded`.
+        found: Per row, the token ids behind each prefix, the shortest prefix first.
+    """
+    import pyarrow as pa
+
+    at = [(i, len(row.ids) - row.num_labels) for i, row in enumerate(rows)]
+    lines = [(i, first + j) for i, first in at for j in range(len(found[i]))]
+    ids = pa.list_(pa.int32())
+    columns = {
+        "view": pa.array([view] * len(lines)),
+        "row": pa.array([row for row, _ in lines], pa.int32()),
+        "prefix": pa.array([length for _, length in lines], pa.int32()),
+        "generated": pa.array([list(one) for row in found for one in row], ids),
+        "expected": pa.array([list(rows[row].ids[length:]) for row, length in lines], ids),
+    }
+    _write(columns, folder / evidence_file(view, "prefixes"))
 
 
 def _write(columns: dict[str, Any], path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
+from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 
 from unlearn_runner.errors import DataError, listed
@@ -41,25 +41,17 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int) -> FastTokenizer:
     return FastTokenizer(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
 
 
-def new_llama(shape: Shape, tokenizer: Any, seed: int) -> LlamaForCausalLM:
-    """Returns a Llama-architecture model with random weights drawn from `seed` alone."""
-    config = LlamaConfig(
+def new_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
+    """Returns a model of a shape with random weights drawn from `seed` alone."""
+    config = shape.config(
         vocab_size=len(tokenizer),
-        hidden_size=shape.hidden_size,
-        intermediate_size=shape.intermediate_size,
-        num_hidden_layers=shape.num_layers,
-        num_attention_heads=shape.num_heads,
-        num_key_value_heads=shape.num_heads,
-        max_position_embeddings=shape.context,
-        tie_word_embeddings=shape.tie_embeddings,
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
-        attention_dropout=0.0,
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return LlamaForCausalLM(config)
+        return AutoModelForCausalLM.from_config(config)
 
 
 def load_model(

@@ -1,9 +1,9 @@
-"""Small Llama-architecture models from scratch, with a tokenizer trained on the spot."""
+"""Shapes of small models made from scratch, with a tokenizer trained on the spot."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
@@ -16,6 +16,9 @@ MAX_WEIGHTS = 10**11
 @dataclass(frozen=True)
 class Shape:
     """Sizes of a Llama-architecture decoder."""
+
+    family: ClassVar[str] = "llama"
+    """As transformers calls it."""
 
     hidden_size: Annotated[int, Ge(8), Le(65536)] = 128
     intermediate_size: Annotated[int, Ge(8), Le(262144)] = 384
@@ -32,6 +35,14 @@ class Shape:
                 f"model.shape: {self.num_layers} layers of {each:.1e} weights; allowed: "
                 f"{MAX_WEIGHTS:.0e} weights in all"
             )
+        self.check_heads()
+
+    def check_heads(self) -> None:
+        """Refuses a hidden size that the heads cannot share.
+
+        Raises:
+            ConfigError: If it is no multiple of what they need.
+        """
         pairs = 2 * self.num_heads
         if self.hidden_size % pairs:
             raise ConfigError(
@@ -39,3 +50,60 @@ class Shape:
                 f"model.shape.num_heads={self.num_heads}: rotary positions need an even head size",
                 f"model.shape.hidden_size={-(-self.hidden_size // pairs) * pairs}",
             )
+
+    def config(self, **tokens: Any) -> Any:
+        """Returns the transformers configuration.
+
+        Args:
+            tokens: `vocab_size`, and the ids of the tokenizer's special tokens.
+        """
+        from transformers import LlamaConfig
+
+        return LlamaConfig(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_hidden_layers=self.num_layers,
+            num_attention_heads=self.num_heads,
+            num_key_value_heads=self.num_heads,
+            max_position_embeddings=self.context,
+            tie_word_embeddings=self.tie_embeddings,
+            attention_dropout=0.0,
+            **tokens,
+        )
+
+
+@dataclass(frozen=True)
+class NeoShape(Shape):
+    """Sizes of a GPT-Neo-architecture decoder: learned positions, every second layer local."""
+
+    family: ClassVar[str] = "gpt_neo"
+
+    window: Annotated[int, Ge(1)] = 256
+    """Tokens that a local layer looks back."""
+
+    def check_heads(self) -> None:
+        """Refuses a hidden size that is no multiple of the number of heads."""
+        heads = self.num_heads
+        if self.hidden_size % heads:
+            raise ConfigError(
+                f"model.shape.hidden_size={self.hidden_size} must be a multiple of "
+                f"model.shape.num_heads={heads}",
+                f"model.shape.hidden_size={-(-self.hidden_size // heads) * heads}",
+            )
+
+    def config(self, **tokens: Any) -> Any:
+        """Returns the transformers configuration, without dropout, as the released models are."""
+        from transformers import GPTNeoConfig
+
+        kinds = [("global", "local")[i % 2] for i in range(self.num_layers)]
+        return GPTNeoConfig(
+            hidden_size=self.hidden_size,
+            intermediate_size=self.intermediate_size,
+            num_layers=self.num_layers,
+            num_heads=self.num_heads,
+            attention_types=[[[kind], 1] for kind in kinds],
+            max_position_embeddings=self.context,
+            window_size=self.window,
+            tie_word_embeddings=self.tie_embeddings,
+            **tokens,
+        )

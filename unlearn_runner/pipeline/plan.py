@@ -13,6 +13,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
+from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
@@ -62,8 +63,12 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if run.method.one_shot:
         unlearned = edit_stage(run, target, splits)
     else:
-        periodic = PeriodicEval(steps, evaluator, run.keep == "checkpoints") if steps else None
-        unlearned = unlearn_stage(run, target, inputs, periodic)
+        along = evaluator.of_views(_views(inputs, "unlearned"))
+        periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None
+        before = {"target": target, "retain_model": retain_model}
+        sources = _sources(inputs, before, evaluator)
+        scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
+        unlearned = unlearn_stage(run, target, inputs, periodic, scores)
     models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
@@ -100,25 +105,58 @@ def _scored(
         kept: What the run leaves behind beside scores.
         steps: After which `unlearned` was evaluated on its way.
     """
-    splits, log = inputs.rowsets.splits, inputs.retain_log
+    sources = _sources(inputs, models, evaluator, bases)
+
+    def how(name: str) -> dict[str, Any]:
+        return _scoring(run, inputs, sources, name)
+
+    scores = {name: Score(f"score {name}", of, **how(name)) for name, of in sources.items()}
+    trajectory = None
+    if steps:
+        trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how("unlearned"))
+    wanted = (*kept, *scores.values(), *((trajectory,) if trajectory is not None else ()))
+    return Plan(_ordered(wanted), unlearned, scores, wanted, inputs, trajectory)
+
+
+def _views(inputs: Inputs, name: str) -> dict[str, View]:
+    """Returns the views that a model is scored on, by what the run calls it."""
+    start = name in ("target", "model")
+    views = {view_name: view for view_name, (view, _) in inputs.rowsets.views.items()}
+    return {key: view for key, view in views.items() if start or not view.start_only}
+
+
+def _sources(
+    inputs: Inputs,
+    models: Mapping[str, Stage | None],
+    evaluator: Evaluator,
+    bases: Mapping[str, Stage] = MappingProxyType({}),
+) -> dict[str, Source]:
+    """Returns the stages that evaluate models, or a log in the retain model's place."""
     sources: dict[str, Source] = {
-        name: Evaluate(f"evaluate {name}", model, evaluator, bases.get(name))
+        name: Evaluate(
+            f"evaluate {name}", model, evaluator.of_views(_views(inputs, name)), bases.get(name)
+        )
         for name, model in models.items()
         if model is not None
     }
-    if log is not None:
-        sources["retain_model"] = log
-    how: dict[str, Any] = {
+    if inputs.retain_log is not None:
+        sources["retain_model"] = inputs.retain_log
+    return sources
+
+
+def _scoring(
+    run: Run, inputs: Inputs, sources: Mapping[str, Source], name: str = "target"
+) -> dict[str, Any]:
+    """Returns what a model's evidence is scored with."""
+    views = _views(inputs, name)
+    rows = {view: inputs.rowsets.views[view] for view in views}
+    return {
         "retain_model": sources.get("retain_model"),
-        "views": {name: view for name, (view, _) in inputs.rowsets.views.items()},
+        "views": views,
         "metrics": run.benchmark.metrics,
         "version": run.benchmark.version,
-        "units": units(splits.full, inputs.rowsets.views, run.benchmark.rows_together),
+        "units": units(inputs.rowsets.splits.full, rows, run.benchmark.rows_together),
     }
-    scores = {name: Score(f"score {name}", source, **how) for name, source in sources.items()}
-    trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how) if steps else None
-    wanted = (*kept, *scores.values(), *((trajectory,) if trajectory is not None else ()))
-    return Plan(_ordered(wanted), unlearned, scores, wanted, inputs, trajectory)
 
 
 def _ordered(wanted: Iterable[Stage]) -> tuple[Stage, ...]:
@@ -136,7 +174,14 @@ def _ordered(wanted: Iterable[Stage]) -> tuple[Stage, ...]:
 
     for stage in wanted:
         visit(stage)
-    return tuple(sorted(by_key.values(), key=lambda stage: stage.order))
+
+    @cache
+    def order(key: str) -> int:
+        # Where a stop rule reads scores, unlearning comes behind them.
+        stage = by_key[key]
+        return max(stage.order, *(order(read.key) for read in stage.inputs), 0)
+
+    return tuple(sorted(by_key.values(), key=lambda stage: order(stage.key)))
 
 
 def _base(run: Run, inputs: Inputs) -> Stage:
@@ -177,6 +222,9 @@ def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
         template=run.model.template,
         views={name: rows for name, (_, rows) in rowsets.views.items()},
         generation=run.benchmark.generation,
+        generations={
+            n: v.generate for n, (v, _) in rowsets.views.items() if v.generate is not None
+        },
         max_length=run.target.train.max_length,
         precision=run.evaluate.precision,
         batch_size=run.evaluate.batch_size,

@@ -12,7 +12,8 @@ from unlearn_runner.evaluation.metrics.scores import Scores
 from unlearn_runner.pipeline.execute import StageResult
 from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.pipeline.plan import Plan
-from unlearn_runner.pipeline.stages import score
+from unlearn_runner.pipeline.stages import score_files as score
+from unlearn_runner.pipeline.stages.stop import STOPPED
 from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.folder import METRICS, last_by_step
 from unlearn_runner.tracking.provenance import commit, device, versions
@@ -55,6 +56,15 @@ def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
     return {"stage": at.stage.label, **at.divergence} if at is not None else {}
 
 
+def stopped(job: PlannedJob, results: Iterable[StageResult]) -> dict[str, Any]:
+    """Returns where `train.stop` ended unlearning; empty where it did not."""
+    for result in results:
+        path = job.store.path(result.stage) / STOPPED
+        if result.stage.kind == "unlearn" and result.outcome == "completed" and path.is_file():
+            return json.loads(path.read_text(encoding="utf-8"))
+    return {}
+
+
 def notes(job: PlannedJob, results: Iterable[StageResult]) -> list[str]:
     """Returns what the stages have to say of the run, now that it has ended."""
     found = []
@@ -63,6 +73,16 @@ def notes(job: PlannedJob, results: Iterable[StageResult]) -> list[str]:
             lines = last_by_step(job.store.path(result.stage) / METRICS)
             note = result.stage.closing(json.loads(lines[-1])) if lines else None
             found += [note] if note else []
+    if facts := stopped(job, results):
+        scores = ", ".join(
+            f"{name} {value:.4g} (bound {facts['bounds'][name]:.4g})"
+            for name, value in facts["scores"].items()
+        )
+        found.append(
+            f"stopped after step {facts['step']}, {facts['epochs']:.4g} epochs to forget: {scores}"
+        )
+    elif job.run.train.stop_rules and not job.run.method.one_shot:
+        found.append("train.stop: its bounds were not reached by the last step")
     return found
 
 
@@ -74,6 +94,7 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
     return {
         "status": "completed" if completed else "diverged",
         **({"divergence": facts} if (facts := divergence(results)) else {}),
+        **({"stopped": facts} if (facts := stopped(job, results)) else {}),
         **({"notes": said} if (said := notes(job, results)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,

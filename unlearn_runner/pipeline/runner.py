@@ -155,7 +155,7 @@ def _finish(
 ) -> None:
     """Writes and prints what the run came to."""
     from unlearn_runner.pipeline import geffect, results, tables
-    from unlearn_runner.pipeline.stages import score
+    from unlearn_runner.pipeline.stages import score_files as score
 
     store = job.store
     by_model = results.scores(job.plan, store, done)

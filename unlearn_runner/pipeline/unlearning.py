@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, cast
 
 from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Splits
+from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.schema import View
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.influence import Influence
 from unlearn_runner.methods.one_shot import OneShot
@@ -25,6 +28,7 @@ from unlearn_runner.pipeline.stages.start_model import (
     SampleAlternates,
     StartLogprobs,
 )
+from unlearn_runner.pipeline.stages.stop import StopCheck
 from unlearn_runner.pipeline.stages.unlearn import Unlearn
 
 
@@ -79,9 +83,15 @@ def _corrected(splits: Splits, setting: str) -> Rows:
 
 
 def unlearn_stage(
-    run: Run, target: Stage, inputs: Inputs, periodic_eval: PeriodicEval | None
+    run: Run,
+    target: Stage,
+    inputs: Inputs,
+    periodic_eval: PeriodicEval | None,
+    scores: Stage,
 ) -> Stage:
     """Returns the stage of unlearning, with those of what its method says it needs.
+
+    `scores` are the target's, where a stop rule may find its bound.
 
     Raises:
         ConfigError: If the method wants corrected rows and the benchmark has none.
@@ -90,6 +100,9 @@ def unlearn_stage(
         splits = inputs.rowsets.splits
         splits = replace(splits, forget=_corrected(splits, "method=llmeraser/correct"))
         inputs = replace(inputs, rowsets=replace(inputs.rowsets, splits=splits))
+    stop = stop_check(run, inputs, scores)
+    if periodic_eval is not None:
+        periodic_eval = replace(periodic_eval, stop=stop)
     steps = run.train.num_steps(len(inputs.rowsets.splits.forget))
     return Unlearn(
         label="unlearn",
@@ -97,7 +110,40 @@ def unlearn_stage(
         rectifier=run.rectifier,
         groups=run.rectifier.groups(run.method.terms()),
         save_dtype=run.save_dtype,
+        thresholds=stop and stop.start,
         periodic_eval=periodic_eval,
+    )
+
+
+def stop_check(run: Run, inputs: Inputs, scores: Stage) -> StopCheck | None:
+    """Returns what looks at `train.stop`, or none where it is not set.
+
+    Raises:
+        ConfigError: If a score that it names cannot exist.
+    """
+    rules, metrics = run.train.stop_rules, run.benchmark.metrics
+    if not rules:
+        return None
+    every = {name: view for name, (view, _) in inputs.rowsets.views.items()}
+    views = {name: view for name, view in every.items() if not view.start_only}
+    for rule in rules:
+        _check_score(rule.metric, views, metrics)
+        if isinstance(rule.bound, str):
+            _check_score(rule.bound, every, metrics)
+    named = any(isinstance(rule.bound, str) for rule in rules)
+    return StopCheck(rules, views, metrics, scores if named else None)
+
+
+def _check_score(name: str, views: Mapping[str, View], metrics: Mapping[str, Metric]) -> None:
+    view, _, metric = name.rpartition(".")
+    if metric in metrics and not metrics[metric].needs_retain_model and (not view or view in views):
+        return
+    names = [f"{v}.{m}" for v in views for m in metrics if not metrics[m].needs_retain_model]
+    close = nearest(name, names)
+    raise ConfigError(
+        f"train.stop: {name} is no score of this benchmark along the way; scores are named "
+        f"VIEW.METRIC of {listed(views)} and {listed(metrics)}",
+        f"{close} in place of {name}" if close else "",
     )
 
 

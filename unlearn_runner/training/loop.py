@@ -35,7 +35,7 @@ def train(
     loader: StepLoader,
     title: str,
     log: TrainingLog,
-    after_step: Callable[[int], None] = lambda _: None,
+    after_step: Callable[[int], bool] = lambda _: False,
     evaluated_after: Collection[int] = (),
 ) -> bool:
     """Trains to the last step, continuing from a checkpoint where one is found.
@@ -47,10 +47,11 @@ def train(
         log: Where checkpoints and telemetry go.
         after_step: Called with the number of steps done after every step, and once more for the
             step of the checkpoint continued from; must not change the model, and bear repetition.
+            Where it returns true, on all ranks, that step was the last.
         evaluated_after: Steps after which `after_step` evaluates the model.
 
     Returns:
-        Whether the last step was reached; false when training diverged, of which the last line of
+        Whether a last step was reached; false when training diverged, of which the last line of
         telemetry is the evidence. A checkpoint never holds a model with weights not finite.
 
     Raises:
@@ -63,8 +64,8 @@ def train(
     del state  # as large as the model and its optimizer together
     with progress(title, total) as tick:
         tick.resume(first)
-        if first:
-            after_step(first)
+        if first and after_step(first):
+            return True
         for done in range(first + 1, total + 1):
             # Dropout, where a model has any, is drawn anew each step: the same step after a resume.
             torch.manual_seed(loader.sampler.step_seed(done, ranks.rank))
@@ -89,7 +90,9 @@ def train(
             if stop:
                 # Some rank has received a signal: all raise the same one.
                 raise signals.Interrupted(max(ranks.all_gather(signals.requested() or 0)))
-            after_step(done)
+            if after_step(done):
+                log.write({**line, "stopped": True})
+                return True
             note = " ".join(f"{k[5:]} {v:.3f}" for k, v in facts.items() if k[:5] == "loss/")
             tick(note=note, check_signals=False)  # a rank must not leave before the others know
     return True

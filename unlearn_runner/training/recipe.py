@@ -13,6 +13,7 @@ from typing import Annotated, Literal
 from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn_runner.store.keys import INERT
+from unlearn_runner.training.stop import StopRule
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,19 @@ class Recipe:
     gradient_checkpointing: bool = field(default=False, metadata=INERT)
     """Compute activations again in the backward pass instead of keeping them: less memory, about a
     third more time, the same numbers."""
+    stop: StopRule | tuple[StopRule, ...] | None = None
+    """Of unlearning: end it when these scores, all of them, are beyond their bounds; looked at
+    every `evaluate.every`. Null goes on to the last step."""
     checkpoint_every: Annotated[int, Ge(1), Le(1_000_000)] | None = field(
         default=200, metadata=INERT
     )
     """Optimizer steps between checkpoints; null writes none."""
+
+    @property
+    def stop_rules(self) -> tuple[StopRule, ...]:
+        """The rules of `stop`."""
+        rules = self.stop or ()
+        return rules if isinstance(rules, tuple) else (rules,)
 
     def num_steps(self, rows: int) -> int:
         """Returns the number of optimizer steps for a data set of `rows` rows."""

@@ -24,6 +24,9 @@ PUBLISHED = {
     "qwen25_1_5b": 1_543_714_304,
     "gemma": 8_537_680_896,
     "gemma2_2b": 2_614_341_888,
+    "gptneo_125m": 125_198_592,
+    "gptneo_1.3b": 1_315_575_808,
+    "gptneo_2.7b": 2_651_307_520,
 }
 """Weights by option, as the models' pages on the hub count them."""
 SHAPES = yaml.safe_load(Path(sizes.__file__).with_name("shapes.yaml").read_text("utf-8"))

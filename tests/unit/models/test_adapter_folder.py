@@ -18,7 +18,7 @@ from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.load import (
     load_model,
     load_tokenizer,
-    new_llama,
+    new_model,
     save,
     train_tokenizer,
 )
@@ -33,7 +33,7 @@ def folders(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A base, an adapter that changes it, and what peft makes of the two."""
     root = tmp_path_factory.mktemp("folders")
     tokenizer = train_tokenizer(["Who? Nobody.", "Where? Nowhere."] * 9, 300)
-    save(new_llama(Shape(16, 16, 1, 1, context=64), tokenizer, 0), tokenizer, root / "base")
+    save(new_model(Shape(16, 16, 1, 1, context=64), tokenizer, 0), tokenizer, root / "base")
     adapter = LoRA(rank=2, dropout=0.0)
     model = adapter.attach(load_model(root / "base", "float32", CPU), seed=0)
     for name, weight in model.named_parameters():

@@ -16,7 +16,7 @@ from unlearn_runner.models.forward import scored_logits
 from unlearn_runner.models.load import (
     load_model,
     load_tokenizer,
-    new_llama,
+    new_model,
     save,
     train_tokenizer,
 )
@@ -28,7 +28,7 @@ TEXTS = ["Who is it? Nobody.", "Where? Nowhere at all."] * 9
 @pytest.fixture
 def pair() -> tuple[Any, Any]:
     tokenizer = train_tokenizer(TEXTS, 300)
-    return tokenizer, new_llama(Shape(16, 16, 1, 1, context=64), tokenizer, 0)
+    return tokenizer, new_model(Shape(16, 16, 1, 1, context=64), tokenizer, 0)
 
 
 BORNE: dict[str, Any] = {

@@ -90,7 +90,12 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
         if folder is not None:
             return Sizes.of_folder(Path(folder))
     if (made := run.model.pretraining) is not None:
-        shape = {**vars(made.shape), "tie_word_embeddings": made.shape.tie_embeddings}
+        shape = {
+            **vars(made.shape),
+            "model_type": made.shape.family,
+            "max_position_embeddings": made.shape.context,
+            "tie_word_embeddings": made.shape.tie_embeddings,
+        }
         return Sizes.of_config(shape | {"vocab_size": made.vocab_size})
     path = run.model.given and run.model.given.path
     if path and (known := Sizes.of_name(path)) is not None:

@@ -53,6 +53,10 @@ class Sizes:
                 "phi": (projected + 2 * hidden + width, hidden + vocab),  # one norm, with a bias
                 "qwen2": (projected, 0),
                 "gemma2": (2 * hidden, 0),
+                "gpt_neo": (  # learned positions
+                    4 * hidden + width,
+                    hidden * (1 + config.get("max_position_embeddings", 2048)),
+                ),
             }
             return cls(
                 hidden,

@@ -10,18 +10,7 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.metrics.base import Metric
-from unlearn_runner.evaluation.schema import View
-
-MAX_TOKENS = 1_000_000
-
-
-@dataclass(frozen=True)
-class Generation:
-    """Greedy generation of answers, up to a number of new tokens."""
-
-    max_new_tokens: Annotated[int, Ge(1), Le(MAX_TOKENS)] = 200
-    max_length: Annotated[int, Ge(2), Le(MAX_TOKENS)] | None = None
-    """Bound on prompt and answer together (the older TOFU code's 200); null has none."""
+from unlearn_runner.evaluation.schema import Generation, View
 
 
 @dataclass(frozen=True)
@@ -65,6 +54,11 @@ class Benchmark(ABC):
     @abstractmethod
     def metrics(self) -> dict[str, Metric]:
         """Metrics by name, in the order they are computed."""
+
+    @property
+    def asks(self) -> bool:
+        """Whether its rows are questions, which other answers can be given to."""
+        return True
 
     @property
     def rows_together(self) -> int:

@@ -15,10 +15,10 @@ from annotated_types import Ge
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
-from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits
+from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.metrics.suites import further
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import Generation, View
 
 REQUEST, HOLDOUT = "request", "holdout"
 UNSEEN = View(HOLDOUT, goal="unseen", probes=("logprobs",))

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,6 +41,13 @@ class Texts:
     answers: Sequence[str]
 
 
+class Continuation(NamedTuple):
+    """Token ids that a model wrote behind a prefix, and those that follow it in the row."""
+
+    generated: Sequence[int]
+    expected: Sequence[int]
+
+
 @dataclass(frozen=True)
 class Record:
     """Record of one model on one view."""
@@ -61,6 +68,9 @@ class Record:
     choices: Sequence[Choices] | None = None
     """Scored choices of each row; none where there are none."""
 
+    continuations: Sequence[Sequence[Continuation]] | None = None
+    """Per row, what the model wrote behind each prefix, the shortest first."""
+
     def at(self, places: Sequence[int]) -> Record:
         """Returns the record of some of its rows."""
 
@@ -78,6 +88,7 @@ class Record:
             None if tokens is None else AnswerTokens(*map(chosen, tokens)),
             {name: chosen(values) for name, values in self.recorded.items()},
             chosen(self.choices),
+            chosen(self.continuations),
         )
 
 
@@ -89,6 +100,7 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         texts=read_texts(folder, view) if "generations" in probes else None,
         tokens=read_tokens(folder, view) if scored else None,
         choices=read_choices(folder, view) if "choices" in probes else None,
+        continuations=_continuations(folder, view) if "prefixes" in probes else None,
     )
 
 
@@ -97,6 +109,17 @@ def read_texts(folder: Path, view: str) -> Texts:
     names = ("question", "generation", "answer")
     table = read_evidence(folder, view, "generations", ("row", *names)).sort_by("row")
     return Texts(*(table[name].to_pylist() for name in names))
+
+
+def _continuations(folder: Path, view: str) -> list[list[Continuation]]:
+    names = ("row", "prefix", "generated", "expected")
+    table = read_evidence(folder, view, "prefixes", names)
+    table = table.sort_by([("row", "ascending"), ("prefix", "ascending")])
+    found: dict[int, list[Continuation]] = {}
+    columns = (table[name].to_pylist() for name in ("row", "generated", "expected"))
+    for row, generated, expected in zip(*columns, strict=True):
+        found.setdefault(row, []).append(Continuation(generated, expected))
+    return list(found.values())
 
 
 def _losses(folder: Path, view: str) -> dict[str, list[list[float]]]:

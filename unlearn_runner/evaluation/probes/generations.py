@@ -14,8 +14,8 @@ from transformers import GenerationConfig
 
 from unlearn_runner.data.encode import Encoded, positions
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.evaluation.benchmarks.base import Generation
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, map_batches
+from unlearn_runner.evaluation.schema import Generation
 
 
 @torch.no_grad()
@@ -43,7 +43,9 @@ def generate(
         for prompt, tokens in zip(chosen, found, strict=True):
             if setting.max_length is not None:  # counted with the row's own prompt, not padding
                 tokens = tokens[: max(0, setting.max_length - len(prompt))]
-            yield tokenizer.decode(tokens, skip_special_tokens=True).strip()
+            text = tokenizer.decode(tokens, skip_special_tokens=True)
+            ends_at = [at for cut in setting.cut_at if (at := text.find(cut)) >= 0]
+            yield text[: min(ends_at, default=None)].strip()
 
     return map_batches(model, [len(p) for p in prompts], batch_size, title, ranks, texts)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.stop import StopCheck
 from unlearn_runner.store.artifact import Outcome
 
 if TYPE_CHECKING:
@@ -58,6 +59,8 @@ class PeriodicEval:
     evaluator: Evaluator
     models: bool = False
     """Whether to keep the models of those steps, too."""
+    stop: StopCheck | None = None
+    """Looks at the evidence of each of them, and may end unlearning."""
 
     def take(
         self,
@@ -67,17 +70,20 @@ class PeriodicEval:
         context: StageContext,
         title: str,
         save: Callable[[Path], None],
-    ) -> None:
+    ) -> bool:
         """Evaluates the model after `step` when it is due, unless that was done before a kill.
+
+        Returns whether unlearning is to end with it: a function of the evidence, which lies beside
+        the checkpoints, so a resumed run ends at the same step.
 
         `save` writes the model into a folder; `title` is the name of the progress bars.
         """
         if step not in self.steps:
-            return
+            return False
         session: Session = context.open_session()
         ranks, place = session.ranks, context.checkpoints / step_folder(step)
         if ranks.broadcast(place.exists()):
-            return
+            return self._ends(place, context)
         unfinished = place.with_name(f".{place.name}")
         unfinished.mkdir(exist_ok=True)
         model.eval()
@@ -88,6 +94,14 @@ class PeriodicEval:
         if ranks.main:
             unfinished.rename(place)
         ranks.barrier()
+        return self._ends(place, context)
+
+    def _ends(self, place: Path, context: StageContext) -> bool:
+        """Returns, on every rank, whether the evidence of a step ends unlearning."""
+        if self.stop is None:
+            return False
+        ranks = context.open_session().ranks
+        return ranks.broadcast(ranks.main and self.stop.holds(place, context.path))
 
     def collect(self, context: StageContext) -> None:
         """Links the evidence of all steps into the stage's artifact.
@@ -100,7 +114,8 @@ class PeriodicEval:
                 context.checkpoints / step_folder(step),
                 context.folder / step_folder(step),
             )
-            shutil.copytree(taken, place, copy_function=_linked)
+            if taken.exists():  # or unlearning ended before it
+                shutil.copytree(taken, place, copy_function=_linked)
 
 
 def _linked(source: str, target: str) -> None:

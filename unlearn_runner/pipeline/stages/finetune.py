@@ -145,13 +145,13 @@ class Pretrain(TrainOnRows):
 
     def run(self, context: StageContext) -> Outcome:
         """Trains the tokenizer, then the model on question and answer of `rows`."""
-        from unlearn_runner.models.load import in_precision, new_llama, train_tokenizer
+        from unlearn_runner.models.load import in_precision, new_model, train_tokenizer
 
         session, precision = context.open_session(), self.recipe.precision
         rows = [*self.full, *self.rows]
-        texts = [self.template.render(None, row.question, row.answer).text for row in rows]
+        texts = [row.rendered(None, self.template).text for row in rows]
         tokenizer = train_tokenizer(texts, self.vocab_size)
-        model = in_precision(new_llama(self.shape, tokenizer, self.seed), precision)
+        model = in_precision(new_model(self.shape, tokenizer, self.seed), precision)
         model = session.layout.place(model, precision)
         if len(self.rows):
             return self.fit(model, tokenizer, context)

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
@@ -15,11 +14,9 @@ from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.evaluate import step_folder
+from unlearn_runner.pipeline.stages.score_files import ALONG, DIRECTIONS, INTERVALS, SCORES
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.files import finite, write_json
-
-SCORES, DIRECTIONS, INTERVALS = "scores.json", "directions.json", "intervals.json"
-ALONG = "along.json"
 
 Source = Stage | RetainLog
 
@@ -78,18 +75,15 @@ class ScoreTrajectory(Score):
         """Writes `along.json`, and one line of telemetry per evaluated step."""
         retain_model, found = self.retain_evidence(context.path), []
         for step in self.steps:
-            evidence = self.evidence(self.evaluated, context.path, step_folder(step))
+            folder = step_folder(step)
+            if (
+                isinstance(self.evaluated, Stage)
+                and not (context.path(self.evaluated) / folder).exists()
+            ):
+                break  # unlearning ended before
+            evidence = self.evidence(self.evaluated, context.path, folder)
             scores = compute(evidence, retain_model, self.metrics)
             found.append({"step": step, "scores": scores})
             context.log({"stage": self.label, "step": step, **scores})
         write_json(context.folder / ALONG, finite(found))
         return "completed"
-
-
-def read(folder: Path, file: str = SCORES) -> Any:
-    """Returns a JSON file of an artifact of these stages.
-
-    `SCORES`, `DIRECTIONS` and `INTERVALS` are by score name; `ALONG` has step and scores of each
-    evaluated step.
-    """
-    return json.loads((folder / file).read_text(encoding="utf-8"))

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from unlearn_runner.models.adapters.base import Base
-from unlearn_runner.pipeline.stages.base import StageContext
-from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
+from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.evaluate import PeriodicEval, step_folder
 from unlearn_runner.pipeline.stages.objective import OfObjective
+from unlearn_runner.pipeline.stages.stop import STOPPED
 from unlearn_runner.rectifiers.base import Group, Rectifier
 from unlearn_runner.store.artifact import Outcome
+from unlearn_runner.utils.files import write_json
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,8 @@ class Unlearn(OfObjective):
     groups: tuple[Group, ...]
     """The terms the rectifier keeps apart, with the losses they use: what the key must know."""
     save_dtype: str
+    thresholds: Stage | None
+    """Scores of the start model that a stop rule's bound is one of; what `periodic_eval` reads."""
     periodic_eval: PeriodicEval | None
 
     kind: ClassVar[str] = "unlearn"
@@ -78,11 +82,15 @@ class Unlearn(OfObjective):
                 adapter.save(model, tokenizer, place, base, dtype, state)
             session.ranks.barrier()
 
-        def evaluate_periodically(step: int) -> None:
-            if periodic is not None:
-                periodic.take(step, model, tokenizer, context, self.label, save)
+        def evaluate_periodically(step: int) -> bool:
+            if periodic is None or not periodic.take(
+                step, model, tokenizer, context, self.label, save
+            ):
+                return False
+            ended.append(step)
+            return True
 
-        periodic = self.periodic_eval
+        periodic, ended = self.periodic_eval, list[int]()
         steps = () if periodic is None else periodic.steps
         log = context.training_log()
         if not train(engine, loader, self.label, log, evaluate_periodically, steps):
@@ -90,4 +98,9 @@ class Unlearn(OfObjective):
         save(context.folder, self.save_dtype)
         if periodic is not None and session.ranks.main:
             periodic.collect(context)
+            if periodic.stop is not None and ended:
+                step = ended[0]
+                folder, epochs = context.folder / step_folder(step), step * recipe.batch_size
+                facts = periodic.stop.facts(folder, context.path, step, epochs / len(forget))
+                write_json(context.folder / STOPPED, facts)
         return "completed"

@@ -1,0 +1,33 @@
+"""Published settings of the benchmarks over texts and sequences are what their sources print."""
+
+from __future__ import annotations
+
+import pytest
+from test_compose import composed
+
+from unlearn_runner.config.root import validate
+from unlearn_runner.models.adapters.fila import FILA
+from unlearn_runner.training.stop import StopRule
+
+
+@pytest.mark.parametrize("model", ["125m", "1.3b", "2.7b"])
+@pytest.mark.parametrize("rank", [4, 32])
+def test_lokus_recipe_on_the_extraction_challenge(model: str, rank: int) -> None:
+    run = validate(composed(f"experiment=loku/tdec_neo{model}", f"adapter.rank={rank}"))
+    assert run.adapter == FILA(rank=rank)
+    assert (FILA.alpha_per_rank, FILA().alpha) == (2.0, None)
+    assert (run.train.lr, run.train.schedule, run.train.epochs) == (2e-4, "constant", 20.0)
+    assert run.train.num_steps(32) == 20
+    assert run.evaluate.steps(run.train, 32) == tuple(range(1, 20))
+    own = {"forget.el_10": 0.0499, "forget.ma": 0.2994}
+    bound = own if model == "125m" else {name: f"unseen{name[6:]}" for name in own}
+    assert run.train.stop_rules == tuple(StopRule(name, below=bound[name]) for name in own)
+
+
+@pytest.mark.parametrize("corpus", ["news", "books"])
+def test_gru_and_simnpo_on_muse(corpus: str) -> None:
+    gru = validate(composed(f"experiment=gru/muse_{corpus}"))
+    assert (gru.train.lr, gru.train.epochs, gru.train.batch_size) == (1e-5, 1.0, 32)
+    assert vars(gru.rectifier)["gamma"] == 0.8
+    simnpo = vars(validate(composed(f"experiment=simnpo/muse_{corpus}")).method)
+    assert (simnpo["beta"], simnpo["gamma"]) == (0.7, 3.0)

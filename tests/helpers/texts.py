@@ -1,0 +1,43 @@
+"""Files with names and columns that benchmarks over texts read; the texts are numbered words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+WORDS = [f"word{i}" for i in range(300)]
+
+
+def write_texts(folder: Path) -> Path:
+    """Writes what `tdec`, `muse` and `muse_books` read; returns the folder."""
+    for corpus in ("news", "books"):
+        for name in ("raw/forget", "raw/retain1", *(f"privleak/{n}" for n in PRIVLEAK)):
+            _write(folder / corpus / f"{name}.json", [" ".join(WORDS[i : i + 9]) for i in range(3)])
+        for name in ("forget_qa", "forget_qa_icl", "retain_qa", "retain_qa_icl"):
+            rows = [{"question": f"What is {word}?", "answer": word} for word in WORDS[:3]]
+            _write(folder / corpus / f"knowmem/{name}.json", rows)
+        rows = [{"prompt": "One two", "gt": word} for word in WORDS[:3]]
+        _write(folder / corpus / "verbmem/forget.json", rows)
+    (folder / "lm_extraction").mkdir(exist_ok=True)
+    for name, width in (("preprefix", 100), ("prefix", 50), ("suffix", 50)):
+        numbers = np.arange(40 * width, dtype=np.uint16).reshape(40, width) % len(WORDS)
+        np.save(folder / f"lm_extraction/train_{name}.npy", numbers)
+    (folder / "wikitext2").mkdir(exist_ok=True)
+    for name in ("valid", "test"):
+        (folder / f"wikitext2/{name}.txt").write_text(" ".join(WORDS * 4), encoding="utf-8")
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(WORDS)}, WORDS[0]))
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    (folder / "tokenizers/gpt2").mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizers/gpt2/tokenizer.json"))
+    return folder
+
+
+PRIVLEAK = ("forget", "retain", "holdout")
+
+
+def _write(path: Path, rows: list[object]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(rows), encoding="utf-8")
