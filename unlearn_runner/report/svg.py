@@ -186,10 +186,12 @@ def name_beside(
         (x, y + away + 11, "middle"),
     )
     boxes = [(x - before[a], y - 10, x - before[a] + width, y + 2) for x, y, a in spots]
+    left, top, right, bottom = x - away - width, y - away - 13, x + away + width, y + away + 13
+    near = [b for b in occupied if b[0] < right and left < b[2] and b[1] < bottom and top < b[3]]
     free = (
         i
         for i, box in enumerate(boxes)
-        if _within(box, area) and not any(_overlap(box, other) for other in occupied)
+        if _within(box, area) and not any(_overlap(box, other) for other in near)
     )
     best = next(free, 0)
     occupied.append(boxes[best])
