@@ -123,7 +123,7 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     if needs_tofu(override):
         overrides.append(f"benchmark.data_dir={tofu}")
     target = composed(*overrides)["target"]["path"] is not None  # of the hub
-    if target or override in ("model=hf", "model=chat"):
+    if target or override in ("model=hf", "model=chat", "model=smollm2", "sweep=demo_pretrained"):
         for name, text in MODELS["model"].items():
             (folder / name).write_text(text)
         (folder / "chat_template.jinja").write_text("{{ messages }}")

@@ -92,7 +92,8 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
     if (made := run.model.pretraining) is not None:
         shape = {**vars(made.shape), "tie_word_embeddings": made.shape.tie_embeddings}
         return Sizes.of_config(shape | {"vocab_size": made.vocab_size})
-    path = run.model.given and run.model.given.path
+    package = run.model.packaged
+    path = package.same_as if package else run.model.given and run.model.given.path
     if path and (known := Sizes.of_name(path)) is not None:
         return known
     raise ConfigError(
