@@ -31,7 +31,7 @@ def dequantized(file: Path) -> tuple[Any, Any]:
             "install the package again, or model.path=FOLDER of another copy",
         ) from None
     # The same model that knows of no quantisation: save_pretrained refuses one that does.
-    config = loaded.config
+    config: Any = loaded.config
     del config.quantization_config
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.load_state_dict(loaded.state_dict())
