@@ -52,7 +52,12 @@ class Scale:
         digits = max(0, -math.floor(math.log10(step) + 1e-9) + (step / power == 2.5))
         big = max(abs(self.low), abs(self.high)) >= 1e5 or digits > 4
         values = [i * step for i in range(first, last + 1)]
-        return [(v, f"{v:.3g}" if big else f"{v:.{digits}f}") for v in values]
+        if not big:
+            return [(v, f"{v:.{digits}f}") for v in values]
+        # As many digits as tell the ticks of a narrow range apart.
+        written = ([f"{v:.{n}g}" for v in values] for n in range(3, 17))
+        names = next((found for found in written if len({*found}) == len(found)), [])
+        return list(zip(values, names, strict=False))
 
     def _decades(self, max_ticks: int) -> list[tuple[float, str]]:
         first = math.ceil(math.log10(self.low) - 1e-9)
