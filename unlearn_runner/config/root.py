@@ -219,16 +219,7 @@ class Run:
                     "are packed into bytes without rows",
                     f"parallel=ddp, or {key}=lora {key}.base_dtype=bf16",
                 )
-        if (hub := self.push_to_hub) is not None and not REPOSITORY.fullmatch(hub):
-            raise ConfigError(
-                f"push_to_hub={hub} is no repository of the hub; allowed: owner/name",
-                f"push_to_hub=OWNER/{hub.rpartition('/')[2] or 'NAME'}",
-            )
-        if self.push_to_hub is not None and self.keep == "scores":
-            raise ConfigError(
-                "push_to_hub uploads the unlearned model, which keep=scores does not keep",
-                "keep=model",
-            )
+        self._check_upload()
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",
@@ -241,6 +232,21 @@ class Run:
                 "geffect.mode=none"
                 if self.method.one_shot
                 else "keep=checkpoints evaluate.every=1epoch",
+            )
+
+    def _check_upload(self) -> None:
+        """Refuses an upload of what is not kept, or to no repository."""
+        if self.push_to_hub is None:
+            return
+        if not REPOSITORY.fullmatch(self.push_to_hub):
+            raise ConfigError(
+                f"push_to_hub={self.push_to_hub} is no repository of the hub; allowed: owner/name",
+                f"push_to_hub=OWNER/{self.push_to_hub.rpartition('/')[2] or 'NAME'}",
+            )
+        if self.keep == "scores":
+            raise ConfigError(
+                "push_to_hub uploads the unlearned model, which keep=scores does not keep",
+                "keep=model",
             )
 
 
