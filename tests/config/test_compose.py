@@ -144,7 +144,8 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
         for view in composed(override)["benchmark"]["view"].values():
             (folder / f"{view['split']}.jsonl").write_text(json.dumps(row))
         overrides += [f"benchmark.data_dir={folder}", f"evaluate.path={folder}"]
-    if target or override in ("model=hf", "model=chat", *ASKED_ALONE):
+    given = ("model=hf", "model=chat", "model=smollm2", "sweep=demo_pretrained")
+    if target or override in (*given, *ASKED_ALONE):
         for name, text in MODELS["model"].items():
             (folder / name).write_text(text)
         (folder / "chat_template.jinja").write_text("{{ messages }}")

@@ -67,7 +67,7 @@ def _run(arguments: list[str]) -> int:
 
         arguments = adopt(arguments)
     from unlearn_runner.config.command_line import parse
-    from unlearn_runner.utils.process import prepare_process
+    from unlearn_runner.utils.process import few_collections, prepare_process
 
     command = parse(arguments)
     sys.argv[1:] = command.words
@@ -80,9 +80,11 @@ def _run(arguments: list[str]) -> int:
         from unlearn_runner.sweeps import sweep
 
         return sweep.run(command)
-    from unlearn_runner.config.compose import compose
+    with few_collections():
+        from unlearn_runner.config.compose import compose
 
-    return run_composed(compose(command.overrides, command.folders))
+        composed = compose(command.overrides, command.folders)
+    return run_composed(composed)
 
 
 def run_composed(composed: Composed) -> int:
@@ -94,12 +96,14 @@ def run_composed(composed: Composed) -> int:
     from unlearn_runner.config.root import refuse_selection
     from unlearn_runner.distributed.external import world
     from unlearn_runner.pipeline.job import plan_config
+    from unlearn_runner.utils.process import few_collections
 
     if composed.config.get("estimate"):
         from unlearn_runner.commands.estimate.offline import without_hub
 
         without_hub(composed.config)
-    job = plan_config(composed.config, composed.name_run, composed.choices)
+    with few_collections():
+        job = plan_config(composed.config, composed.name_run, composed.choices)
     refuse_selection(job.run)
     if job.run.plan_only:
         from unlearn_runner.config.origins import print_settings

@@ -24,6 +24,7 @@ INERT = (
     "verify",
     "overwrite",
     "keep",
+    "push_to_hub",
     "geffect*",
     "parallel*",
     "tracker*",

@@ -35,6 +35,7 @@ from unlearn_runner.utils.files import leaves
 Seed = Annotated[int, Ge(0), Le(2**32 - 1)]
 MAX_SCORED = 10_000
 """Models that are scored along the way."""
+REPOSITORY = re.compile(r"[\w-][\w.-]{0,95}/[\w-][\w.-]{0,95}", re.ASCII)
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?|\.\d+)\s*epochs?")
 
 
@@ -176,6 +177,9 @@ class Run:
     save_dtype: Literal["float32", "bf16", "float16"] = "float32"
     """Number format of the unlearned model's weights on disk; what is evaluated is what is kept.
     Models of `evaluate.every` are kept as they are scored, in float32."""
+    push_to_hub: str | None = None
+    """Repository of the Hugging Face hub (owner/name) that the unlearned model is uploaded to once
+    the run has ended, private where it is new. The token is that of `HF_TOKEN`."""
     output_dir: str | None = None
     """Where runs, sweeps and the store live; `outputs/` beside `conf/` when null."""
     store: str | None = None
@@ -223,6 +227,7 @@ class Run:
                     "are packed into bytes without rows",
                     f"parallel=ddp, or {key}=lora {key}.base_dtype=bf16",
                 )
+        self._check_upload()
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",
@@ -268,6 +273,21 @@ class Run:
                 f"geffect.mode={self.geffect.mode} is measured to the last step, and train.stop "
                 "may end before it",
                 "train.stop=null",
+            )
+
+    def _check_upload(self) -> None:
+        """Refuses an upload of what is not kept, or to no repository."""
+        if self.push_to_hub is None:
+            return
+        if not REPOSITORY.fullmatch(self.push_to_hub):
+            raise ConfigError(
+                f"push_to_hub={self.push_to_hub} is no repository of the hub; allowed: owner/name",
+                f"push_to_hub=OWNER/{self.push_to_hub.rpartition('/')[2] or 'NAME'}",
+            )
+        if self.keep == "scores":
+            raise ConfigError(
+                "push_to_hub uploads the unlearned model, which keep=scores does not keep",
+                "keep=model",
             )
 
 

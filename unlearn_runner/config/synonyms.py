@@ -15,7 +15,8 @@ from unlearn_runner.errors import assignment
 def table() -> dict[str, dict[str, Any]]:
     """Returns `synonyms` and `notes` of the file."""
     text = Path(__file__).with_suffix(".yaml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)
+    # The parser in C, where it is: a mistake is answered at once.
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
 
 
 def synonym(key: str, value: object, verbatim: bool = False) -> str:

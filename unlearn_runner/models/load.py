@@ -14,11 +14,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers import PreTrainedTokenizerFast as FastTokenizer
+from transformers.utils.logging import disable_progress_bar
 
 from unlearn_runner.errors import DataError, listed
 from unlearn_runner.models.contents import Fault, read_object, vocab_size
 from unlearn_runner.models.quiet import quietly
 from unlearn_runner.models.shape import Shape
+
+disable_progress_bar()  # transformers would draw one per model that it reads or writes
 
 OWN_CODE: dict[str, Any] = {"trust_remote_code": False, "local_files_only": True}
 """Of every load: a folder's own code never runs, and nothing is asked on standard input."""

@@ -13,6 +13,7 @@ from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.pipeline.plan import Plan
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.report.status_table import duration
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.store import EPHEMERAL, Store
 from unlearn_runner.tracking import divergence
@@ -21,6 +22,7 @@ from unlearn_runner.tracking.provenance import versions
 from unlearn_runner.tracking.record import Record
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import append_line
+from unlearn_runner.utils.untrusted import is_number
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
@@ -129,11 +131,24 @@ class Executor:
             if result.outcome == "diverged":
                 over = True
                 result = replace(result, divergence=divergence.evidence(self._lines(stage)))
-            _print_result(result, number, len(plan.stages))
+            about = "" if over or result.cached else self._time_left(plan, left, required)
+            _print_result(result, number, len(plan.stages), about)
             before = results.get(stage.key)
             # Of two passes, the one that computed it.
             if before is None or before.cached or not result.cached:
                 results[stage.key] = result
+
+    def _time_left(self, plan: Plan, left: Sequence[Stage], required: Mapping[str, bool]) -> str:
+        """Returns what stages to come will take, by what the last of their kind took, in words."""
+        manifests = {stage.key: self.store.manifest(stage) or {} for stage in plan.stages}
+        found = ((stage.kind, manifests[stage.key].get("seconds")) for stage in plan.stages)
+        taken = {kind: seconds for kind, seconds in found if is_number(seconds)}
+        coming = [s for s in left if s.key in required and not s.given and not manifests[s.key]]
+        known = [taken[stage.kind] for stage in coming if stage.kind in taken]
+        if not known:
+            return ""
+        word = "about" if len(known) == len(coming) else "more than"
+        return f", {word} {duration(sum(known))} left"
 
     def _next(self, left: Sequence[Stage], required: Mapping[str, bool]) -> Stage:
         """Returns the stage to go on with: the first, or one that need not wait for a process.
@@ -298,7 +313,7 @@ def complete(plan: Plan, store: Store) -> bool:
     return all(store.manifest(stages[key], load) for key, load in required.items())
 
 
-def _print_result(result: StageResult, number: int, total: int) -> None:
+def _print_result(result: StageResult, number: int, total: int, about: str) -> None:
     stage, how = result.stage, f"{result.seconds:.1f}s"
     if not result.needed:
         how = "not needed"
@@ -309,5 +324,5 @@ def _print_result(result: StageResult, number: int, total: int) -> None:
     if result.outcome == "diverged":
         how += f", diverged: {result.divergence.get('cause', 'no cause recorded')}"
     console.print(
-        f"[{number}/{total}] {stage.label:<20} {stage.kind}/{stage.key}  {how}", markup=False
+        f"[{number}/{total}] {stage.label:<20} {stage.kind}/{stage.key}  {how}{about}", markup=False
     )

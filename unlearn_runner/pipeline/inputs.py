@@ -12,6 +12,7 @@ from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.given import given
+from unlearn_runner.pipeline.stages.package import from_package
 from unlearn_runner.utils.files import expanded
 
 
@@ -93,6 +94,8 @@ def _base(run: Run) -> Stage | None:
     where = run.model.given
     if where is None:
         return None
+    if where.packaged is not None:
+        return from_package("base", where.packaged)
     if not where.path:
         raise ConfigError(
             "model.path must be set: a local folder or a hub id",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import traceback
 from contextlib import ExitStack
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
@@ -16,6 +17,7 @@ from omegaconf import OmegaConf
 from unlearn_runner.distributed import external, launch
 from unlearn_runner.distributed.clusters.spec import LOG
 from unlearn_runner.errors import UserError
+from unlearn_runner.models.folder import is_adapter
 from unlearn_runner.pipeline.execute import Executor, StageResult, complete, follow
 from unlearn_runner.pipeline.job import (
     CONFIG,
@@ -104,6 +106,11 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
         files.enter_context(logged(job.folder / LOG))
         note(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S} UTC  {command(job.composed.arguments)}")
         record = _open_record(job)
+        if repository := job.run.push_to_hub:
+            from unlearn_runner.pipeline import hub
+
+            if reason := hub.obstacle():
+                say(f"push_to_hub={repository}: not possible now ({reason}); the run goes on")
         done = _execute(job, record, session)
         if job.run.keep == "scores":
             for result in done:
@@ -167,6 +174,10 @@ def _finish(
     tables_copied = geffect.copy_tables(job, done)
     record.results(content)
     record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
+    kept = [r.stage for r in done if r.stage.kind == "unlearn" and r.outcome == "completed"]
+    kept = kept if job.run.keep != "scores" else []
+    for stage in kept:
+        _publish(job, store.path(stage), content)
     if brief:
         return
     title = f"{job.folder.name}: {content['status']}"
@@ -176,12 +187,23 @@ def _finish(
     for verdict in content.get("notes", []):
         say(f"note     {verdict}")
     say(f"results  {job.folder / RESULTS}")
-    for result in done:
-        kept = result.stage.kind == "unlearn" and job.run.keep != "scores"
-        if kept and result.outcome == "completed":
-            say(f"model    {store.path(result.stage)}")
+    for stage in kept:
+        say(f"model    {store.path(stage)}")
     for path in tables_copied:
         say(f"g-effect {path}")
+
+
+def _publish(job: PlannedJob, folder: Path, content: dict[str, Any]) -> None:
+    """Leaves an unlearned model's card beside it, and uploads both where that is wanted."""
+    from unlearn_runner.pipeline import card, hub
+
+    write_text(folder / card.FILE, card.card(job, content, is_adapter(folder)))
+    if repository := job.run.push_to_hub:
+        reason = hub.obstacle() or hub.push(
+            folder, repository, f"{job.folder.name} of unlearn-runner"
+        )
+        again = f"not pushed: {reason}; the same command tries again" if reason else "pushed"
+        say(f"hub      {repository}: {again}")
 
 
 def _failed(record: Record, error: Exception) -> None:

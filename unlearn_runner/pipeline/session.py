@@ -17,7 +17,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, InitProcessGroupKwargs
-from transformers.utils.logging import disable_progress_bar
 
 # Imported together, when the first stage is computed: a file edited in the middle of a long run
 # must not reach a later stage, whose key was made from the text as it was planned.
@@ -91,7 +90,6 @@ def open_session(parallel: Parallel) -> Session:
     here = external.whole_number("LOCAL_WORLD_SIZE") or world
     threads = parallel.threads or max(1, len(os.sched_getaffinity(0)) // here)
     torch.set_num_threads(threads)
-    disable_progress_bar()  # transformers would draw one per loaded model
     # An accelerate configuration for FSDP chose parallel=fsdp2; its own wrapping is not used.
     os.environ.pop("ACCELERATE_USE_FSDP", None)
     waiting = InitProcessGroupKwargs(timeout=timedelta(seconds=parallel.timeout))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -59,7 +60,7 @@ class Setting:
             found.setdefault(run.unlearned or run.number, []).append(run)
         return list(found.values())
 
-    @property
+    @cached_property
     def independent(self) -> list[RunFolder]:
         """The runs, of those that share an unlearned model the first alone."""
         return [runs[0] for runs in self.by_model]
@@ -76,6 +77,15 @@ class Setting:
 
     def mean(self, metric: str) -> Mean | None:
         """Returns a score's mean over the independent runs that have it."""
+        if metric not in self._means:
+            self._means[metric] = self._mean(metric)
+        return self._means[metric]
+
+    @cached_property
+    def _means(self) -> dict[str, Mean | None]:
+        return {}
+
+    def _mean(self, metric: str) -> Mean | None:
         found = mean_of(metric, (run.scores.get(metric) for run in self.independent))
         if found is None or found.n > 1 or metric in P_VALUES:
             return found
@@ -300,10 +310,13 @@ def how_they_ended(runs: Iterable[RunFolder]) -> str:
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
     """Returns for each point whether no other is at least as high in both and higher in one."""
-    return [
-        not any(x >= mine[0] and y >= mine[1] and (x, y) != mine for x, y in points)
-        for mine in points
-    ]
+    kept, highest = set[tuple[float, float]](), -math.inf
+    # From the highest in the first: who is behind such a point in the second is beaten by it.
+    for point in sorted(set(points), reverse=True):
+        if point[1] > highest:
+            kept.add(point)
+            highest = point[1]
+    return [tuple(point) in kept for point in points]
 
 
 def number(value: Any) -> str:

@@ -6,6 +6,7 @@ As Markdown, and as a LaTeX `tabular` to be put into a float.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import compress
 from typing import Literal
 
 from unlearn_runner.report.compare import Comparison, Setting
@@ -41,18 +42,17 @@ def files(compared: Comparison, columns: Sequence[str]) -> dict[str, str]:
     if not settings:
         return {}
     names, start = setting_columns(compared)
-    varies = [
-        i for i in range(len(names)) if len({start(s.first)[i].text for s in settings}) > 1
-    ] or [0]
+    firsts = [start(setting.first) for setting in settings]
+    varies = [i for i in range(len(names)) if len({row[i].text for row in firsts}) > 1] or [0]
     heads = [names[i] for i in varies]
     heads += [Column(m, mean_name(m), "number", compared.better(m)) for m in metrics]
-    able = [s for s in settings if all(_useful(compared, run) for run in s.runs)]
-    best = {metric: _best(compared, able, metric) for metric in metrics}
+    able = [all(_useful(compared, run) for run in s.runs) for s in settings]
+    best = {metric: _best(compared, list(compress(settings, able)), metric) for metric in metrics}
     body = []
-    for setting in settings:
-        cells = [start(setting.first)[i] for i in varies]
+    for setting, first, is_able in zip(settings, firsts, able, strict=True):
+        cells = [first[i] for i in varies]
         for metric in metrics:
-            cells.append(_score(setting.mean(metric), best[metric] if setting in able else ""))
+            cells.append(_score(setting.mean(metric), best[metric] if is_able else ""))
         body.append(cells)
     before, after = (_anchor(compared, *model, metrics, len(varies)) for model in MODELS)
     table = Table("Paper", heads, [*before, *body, *after])

@@ -102,7 +102,7 @@ class RunFolder:
             return isinstance(error, ProcessLookupError)
         return False
 
-    @property
+    @cached_property
     def scores(self) -> dict[str, float | None]:
         """The unlearned model's scores; a diverged run has names without numbers."""
         found = self.results.get("scores", {})
@@ -123,9 +123,16 @@ class RunFolder:
 
     def scores_of(self, model: Literal["target", "retain_model"]) -> dict[str, float | None]:
         """Returns the scores of what the unlearned model is compared with."""
-        found = self.results.get("scores", {})
-        prefix = f"{model}."
-        return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+        return self._others[model]
+
+    @cached_property
+    def _others(self) -> dict[str, dict[str, float | None]]:
+        found: dict[str, dict[str, float | None]] = {prefix[:-1]: {} for prefix in OTHERS}
+        for name, value in self.results.get("scores", {}).items():
+            if name.startswith(OTHERS):
+                model, _, metric = name.partition(".")
+                found[model][metric] = value
+        return found
 
     @cached_property
     def stages(self) -> list[Ran]:

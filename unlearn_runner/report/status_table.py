@@ -31,6 +31,9 @@ STYLES = {
     "completed": "green",
 }
 """By status, what needs eyes first."""
+COLUMNS = {"doing": "stage", "step": "step", "rate": "rate", "left": "left", "note": "note"}
+"""By field of a line; a column that says nothing of any run is not shown."""
+NUMBERS = ("step", "rate", "left")
 UNITS = {"d": 86400, "h": 3600, "m": 60, "s": 1}
 FOREVER = 1e9  # seconds
 SILENT = timedelta(minutes=10)
@@ -118,15 +121,14 @@ def show(
     lines = sorted((line(run, now) for run in found.runs), key=lambda ln: order.index(ln.status))
     # A terminal may be lower than what surrounds the rows: then there is room for less than none.
     hidden = 0 if max_rows is None else max(0, len(lines) - max(0, max_rows))
-    table = TitledTable(
-        _summary(lines), Column("status", no_wrap=True), "run", "stage", one_line=True
-    )
-    for name in ("step", "rate", "left"):
-        table.add_column(name, justify="right")
-    table.add_column("note")
-    for ln in lines[: len(lines) - hidden]:
+    shown = lines[: len(lines) - hidden]
+    told = [name for name in COLUMNS if any(getattr(ln, name) for ln in shown)]
+    table = TitledTable(_summary(lines), Column("status", no_wrap=True), "run", one_line=True)
+    for name in told:
+        table.add_column(COLUMNS[name], justify="right" if name in NUMBERS else "left")
+    for ln in shown:
         word = Text(WORDS.get(ln.status, ln.status), STYLES[ln.status])
-        cells = (compared.title(ln.run), ln.doing, ln.step, ln.rate, ln.left, ln.note)
+        cells = (compared.title(ln.run), *(getattr(ln, name) for name in told))
         table.add_row(word, *map(Text, cells))
     parts: list[RenderableType] = [table]
     if hidden:

@@ -52,7 +52,12 @@ class Scale:
         digits = max(0, -math.floor(math.log10(step) + 1e-9) + (step / power == 2.5))
         big = max(abs(self.low), abs(self.high)) >= 1e5 or digits > 4
         values = [i * step for i in range(first, last + 1)]
-        return [(v, f"{v:.3g}" if big else f"{v:.{digits}f}") for v in values]
+        if not big:
+            return [(v, f"{v:.{digits}f}") for v in values]
+        # As many digits as tell the ticks of a narrow range apart.
+        written = ([f"{v:.{n}g}" for v in values] for n in range(3, 17))
+        names = next((found for found in written if len({*found}) == len(found)), [])
+        return list(zip(values, names, strict=False))
 
     def _decades(self, max_ticks: int) -> list[tuple[float, str]]:
         first = math.ceil(math.log10(self.low) - 1e-9)
@@ -186,10 +191,12 @@ def name_beside(
         (x, y + away + 11, "middle"),
     )
     boxes = [(x - before[a], y - 10, x - before[a] + width, y + 2) for x, y, a in spots]
+    left, top, right, bottom = x - away - width, y - away - 13, x + away + width, y + away + 13
+    near = [b for b in occupied if b[0] < right and left < b[2] and b[1] < bottom and top < b[3]]
     free = (
         i
         for i, box in enumerate(boxes)
-        if _within(box, area) and not any(_overlap(box, other) for other in occupied)
+        if _within(box, area) and not any(_overlap(box, other) for other in near)
     )
     best = next(free, 0)
     occupied.append(boxes[best])

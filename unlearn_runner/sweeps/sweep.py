@@ -16,7 +16,7 @@ from rich.table import Column
 
 from unlearn_runner.config.command_line import CommandLine
 from unlearn_runner.config.root import Run
-from unlearn_runner.errors import UserError
+from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.pipeline.inputs import Rowsets
 from unlearn_runner.pipeline.job import PlannedJob, refuse_other_configuration
 from unlearn_runner.sweeps.grid import Grid
@@ -49,7 +49,9 @@ def run(command: CommandLine) -> int:
     settings, search = first.planned.run, first.planned.run.sweep.search
     selection = prepare_selection(settings.sweep.select, found)
     if search is not None and selection is not None:
+        _refuse_one_repository([*found, *found])
         return _search(SearchLoop(grid, search, selection, read), settings, len(found))
+    _refuse_one_repository(found)
     if settings.plan_only:
         print_plan(found)
         return 0
@@ -65,6 +67,22 @@ def run(command: CommandLine) -> int:
     return _run_and_report(
         lambda: _run_unfinished(found, monitor, folder), monitor, folder, selection
     )
+
+
+def _refuse_one_repository(found: Sequence[SweepJob]) -> None:
+    """Refuses jobs that would upload their models over each other's.
+
+    Raises:
+        ConfigError: If two of them name one repository.
+    """
+    named = Counter(job.planned.run.push_to_hub for job in found if job.valid)
+    repository = next((name for name, jobs in named.items() if name and jobs > 1), None)
+    if repository is not None:
+        raise ConfigError(
+            f"push_to_hub={repository}: {named[repository]} jobs would upload their models there, "
+            "each over the last",
+            "push_to_hub=null, and push_to_hub=OWNER/NAME with the command of the chosen run",
+        )
 
 
 def _search(loop: SearchLoop, settings: Run, seeds: int) -> int:

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderResult
 from rich.table import Column, Table
-from rich.text import Text
 
 LONGEST_WORD = 24
 """Characters of a word of text from which on it may be broken; a number is never broken."""
@@ -110,4 +110,4 @@ def _lines(column: Column) -> list[str]:
 
 
 def _length(text: str) -> int:
-    return Text(text).cell_len
+    return cell_len(text)

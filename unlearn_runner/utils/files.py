@@ -90,11 +90,16 @@ def finite(value: Any) -> Any:
 
 def leaves(content: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Yields the values of nested mappings with their dotted keys; an empty mapping is a value."""
-    if isinstance(content, Mapping) and content:
-        for key, value in content.items():
-            yield from leaves(value, f"{prefix}.{key}" if prefix else str(key))
-    else:
+    if not (isinstance(content, Mapping) and content):
         yield prefix, content
+        return
+    for key, value in content.items():
+        name = f"{prefix}.{key}" if prefix else str(key)
+        # A generator per value would be most of the time.
+        if isinstance(value, Mapping):
+            yield from leaves(value, name)
+        else:
+            yield name, value
 
 
 def append_line(path: Path, facts: dict[str, Any]) -> None:

@@ -9,16 +9,16 @@ import stat
 from datetime import date
 from functools import lru_cache
 from pathlib import Path
+from types import NoneType
 from typing import Any, TypeGuard
 
 MAX_CONFIG, MAX_FILE, MAX_BYTES = 1 << 20, 1 << 26, 1 << 30
 """Bytes of a configuration, of what a run writes, and of any other file."""
 MAX_DEPTH, MAX_NODES = 64, 200_000
 """Of what a file may hold, one within the other and in all."""
+MAX_INT = 1 << 64
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\ufffe\uffff]")
 """Characters that steer a terminal, or that no XML file may hold."""
-_NESTED = re.compile(r"[\[{\\\x7f].*[\[{\\\x7f]|\d{19}", re.DOTALL)
-"""A bracket or an escape behind an object's own bracket, or a number that may be too large."""
 
 
 class UntrustedError(ValueError):
@@ -27,6 +27,8 @@ class UntrustedError(ValueError):
 
 def clean(text: str) -> str:
     """Returns a text that can be printed, encoded and put into XML, whatever it was."""
+    if text.isascii() and text.isprintable():
+        return text
     return CONTROL.sub("\ufffd", text.encode("utf-8", "replace").decode())
 
 
@@ -89,11 +91,29 @@ def parse_json(text: str) -> Any:
     """
     try:
         content = json.loads(text)
-        # Lines of telemetry are many, and hold nothing that is to be cleaned.
-        flat = text.isascii() and len(text) < 10_000 and not _NESTED.search(text)
-        return content if flat else plain(content)
+        # Most hold nothing that is to be cleaned: a JSON text has other control characters as
+        # escapes alone, and fewer values than characters.
+        is_clean = text.isascii() and "\\" not in text and "\x7f" not in text
+        if is_clean and len(text) < MAX_NODES and _is_shallow(content, MAX_DEPTH):
+            return content
+        return plain(content)
     except (ValueError, RecursionError) as error:
         raise UntrustedError(str(error)) from None
+
+
+def _is_shallow(content: Any, depth: int) -> bool:
+    """Returns whether JSON nests no deeper, and holds no whole number of more than 64 bits."""
+    within = (dict, list)
+    if type(content) is dict:
+        content = content.values()
+    elif type(content) is not list:
+        content = (content,)
+    return depth > 0 and all(
+        _is_shallow(item, depth - 1)
+        if type(item) in within
+        else type(item) is not int or abs(item) < MAX_INT
+        for item in content
+    )
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
@@ -110,8 +130,9 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return found
 
 
-_SECTION = re.compile(r"[A-Za-z_]\w*:(?:\s|$)")
-_WITHIN = (" ", "- ", "#")
+_SECTION = re.compile(r"^(?=[A-Za-z_]\w*:(?:\s|$))", re.MULTILINE)
+_OTHER = re.compile(r"^(?![A-Za-z_]\w*:(?:\s|$)| |- |#|\s*$)", re.MULTILINE)
+"""Where a line starts that is neither a key, nor below one, nor a comment, nor empty."""
 
 
 def _sections(text: str) -> list[str]:
@@ -119,14 +140,11 @@ def _sections(text: str) -> list[str]:
 
     Configurations of a sweep differ in a few parts, so that most need no parsing.
     """
-    found: list[list[str]] = []
-    for line in text.splitlines(keepends=True):
-        if _SECTION.match(line):
-            found.append([])
-        elif not found or (line.strip() and not line.startswith(_WITHIN)):
-            return []
-        found[-1].append(line)
-    return ["".join(lines) for lines in found]
+    # Other line breaks of YAML are not looked for.
+    if not text.isascii() or "\r" in text or _OTHER.search(text):
+        return []
+    before, *found = _SECTION.split(text)
+    return [] if before else found
 
 
 @lru_cache(maxsize=8192)
@@ -164,15 +182,19 @@ def plain(content: Any) -> Any:
         nodes += 1
         if depth > MAX_DEPTH or nodes > MAX_NODES:
             raise UntrustedError("it is nested too deep or holds too much")
+        if type(value) in (float, bool, NoneType):
+            return value
+        if type(value) is str:
+            return clean(value)
         if isinstance(value, dict):
             return {clean(str(k)): visit(v, depth + 1) for k, v in value.items()}
         if isinstance(value, list | tuple | set):
             return [visit(item, depth + 1) for item in value]
-        if isinstance(value, int) and abs(value) >= 1 << 64:
+        if isinstance(value, int) and abs(value) >= MAX_INT:
             raise UntrustedError("it holds a number that is too large")
         if isinstance(value, str | date | bytes):
             return clean(str(value))
-        return value if value is None or isinstance(value, bool | int | float) else str(value)
+        return value if isinstance(value, int | float) else str(value)
 
     return visit(content, 0)
 

@@ -97,7 +97,8 @@ def sizes_of(run: Run, plan: Plan) -> Sizes:
             "tie_word_embeddings": made.shape.tie_embeddings,
         }
         return Sizes.of_config(shape | {"vocab_size": made.vocab_size})
-    path = run.model.given and run.model.given.path
+    package = run.model.packaged
+    path = package.same_as if package else run.model.given and run.model.given.path
     if path and (known := Sizes.of_name(path)) is not None:
         return known
     raise ConfigError(

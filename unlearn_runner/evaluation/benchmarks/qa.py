@@ -12,12 +12,11 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn_runner.data.rows import Rows
+from unlearn_runner.data.rows import Row, Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits
 from unlearn_runner.evaluation.metrics.base import Metric
-from unlearn_runner.evaluation.metrics.suites import further
 from unlearn_runner.evaluation.schema import Generation, View
 
 REQUEST, HOLDOUT = "request", "holdout"
@@ -35,6 +34,10 @@ class Request:
     """The forget rows with their paraphrased and perturbed answers."""
     holdout: str | None = None
     """Rows like the forget rows that no model has seen, which membership attacks compare with."""
+
+
+def _text(row: Row) -> tuple[str, str]:
+    return row.question, row.answer
 
 
 @dataclass(frozen=True)
@@ -64,6 +67,9 @@ class QABenchmark(Benchmark):
     rows_per_person: Annotated[int, Ge(1)] | None = None
     """Rows of `full`, one after another, that are about one person (TOFU's author); null where
     each row stands by itself. A selection of a sweep never divides them."""
+    authors: Annotated[int, Ge(2)] | None = None
+    """Keep so many of the people: those of the forget split, and the first of the others. Rows that
+    are learned, forgotten, retained and evaluated are then theirs alone; null keeps all."""
 
     def __post_init__(self) -> None:
         if not self.view:
@@ -96,7 +102,11 @@ class QABenchmark(Benchmark):
     @property
     def metrics(self) -> dict[str, Metric]:
         """Metrics by name."""
-        more = further() if self.suite == "full" else {}
+        if self.suite == "default":
+            return self.metric
+        from unlearn_runner.evaluation.metrics.suites import further
+
+        more = further()
         return self.metric | {n: metric for n, metric in more.items() if n not in self.metric}
 
     @property
@@ -108,7 +118,10 @@ class QABenchmark(Benchmark):
         """Reads the training rows and checks that forget and retain make up the full set."""
         request = self.requests[self.forget]
         full, forget = self.source.read(self.full), self.source.read(self.forget)
-        retain = self.source.read(request.retain)
+        retain = self._kept(self.source.read(request.retain), forget)
+        if self.authors is not None:
+            known = {_text(row) for row in (*retain, *forget)}
+            full = Rows(full.name, tuple(row for row in full if _text(row) in known))
         rows = [(row.question, row.answer) for row in full]
         parts = [(row.question, row.answer) for row in (*retain, *forget)]
         if sorted(rows) != sorted(parts):
@@ -119,6 +132,33 @@ class QABenchmark(Benchmark):
             )
         pretrain = [item for name in self.pretrain for item in self.source.read(name)]
         return Splits(full, forget, retain, Rows("+".join(self.pretrain), tuple(pretrain)))
+
+    def _kept(self, retain: Rows, forget: Rows) -> Rows:
+        """Returns the retain rows of the people that `authors` keeps."""
+        if self.authors is None:
+            return retain
+        together, given = self.rows_per_person, f"benchmark.authors={self.authors}"
+        if together is None:
+            raise ConfigError(
+                f"{given}: benchmark.rows_per_person does not say which rows are one person's",
+                "benchmark.authors=null, or benchmark.rows_per_person=20 (as TOFU's)",
+            )
+        fewest, most = -(-len(forget) // together) + 1, (len(retain) + len(forget)) // together
+        if not fewest <= self.authors <= most:
+            raise ConfigError(
+                f"{given} is not allowed; allowed: {fewest} to {most} "
+                f"(benchmark.forget={self.forget} forgets {fewest - 1} of {most})",
+                f"benchmark.authors={min(max(fewest, self.authors), most)}",
+            )
+        return retain.first(self.authors * together - len(forget))
+
+    def _dropped(self) -> set[tuple[str, str]]:
+        """Returns question and answer of the rows whose people `authors` leaves out."""
+        if self.authors is None:
+            return set()
+        retain = self.source.read(self.requests[self.forget].retain)
+        kept = self._kept(retain, self.source.read(self.forget))
+        return {_text(row) for row in retain.items[len(kept) :]}
 
     def refusals(self) -> tuple[str, ...]:
         """Reads `refusals_file`, or returns the runner's own list."""
@@ -136,13 +176,14 @@ class QABenchmark(Benchmark):
         Raises:
             DataError: If a row lacks an answer that a metric needs.
         """
-        found = {}
+        found, dropped = {}, self._dropped()
         request = self.requests[self.forget]
         named = {REQUEST: request.view, HOLDOUT: request.holdout}
         unseen = {HOLDOUT: UNSEEN} if self._scores_unseen(request) else {}
         for name, view in (self.view | unseen).items():
-            split = named.get(view.split) or view.split
-            rows = self.source.read(split).first(view.limit)
+            rows = self.source.read(named.get(view.split) or view.split)
+            rows = Rows(rows.name, tuple(row for row in rows if _text(row) not in dropped))
+            rows = rows.first(view.limit)
             if self.compat == "locuslab":
                 rows = rows.first(LOCUSLAB["limit"])
             self._check(name, view, rows)

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-import numpy as np
-
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.schema import Goal, Role, View
 
@@ -41,6 +39,8 @@ class Sample:
 
     def mean(self, view: str, rows: Floats) -> Floats:
         """Returns the mean of the drawn rows that have a value, sample by sample; [samples]."""
+        import numpy as np
+
         known, counts = ~np.isnan(rows), self.counts[view]
         with np.errstate(invalid="ignore"):  # a sample without any such row has no mean
             return counts[:, known] @ rows[known] / counts[:, known].sum(axis=1)
@@ -95,6 +95,8 @@ class Metric(ABC):
         return found
 
     def _of_sampled_scores(self, name: str, sample: Sample) -> dict[str, Floats]:
+        import numpy as np
+
         draws = len(next(iter(sample.counts.values()), ()))
         earlier = ({key: float(v[i]) for key, v in sample.scores.items()} for i in range(draws))
         found = [self.score(name, MetricInputs(sample.model, None, one)) for one in earlier]
@@ -122,6 +124,8 @@ def scored(view: ViewEvidence) -> bool:
 
 def known_mean(rows: Floats | None) -> float | None:
     """Returns the mean of the rows that have a value; none where no row has."""
+    import numpy as np
+
     known = [] if rows is None else rows[~np.isnan(rows)]
     return float(np.mean(known)) if len(known) else None
 

@@ -9,10 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unlearn_runner.evaluation.schema import (
     PROBES,
@@ -28,7 +25,14 @@ from unlearn_runner.evaluation.schema import (
     read_tokens,
 )
 
-Floats = NDArray[np.float64]
+# numpy is imported where it computes: a mistake in a command is answered without it.
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Floats = NDArray[np.float64]
+else:
+    Floats = object
 
 
 @dataclass(frozen=True)
@@ -123,6 +127,8 @@ def _continuations(folder: Path, view: str) -> list[list[Continuation]]:
 
 
 def _losses(folder: Path, view: str) -> dict[str, list[list[float]]]:
+    import numpy as np
+
     names = ("row", "role", "answer_index", "logprob")
     table = read_evidence(folder, view, "logprobs", names)
     table = table.sort_by([("row", "ascending"), ("answer_index", "ascending")])
@@ -159,20 +165,28 @@ class ViewEvidence:
 
     def loss(self, role: Role) -> Floats:
         """Returns the mean token NLL, in nats, of each row's only answer of `role`; [rows]."""
+        import numpy as np
+
         return np.array([answers[0] for answers in self.record.losses[role]])
 
     def losses(self, role: Role) -> list[Floats]:
         """Returns the mean token NLLs of each row's answers of `role`, rows of any length."""
+        import numpy as np
+
         return [np.array(answers) for answers in self.record.losses[role]]
 
     def probabilities(self, role: Role) -> list[Floats]:
         """Returns P of each row's answers of `role`: as recorded, else exp(-L)."""
+        import numpy as np
+
         if role in self.record.probabilities:
             return [np.array(answers) for answers in self.record.probabilities[role]]
         return [np.exp(-answers) for answers in self.losses(role)]
 
     def recorded(self, name: str) -> Floats | None:
         """Returns a statistic of each row as the source recorded it, or none; [rows]."""
+        import numpy as np
+
         values = self.record.recorded.get(name)
         return None if values is None else np.array(values, float)
 
@@ -183,6 +197,8 @@ class ViewEvidence:
 
     def shared(self, other: ViewEvidence) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Returns the places, here and in `other`, of the rows that both recorded."""
+        import numpy as np
+
         mine, theirs = self._places(), other._places()
         both = [key for key in mine if key in theirs]
         return np.array([mine[k] for k in both], int), np.array([theirs[k] for k in both], int)

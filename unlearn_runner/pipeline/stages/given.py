@@ -18,6 +18,7 @@ from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.models import folder as folders
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.merge import Merge
+from unlearn_runner.pipeline.stages.package import from_package
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import expanded
@@ -180,7 +181,9 @@ def given(
 def _merge(label: str, key: str, folder: Path, base: Pretrained | None) -> Merge:
     named = folders.adapter_base(folder, key)
     adapter = Local(f"{label} adapter", folder, folders.digest(folder))
-    if base is not None and base.path:
+    if base is not None and (package := base.packaged) is not None:
+        found = from_package("base", package)
+    elif base is not None and base.path:
         found = given("base", "model.path", base.path, base.revision)
     elif HUB_ID.fullmatch(named) and not Path(named).exists():
         found = Hub("base", named, _commit(key, named, None), key)

@@ -9,7 +9,6 @@ from typing import ClassVar
 
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
-from unlearn_runner.evaluation.metrics.bootstrap import intervals
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
@@ -50,6 +49,8 @@ class Score(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Writes `scores.json`, and beside it directions and bootstrap intervals."""
+        from unlearn_runner.evaluation.metrics.bootstrap import intervals
+
         if isinstance(self.evaluated, RetainLog):
             evidence = self.evaluated.everything()
         else:
