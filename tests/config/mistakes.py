@@ -109,12 +109,14 @@ def mistake(command: str, *says: str, **more: Any) -> Mistake:
 MISTAKES = {
     # names
     "group mistyped": mistake("methd=ga", "methd", "method=ga"),
-    "option mistyped": mistake("method=npoo", "method=npoo", "idk, ihl, kl, me, npo", "method=npo"),
+    "option mistyped": mistake(
+        "method=npoo", "method=npoo", "idk, ihl, influence, kl", "method=npo"
+    ),
     "option in capitals": mistake("method=NPO", "method=NPO", "fix: method=npo"),
     "option of a rectifier mistyped": mistake("rectifier=gruu", "options: ", "fix: rectifier=gru"),
     "debug mistyped": mistake("debug=tinny", "debug=tinny", "fix: debug=tiny"),
-    "option null": mistake("method=null", "method", "idk, ihl, kl, me, npo"),
-    "option a number": mistake("method=5", "method=5", "idk, ihl, kl, me, npo"),
+    "option null": mistake("method=null", "method", "idk, ihl, influence, kl"),
+    "option a number": mistake("method=5", "method=5", "idk, ihl, influence, kl"),
     "option a list": mistake("method=[ga,npo]", "method", "-m method=ga,npo"),
     "key mistyped": mistake("train.lrr=1", "train.lrr", "known here", "fix: train.lr=1"),
     "group of a key mistyped": mistake("rectifer.gamma=1", "rectifer.gamma", "rectifier.gamma=1"),

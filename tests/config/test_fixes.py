@@ -145,9 +145,9 @@ UNKNOWN = {
     "train.optim=adamw_8bit": "AdamW",
     "train.group_by_length=true": "known here: lr, batch_size",
     "train.step_size=3": "known here: lr, batch_size",
-    "push_to_hub=true": "known here: model, benchmark",
+    "push_to_hub=true": "allowed: text or null",
     "method=banana": "options: altpo",
-    "experiment=tofu_phi": "geffect/tofu_phi, gru/tofu_llama2, gru/tofu_phi",
+    "experiment=tofu_phi": "geffect/tofu_llama2, geffect/tofu_phi, gru/muse_books",
     "train.lr_scheduler_type=polynomial": "known here: lr",
 }
 

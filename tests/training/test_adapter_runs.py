@@ -48,7 +48,7 @@ class Place:
         return {
             str(path.relative_to(self.artifact(done))): path.read_bytes()
             for path in files
-            if path.name not in ("manifest.json", "metrics.jsonl")
+            if path.name not in ("manifest.json", "metrics.jsonl", "README.md")
         }
 
 
@@ -81,7 +81,8 @@ def test_the_command_ends_in_a_table_and_an_adapter_folder(first: tuple[Place, A
     kept = place.store.root / by_label["unlearn"]
     assert f"model    {kept}" in done.stdout
     assert {path.name for path in kept.iterdir() if "token" not in path.name} == {
-        *("adapter_config.json", "adapter_model.safetensors", "manifest.json", "metrics.jsonl")
+        *("adapter_config.json", "adapter_model.safetensors", "manifest.json", "metrics.jsonl"),
+        "README.md",
     }
     config = json.loads((kept / "adapter_config.json").read_text())
     base = kept / config["base_model_name_or_path"]

@@ -84,11 +84,11 @@ def computed(done: list[StageResult]) -> set[str]:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Every file of an artifact but the manifest, which holds times."""
+    """Every file of an artifact but the manifest, which holds times, and the card, which names a run."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
-        if path.name not in ("manifest.json", "metrics.jsonl")
+        if path.name not in ("manifest.json", "metrics.jsonl", "README.md")
     }
 
 

@@ -438,8 +438,8 @@ def views(run: Run) -> dict[str, tuple[View, Rows]]:
     return run.benchmark.evaluation_rows()
 
 
-COLUMNS = ["view", "row", "role", "answer_index"]
-COLUMNS += ["logprob", "hit", "mean", "variance", "entropy", "rank"]
+KEYS = ["view", "row", "role", "answer_index", "zlib"]
+COLUMNS = [*KEYS, "logprob", "hit", "mean", "variance", "entropy", "rank"]
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -458,7 +458,7 @@ def test_evidence_has_every_answer_once(view: str, place: Workplace, first: Ende
     assert sorted((r["row"], r["role"], r["answer_index"]) for r in found) == sorted(expected)
     assert {r["view"] for r in found} == {view}
     for row in found:
-        assert len({len(row[name]) for name in COLUMNS[4:]}) == 1
+        assert len({len(row[name]) for name in COLUMNS[len(KEYS) :]}) == 1
         assert len(row["logprob"]) >= 2  # a token and the end of the sequence
     generated = pq.read_table(folder / f"{view}.generations.parquet").to_pylist()
     assert [r["row"] for r in generated] == list(range(6))

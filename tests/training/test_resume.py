@@ -133,12 +133,12 @@ class Place:
         return max((int(note.stem[5:]) for note in notes), default=0)
 
     def artifacts(self) -> dict[str, bytes]:
-        """Every file that was computed; manifests and telemetry hold times."""
+        """Every file that was computed; manifests and telemetry hold times, cards commands."""
         store = self.folder / "store"
         return {
             str(path.relative_to(store)): path.read_bytes()
             for path in sorted(store.glob("*/[!.]*/**/*"))
-            if path.is_file() and path.name not in ("manifest.json", "metrics.jsonl")
+            if path.is_file() and path.name not in ("manifest.json", "metrics.jsonl", "README.md")
         }
 
     def json(self, name: str) -> dict[str, Any]:

@@ -40,8 +40,8 @@ def card(job: PlannedJob, content: Mapping[str, Any], is_adapter: bool) -> str:
     """
     run, splits, choices = job.run, job.plan.inputs.rowsets.splits, job.composed.choices
     parts = [choices.get("method", "?")]
-    parts += [f"rectifier {choices['rectifier']}"] * run.rectifier.acts
-    parts += [f"adapter {choices['adapter']}"] * run.adapter.adapts
+    parts += [f"rectifier {choices.get('rectifier', '?')}"] * run.rectifier.acts
+    parts += [f"adapter {choices.get('adapter', '?')}"] * run.adapter.adapts
     how = clean(", ".join(parts))
     views = ", ".join(f"{n} {len(rows)}" for n, (_, rows) in job.plan.inputs.rowsets.views.items())
     benchmark = clean(choices.get("benchmark", "?"))

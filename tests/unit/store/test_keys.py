@@ -239,8 +239,8 @@ EDITS: dict[str, tuple[Edit, Callable[[str], bool], set[str]]] = {
     "how fine-tuning runs": (
         (
             "pipeline/stages/finetune.py",
-            "context.path(self.base)\n",
-            'context.path(self.base) / "."\n',
+            "context.path(self if kept else self.base)\n",
+            'context.path(self if kept else self.base) / "."\n',
         ),
         every,
         AFTER_BASE,

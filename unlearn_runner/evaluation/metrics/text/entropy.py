@@ -11,7 +11,6 @@ import numpy as np
 
 from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
-from unlearn_runner.evaluation.metrics.words import words
 
 
 def entropy(items: Sequence[Hashable]) -> float:
@@ -26,6 +25,8 @@ def token_entropy(text: str) -> float:
     1 where no word is repeated, near 0 for one word over and over, 0 for an empty text. A single
     word, where the published quotient is 0/0, is 1. Words are those of ROUGE (`words.words`).
     """
+    from unlearn_runner.evaluation.metrics.words import words
+
     found = words(text)
     if len(found) < 2:
         return float(len(found))

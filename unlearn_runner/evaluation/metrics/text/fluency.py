@@ -16,7 +16,6 @@ import numpy as np
 from unlearn_runner.evaluation.metrics.base import ViewMetric, known_mean
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.text.entropy import entropy
-from unlearn_runner.evaluation.metrics.words import words
 
 WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 """Of the published code, by n; their mean is 1."""
@@ -24,6 +23,8 @@ WEIGHTS = {2: 2 / 3, 3: 4 / 3}
 
 def ngram_entropy(text: str) -> float:
     """Returns the weighted mean entropy of the n-grams of a text's words, in bits; 0 where none."""
+    from unlearn_runner.evaluation.metrics.words import words
+
     found = words(text)  # the published code asks NLTK's tokenizer, which is a download
     each = [weight * entropy(_ngrams(found, n)) for n, weight in WEIGHTS.items()]
     return sum(each) / len(each)
