@@ -24,6 +24,8 @@ from rectification_runs import DRAWS, LEFT, METHODS, RECTIFIERS, SEEDS, Cell, Ex
 ROOT = Path(__file__).resolve().parents[1]
 GAMMAS, TAUS = ("0.1", "0.3", "0.5", "0.7", "0.9", "0.99"), ("0.01", "0.1", "1", "10")
 FREE = ("train.clip=null",)
+LOWER = "1e-4"
+"""A rate below the plan's, over twice its steps."""
 
 
 @dataclass
@@ -114,6 +116,8 @@ def beside(rates: Mapping[Cell, str]) -> Iterator[tuple[Cell, str]]:
     for method in ("ga", "npo"):
         for rectifier in ("none", "gru"):
             yield Cell(method, rectifier, FREE), rates[Cell(method, rectifier)]
+        for rectifier in ("none", "gru", "sago"):
+            yield Cell(method, rectifier, times=2), LOWER
         for name, values in (("gamma", GAMMAS), ("tau", TAUS)):
             for value in values:
                 more = (f"rectifier.{name}={value}",)
@@ -158,7 +162,7 @@ def _row(experiment: Experiment, c: Comparison) -> list[str]:
         for row in experiment.done
         if (row["method"], row["rectifier"], row["more"])
         == (c.plain.method, c.rectified.rectifier, "")
-        and row["lr"] == c.rates[1]
+        and (row["lr"], row["times"]) == (c.rates[1], 1)
     ]
     facts = []
     for name in ("conflict", "surviving"):
@@ -183,7 +187,8 @@ def others(experiment: Experiment, rates: Mapping[Cell, str]) -> None:
             for what in ("utility", "retain")
             for left in LEFT
         ]
-        rows.append([cell.method, cell.rectifier, " ".join(cell.more), rate, str(len(seeds)), *at])
+        setting = " ".join(cell.more) or "twice the steps"
+        rows.append([cell.method, cell.rectifier, setting, rate, str(len(seeds)), *at])
     columns = [f"{what} at {left:g}" for what in ("utility", "retain") for left in LEFT]
     table(("method", "rectifier", "setting", "lr", "seeds", *columns), rows)
 
@@ -199,6 +204,8 @@ def draw(found: Sequence[Comparison], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(8.6, 4.2))
     names = [name for name in RECTIFIERS if name != "none"]
     for c in found:
+        if np.isnan(c.change):
+            continue
         at = METHODS.index(c.plain.method) + (names.index(c.rectified.rectifier) - 2) * 0.15
         color = f"C{names.index(c.rectified.rectifier)}"
         ends = c.kept[0] + c.low, c.kept[0] + c.high
@@ -212,7 +219,9 @@ def draw(found: Sequence[Comparison], path: Path) -> None:
         axes.plot((place - 0.4, place + 0.4), (kept, kept), color="0.35", linewidth=1)
     handles, labels = axes.get_legend_handles_labels()
     first = [labels.index(name) for name in names]
-    axes.legend([handles[i] for i in first], names, frameon=False, ncols=len(names))
+    axes.legend(
+        [handles[i] for i in first], names, frameon=False, ncols=len(names), loc="lower right"
+    )
     axes.set_xticks(range(len(METHODS)), METHODS)
     axes.set_ylabel("utility, a quarter of the forget probability left")
     axes.spines[["top", "right"]].set_visible(False)

@@ -38,7 +38,7 @@ SEEDS = (0, 1, 2)
 GAMMAS, TAUS = ("0.1", "0.3", "0.5", "0.7", "0.9", "0.99"), ("0.01", "0.1", "1", "10")
 LEFT = (0.25, 0.5)
 """Of the target's forget probability: the levels."""
-DRAWS = 1000
+DRAWS = 10_000
 Floats = NDArray[np.float64]
 
 
@@ -49,13 +49,15 @@ class Cell:
     method: str
     rectifier: str
     more: tuple[str, ...] = ()
+    times: int = 1
+    """How many times the plan's steps."""
 
     def words(self, rate: str, seed: int) -> tuple[str, ...]:
         """Returns a run's overrides."""
         # Gradient ascent alone does one pass per step where all others do two.
         steps = 100 if (self.method, self.rectifier) == ("ga", "none") else 50
         mine = (f"method={self.method}", f"rectifier={self.rectifier}", f"train.lr={rate}")
-        return (*COMMON, *mine, f"train.steps={steps}", f"seed={seed}", *self.more)
+        return (*COMMON, *mine, f"train.steps={steps * self.times}", f"seed={seed}", *self.more)
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class Experiment:
             "method": cell.method,
             "rectifier": cell.rectifier,
             "more": " ".join(cell.more),
+            "times": cell.times,
             "lr": rate,
             "seed": seed,
             "status": status,

@@ -84,7 +84,7 @@ def computed(done: list[StageResult]) -> set[str]:
 
 
 def bytes_of(folder: Path) -> dict[str, bytes]:
-    """Every file of an artifact but the manifest, which holds times, and the card, which names a run."""
+    """Every file of an artifact but the manifest (times) and the card (the run's name)."""
     return {
         path.name: path.read_bytes()
         for path in folder.iterdir()
