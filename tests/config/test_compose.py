@@ -50,6 +50,7 @@ PROVIDED = {
     "dpo": {"start logprobs", "alternative logprobs"},
     "altpo": {"start logprobs", "alternative logprobs", "alternates"},
     "task_vector": {"fine-tune forget10"},
+    "influence": {"influence"},
     "tru": {
         f"fine-tune forget10{what}[{start}:{start + 10}]"
         for what in ("", " without ")
@@ -86,8 +87,9 @@ SOME = [
 
 
 def provided(label: str) -> bool:
-    """Whether a stage is there because the method, or FILA, asks for it."""
-    return label.endswith((" logprobs", "alternates", "fisher")) or label.startswith("fine-tune ")
+    """Whether a stage is there because the method or an adapter asks for it."""
+    ends = (" logprobs", "alternates", "fisher", "influence", " adapter")
+    return label.endswith(ends) or label.startswith("fine-tune ")
 
 
 @functools.cache
@@ -258,7 +260,10 @@ def test_methods_and_rectifiers_share_all_but_unlearning() -> None:
         assert differ == (len(every) if "unlearn" in label else 1), label
 
 
-@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize(
+    "adapter",
+    [n if n in ("lora", "fila") else pytest.param(n, marks=pytest.mark.long) for n in ADAPTERS],
+)
 def test_an_adapter_renames_what_is_unlearned_and_nothing_else(adapter: str) -> None:
     for method in (m for m in METHODS if m not in ONE_SHOT):  # which take none
         before, after = (

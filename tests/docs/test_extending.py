@@ -108,11 +108,13 @@ def test_the_method_is_checked_and_keyed_like_any_other(folder: Path) -> None:
     assert key() == before
 
 
+@pytest.mark.long
 def test_the_rectifier_runs(folder: Path) -> None:
     completed(folder, "A rectifier", "surgery")
     assert all(isinstance(x["rectified"], bool) for x in steps(folder, "surgery"))
 
 
+@pytest.mark.long
 def test_the_adapter_is_kept_with_its_option(folder: Path) -> None:
     completed(folder, "An adapter", "wide_mlp")
     (path,) = (folder / "outputs/store/unlearn").glob("*/adapter_config.json")
@@ -120,6 +122,7 @@ def test_the_adapter_is_kept_with_its_option(folder: Path) -> None:
     assert (kept["r"], list(kept["rank_pattern"].values())) == (4, [8])
 
 
+@pytest.mark.long
 def test_the_metric_stands_beside_the_benchmarks_own(folder: Path) -> None:
     results = completed(folder, "A metric", "exact")
     scores = results["scores"]

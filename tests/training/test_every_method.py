@@ -109,7 +109,8 @@ def command(*arguments: str) -> tuple[int, str, str]:
     return done.returncode, done.stdout, done.stderr
 
 
-@pytest.mark.parametrize("half", [0, pytest.param(1, marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("half", [0, 1])
 def test_every_method_completes(outputs: Path, half: int) -> None:
     """From one command per rectifier to the files it leaves, at the settings of `debug=tiny`."""
     asked = commands(half)

@@ -154,6 +154,7 @@ def test_a_sweep_shares_its_stages_and_its_points_differ(whole: Sweep) -> None:
     assert len({json.dumps(s) for s in whole.scores().values()}) > 1
 
 
+@pytest.mark.long
 def test_the_same_command_runs_new_points_only(whole: Sweep) -> None:
     before = whole.published()
     folders = {p: p.stat().st_mtime_ns for p in whole.folder.glob("*/*.json*")}
