@@ -274,6 +274,8 @@ BY_HAND = {
     ),
     "an empty range": "sweep=search '++sweep.space={train.lr: {low: 0.1, high: 10, log: true}}'",
     "a search with an axis": "sweep=search '++sweep.space={method: {choices: [ga, gd]}}'",
+    "a further job of nothing": "-m seed=1,2 'sweep.also=[{method: npo, adapter: lora}]'",
+    "a search with further jobs": "sweep=search",
     "no data set in the cache": tofu("sound"),
     **dict.fromkeys(
         ("no log", "log empty", "log of something else", "log a folder"),
