@@ -29,13 +29,12 @@ COMMON = (
     *("~benchmark.metric.rouge_l", "~benchmark.metric.truth_ratio"),
     *("~benchmark.metric.forget_quality", "benchmark.metric.model_utility.parts=[probability]"),
     *(f"benchmark.view.{view}.probes=[logprobs]" for view in VIEWS),
-    *("evaluate.every=5", "keep=model"),
+    "evaluate.every=5",
 )
 METHODS = ("ga", "gd", "npo", "simnpo", "wga", "idk")
 RECTIFIERS = ("none", "gru", "gru_update", "pcgrad", "sago", "pcd")
 RATES = ("2e-4", "4e-4")
 SEEDS = (0, 1, 2)
-GAMMAS, TAUS = ("0.1", "0.3", "0.5", "0.7", "0.9", "0.99"), ("0.01", "0.1", "1", "10")
 LEFT = (0.25, 0.5)
 """Of the target's forget probability: the levels."""
 DRAWS = 10_000

@@ -94,7 +94,7 @@ def test_a_target_from_elsewhere_is_refused(tmp_path: Path) -> None:
 
     from unlearn_runner.pipeline.inputs import read_inputs
     from unlearn_runner.pipeline.plan import plan
-    from unlearn_runner.pipeline.stages.given import Local
+    from unlearn_runner.pipeline.stages.local import Local
 
     found = compose(*TINY)
     given = replace(read_inputs(found), target=Local("target", tmp_path, "0" * 16))

@@ -23,7 +23,9 @@ from unlearn_runner.models.load import (
     train_tokenizer,
 )
 from unlearn_runner.models.shape import Shape
-from unlearn_runner.pipeline.stages.given import Hub, Local, Merge, given
+from unlearn_runner.pipeline.stages.given import Hub, given
+from unlearn_runner.pipeline.stages.local import Local
+from unlearn_runner.pipeline.stages.merge import Merge
 
 CPU = torch.device("cpu")
 

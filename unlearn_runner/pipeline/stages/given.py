@@ -12,11 +12,12 @@ import re
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING
 
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.models import folder as folders
-from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.base import StageContext
+from unlearn_runner.pipeline.stages.local import Given, Local
 from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.package import from_package
 from unlearn_runner.store.artifact import Outcome
@@ -30,46 +31,6 @@ HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 COMMIT = re.compile(r"[0-9a-f]{40}")
 FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja")
 """What is fetched of a hub repository: never pickled weights, never code."""
-
-
-@dataclass(frozen=True)
-class Given(Stage):
-    """Base class of given models."""
-
-    kind: ClassVar[str] = "given"
-    given: ClassVar[bool] = True
-
-
-@dataclass(frozen=True)
-class Local(Given):
-    """A model in a folder."""
-
-    path: Path
-    digest: str
-
-    @property
-    def key(self) -> str:
-        """The folder's content."""
-        return self.digest
-
-    def reads(self) -> str:
-        """Names the folder."""
-        return str(self.path)
-
-    def outside(self) -> Path | None:
-        """Returns the folder."""
-        return self.path if self.path.is_dir() else None
-
-    def run(self, context: StageContext) -> Outcome:
-        """Never called while the folder is there.
-
-        Raises:
-            DataError: Since it is not.
-        """
-        raise DataError(
-            f"the model folder {self.path} is gone since the run was planned",
-            "put it back, or name where it is now; it is known by its content",
-        )
 
 
 @dataclass(frozen=True)

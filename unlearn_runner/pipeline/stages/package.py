@@ -3,48 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.local import Local
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.utils.files import sha256
 
 if TYPE_CHECKING:
     from unlearn_runner.config.model import Packaged
-
-
-@dataclass(frozen=True)
-class PackageFile(Stage):
-    """A model in a GGUF file, its weights quantised; known by its content."""
-
-    path: Path
-    digest: str
-
-    kind: ClassVar[str] = "given"
-    given: ClassVar[bool] = True
-
-    @property
-    def key(self) -> str:
-        """The file's content."""
-        return self.digest
-
-    def reads(self) -> str:
-        """Names the file."""
-        return str(self.path)
-
-    def outside(self) -> Path | None:
-        """Returns the file."""
-        return self.path if self.path.is_file() else None
-
-    def run(self, context: StageContext) -> Outcome:
-        """Never called while the file is there.
-
-        Raises:
-            DataError: Since it is not.
-        """
-        raise DataError(f"{self.path} is gone since the run was planned", "install it again")
 
 
 @dataclass(frozen=True)
@@ -54,7 +21,7 @@ class Dequantize(Stage):
     kind: ClassVar[str] = "dequantize"
     on_all_ranks: ClassVar[bool] = False
 
-    source: PackageFile
+    source: Local
 
     def reads(self) -> str:
         """Names the file."""
@@ -76,4 +43,4 @@ def from_package(label: str, model: Packaged) -> Dequantize:
         ConfigError: If the package is not installed.
     """
     path = model.find()
-    return Dequantize(label, PackageFile(f"{label} in {model.package}", path, sha256(path)[:16]))
+    return Dequantize(label, Local(f"{label} in {model.package}", path, sha256(path)[:16]))

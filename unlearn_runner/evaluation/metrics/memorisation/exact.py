@@ -20,10 +20,15 @@ from unlearn_runner.evaluation.schema import Goal, Tokens
 RECORDED = "exact_memorization"
 
 
+def said(answer: Tokens) -> Any:
+    """Returns which tokens the model would say itself, the end of sequence among them; [tokens]."""
+    # Nothing is likelier than a label without a number: a model of NaN would know all by heart.
+    return answer.hit & ~np.isnan(answer.logprob)
+
+
 def hits(answer: Tokens) -> Any:
     """Returns which tokens before the end of sequence the model would say itself; [tokens - 1]."""
-    # Nothing is likelier than a label without a number: a model of NaN would know all by heart.
-    return (answer.hit & ~np.isnan(answer.logprob))[:-1]
+    return said(answer)[:-1]
 
 
 def exact_memorisation(answers: Sequence[Tokens]) -> Floats:

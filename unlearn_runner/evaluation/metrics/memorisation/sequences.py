@@ -12,8 +12,9 @@ from typing import Annotated, Literal
 import numpy as np
 from annotated_types import Ge
 
-from unlearn_runner.evaluation.metrics.base import ViewMetric
+from unlearn_runner.evaluation.metrics.base import ViewMetric, known_mean
 from unlearn_runner.evaluation.metrics.evidence import Continuation, Floats, ViewEvidence
+from unlearn_runner.evaluation.metrics.memorisation.exact import said
 from unlearn_runner.evaluation.schema import Goal
 
 Denominator = Literal["generation", "reference"]
@@ -45,7 +46,7 @@ class MemorisationAccuracy(ViewMetric):
     def of_rows(self, view: ViewEvidence) -> Floats | None:
         """Returns each row's share."""
         found = view.record.tokens
-        return found and np.array([float(np.mean(row.hit)) for row in found.tokens])
+        return None if found is None else np.array([said(row).mean() for row in found.tokens])
 
     def higher_is_better(self, score: str, goal: Goal | None) -> bool:
         """Returns false on rows to be forgotten."""
@@ -73,9 +74,7 @@ class ExtractionLikelihood(ViewMetric):
 
     def of_view(self, view: ViewEvidence) -> float | None:
         """Returns the mean over rows that are long enough; `None` where none is."""
-        rows = self.of_rows(view)
-        known = [] if rows is None else rows[~np.isnan(rows)]
-        return float(np.mean(known)) if len(known) else None
+        return known_mean(self.of_rows(view))
 
     def _of_row(self, row: Sequence[Continuation]) -> float:
         overlaps = [

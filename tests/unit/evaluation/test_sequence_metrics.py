@@ -17,17 +17,24 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn_runner.data.encode import Encoded
-from unlearn_runner.evaluation.metrics.evidence import Evidence
-from unlearn_runner.evaluation.metrics.extraction import (
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvidence
+from unlearn_runner.evaluation.metrics.memorisation.sequences import (
     Denominator,
     ExtractionLikelihood,
     MemorisationAccuracy,
 )
-from unlearn_runner.evaluation.metrics.perplexity import Perplexity
+from unlearn_runner.evaluation.metrics.text.perplexity import Perplexity
 from unlearn_runner.evaluation.probes.generations import continue_prompts
 from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.evaluation.probes.prefixes import continuations
-from unlearn_runner.evaluation.schema import ScoredAnswer, View, write_logprobs, write_prefixes
+from unlearn_runner.evaluation.schema import (
+    AnswerTokens,
+    ScoredAnswer,
+    Tokens,
+    View,
+    write_logprobs,
+    write_prefixes,
+)
 
 END, VOCABULARY = 0, 9
 
@@ -90,6 +97,15 @@ def test_the_bigram_models_el_and_ma(known: bool, tmp_path: Path) -> None:
     assert view.record.tokens is not None
     hits = [one.hit.tolist() for one in view.record.tokens.tokens]
     assert hits == [list(map(bool, case["MA_hits"])) for case in cases]
+
+
+def test_a_model_without_numbers_knows_nothing_by_heart() -> None:
+    hit, logprob = np.array([True, True, False]), np.array([np.nan, -0.5, -2.0])
+    tokens = AnswerTokens([Tokens(logprob, hit, logprob, logprob, logprob)], None)
+    view = ViewEvidence("forget", "forget", "answer", Record(tokens=tokens))
+    rows = MemorisationAccuracy().of_rows(view)
+    assert rows is not None
+    assert rows.tolist() == pytest.approx([1 / 3])
 
 
 @pytest.mark.parametrize("known", [True, False])
