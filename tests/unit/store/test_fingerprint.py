@@ -33,6 +33,12 @@ def write(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Write]:
     assert not [name for name in set(sys.modules) - before if name.startswith("plug")]
 
 
+@pytest.fixture(autouse=True)
+def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
 LOSS = """
     import torch.nn.functional as F
     from typing import Any
@@ -304,3 +310,62 @@ def test_roots_through_reexport_and_from_outside(write: Write) -> None:
     before = code_hash(["plug:act"])
     write("plug/__init__.py", "from .m import *\nfrom torch import gelu as act")
     assert code_hash(["plug:act"]) != before
+
+
+def new_process() -> None:
+    """Forget what this process has read, as another one would not have."""
+    fingerprint._closures.clear()
+    modules._loaded.clear()
+
+
+class TestRemembered:
+    """What another process finds in the cache folder."""
+
+    def test_unchanged_files_are_not_parsed_again(
+        self, write: Write, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        write("plug/__init__.py", "")
+        write("plug/m.py", LOSS)
+        first = code_hash(["plug.m:loss"])
+        new_process()
+        monkeypatch.setattr(modules.ast, "parse", lambda *_: pytest.fail("parsed"))
+        assert code_hash(["plug.m:loss"]) == first
+
+    @pytest.mark.parametrize(
+        ("name", "text"),
+        [
+            ("plug/m.py", LOSS.replace("SCALE = 2.0", "SCALE = 3.0")),
+            ("plug/other.py", "def helper(x): return x"),  # was not there
+            ("plug/m/__init__.py", LOSS.replace("SCALE = 2.0", "SCALE = 3.0")),  # comes before m.py
+        ],
+    )
+    def test_an_edit_is_seen(self, write: Write, name: str, text: str) -> None:
+        write("plug/__init__.py", "")
+        write(
+            "plug/m.py",
+            LOSS.replace("def helper(x)", "from plug.other import helper\n\n    def _(x)"),
+        )
+        first = code_hash(["plug.m:loss"])
+        write(name, text)
+        new_process()
+        assert code_hash(["plug.m:loss"]) != first
+
+    @pytest.mark.parametrize(
+        "content", ["", "{", "[]", '{"modules": 3}', '{"code": 3, "modules": {}}']
+    )
+    def test_a_damaged_file_is_no_answer(
+        self, write: Write, cache_folder: Path, content: str
+    ) -> None:
+        write("plug/__init__.py", LOSS)
+        first = code_hash(["plug:loss"])
+        (kept,) = cache_folder.rglob("*.json")
+        kept.write_text(content)
+        new_process()
+        assert code_hash(["plug:loss"]) == first
+
+    def test_a_home_that_cannot_be_written_costs_nothing_but_time(
+        self, write: Write, cache_folder: Path
+    ) -> None:
+        write("plug/__init__.py", LOSS)
+        cache_folder.write_text("a file where the folder should be")
+        assert code_hash(["plug:loss"]) == code_hash(["plug:loss"])

@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from itertools import accumulate
 from pathlib import Path
 
-from unlearn_runner.store.fingerprint.modules import OWN, Module, find, sources
+from unlearn_runner.store.fingerprint.cache import recall, remember
+from unlearn_runner.store.fingerprint.modules import OWN, Module, load, locate, sources
 from unlearn_runner.store.fingerprint.names import EFFECTS, Chain
 
 NEUTRAL = frozenset(
@@ -42,8 +43,14 @@ def code_hash(roots: Iterable[str]) -> str:
         KeyError: A root does not exist.
         ValueError: A root lies in an inert module, so that its hash would say nothing.
     """
-    lines = (f"{name} {digest}" for name, digest in sorted(reached(roots).items()))
-    return _digest("\n".join(lines))
+    roots = tuple(roots)
+    places = _Places(roots)
+    known = recall(roots, places)
+    if known is None:
+        lines = (f"{name} {digest}" for name, digest in sorted(reached(roots).items()))
+        known = _digest("\n".join(lines))
+        remember(roots, known, {name: places(name) for name in _closures[roots].modules})
+    return known
 
 
 def reached(roots: Iterable[str]) -> dict[str, str]:
@@ -59,12 +66,29 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
+class _Places:
+    """Where modules lie now: those of the roots' own top-level packages and of this one."""
+
+    def __init__(self, roots: Iterable[str]) -> None:
+        tops = {root.partition(":")[0].partition(".")[0] for root in roots} | {OWN}
+        self.sources = {top: sources(top) for top in tops}
+
+    def __call__(self, name: str) -> Path | None:
+        """Returns a module's file; none where it is not followed or has no source."""
+        return None if inert(name) else locate(name, self.sources.get(name.partition(".")[0], []))
+
+    def module(self, name: str) -> Module | None:
+        """Returns the module as its file is now."""
+        path = self(name)
+        return path and load(name, path)
+
+
 class _Closure:
     """Everything reached from roots, in their own top-level packages and in this one."""
 
     def __init__(self, roots: tuple[str, ...]) -> None:
-        tops = {root.partition(":")[0].partition(".")[0] for root in roots} | {OWN}
-        self.sources = {top: sources(top) for top in tops}
+        self.roots = roots
+        self.places = _Places(roots)
         self.modules: dict[str, Module | None] = {}
         self.digests: dict[str, str] = {}
         self.queue: list[tuple[Module, str]] = []
@@ -90,8 +114,8 @@ class _Closure:
 
     def is_current(self) -> bool:
         """Returns whether every module is as it was when it was read, and absent ones are."""
-        places = {top: sources(top) for top in self.sources}
-        return all(_find(name, places) is module for name, module in self.modules.items())
+        places = _Places(self.roots)
+        return all(places.module(name) is module for name, module in self.modules.items())
 
     def digest(self, module: Module, name: str) -> str:
         """Returns the hash of a definition with what its names stand for, which it does not say."""
@@ -116,7 +140,7 @@ class _Closure:
     def module(self, name: str) -> Module | None:
         """Returns the module, or None where it is not followed or has no source."""
         if name not in self.modules:
-            self.modules[name] = _find(name, self.sources)
+            self.modules[name] = self.places.module(name)
         return self.modules[name]
 
     def exports(self, module: Module, name: str, seen: frozenset[str] = frozenset()) -> bool:
@@ -166,11 +190,6 @@ class _Closure:
                 self.bound(module, (name,))
             self.surroundings(module)
         return {key}
-
-
-def _find(name: str, places: dict[str, list[Path]]) -> Module | None:
-    """Returns the module as its file is now."""
-    return None if inert(name) else find(name, places.get(name.partition(".")[0], []))
 
 
 _closures: dict[tuple[str, ...], _Closure] = {}

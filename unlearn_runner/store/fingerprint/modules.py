@@ -5,6 +5,7 @@ import importlib.util
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISDIR
 
 from unlearn_runner.store.fingerprint import names
 from unlearn_runner.store.fingerprint.names import Chain, Function, Imports
@@ -81,31 +82,42 @@ def sources(top: str) -> list[Path]:
     return [Path(spec.origin)] if spec and spec.origin and spec.origin.endswith(".py") else []
 
 
-def find(name: str, tops: list[Path]) -> Module | None:
-    """Returns the module of a dotted name below its top-level package's sources, if it is there."""
+def locate(name: str, tops: list[Path]) -> Path | None:
+    """Returns the file of a dotted name below its top-level package's sources, if it is there.
+
+    A folder for one without `__init__.py`: a package that defines nothing.
+    """
     rest = name.split(".")[1:]
     places = [top.joinpath(*rest) for top in tops]
     for place in places:
         if (init := place / "__init__.py").is_file():
-            return _load(name, init, True)
+            return init
         file = place.with_name(place.name + ".py") if rest else place
         if file.is_file():
-            return _load(name, file, False)
-    # A folder without `__init__.py` is a package that defines nothing.
-    return Module(name, True, []) if any(place.is_dir() for place in places) else None
+            return file
+    return next((place for place in places if place.is_dir()), None)
 
 
-_loaded: dict[tuple[str, str], tuple[tuple[int, int], Module]] = {}
+Stamp = tuple[int, int, int]
 
 
-def _load(name: str, path: Path, is_package: bool) -> Module:
-    """Returns a file's module, parsed once for as long as the file does not change."""
+def stamp(path: Path) -> Stamp | None:
+    """Returns what changes when a file's content does; none for a folder."""
     stat = path.stat()
-    stamp = (stat.st_mtime_ns, stat.st_size)
-    cached = _loaded.get((name, str(path)))
-    if cached is None or cached[0] != stamp:
-        module = Module(name, is_package, ast.parse(path.read_bytes(), str(path)).body)
-        cached = _loaded[name, str(path)] = (stamp, module)
+    return None if S_ISDIR(stat.st_mode) else (stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
+
+
+_loaded: dict[tuple[str, Path], tuple[Stamp | None, Module]] = {}
+
+
+def load(name: str, path: Path) -> Module:
+    """Returns the module of a located file, parsed once for as long as the file does not change."""
+    now = stamp(path)
+    cached = _loaded.get((name, path))
+    if cached is None or cached[0] != now:
+        body = ast.parse(path.read_bytes(), str(path)).body if now else []
+        module = Module(name, now is None or path.name == "__init__.py", body)
+        cached = _loaded[name, path] = (now, module)
     return cached[1]
 
 
