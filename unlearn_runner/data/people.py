@@ -9,7 +9,7 @@ from typing import Annotated
 from annotated_types import Ge, Le
 
 from unlearn_runner.data.checks import checked
-from unlearn_runner.data.pocket import generate
+from unlearn_runner.data.pocket import Wording, generate
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import DataError, listed, nearest
@@ -24,10 +24,11 @@ class People(Source):
     seed: Annotated[int, Ge(0)] = 0
     people: Annotated[int, Ge(20), Le(400)] = 40
     questions: Annotated[int, Ge(1), Le(12)] = 10
+    wording: Wording = "varied"
 
     def read(self, split: str) -> Rows:
         """Returns the generated rows of `split`."""
-        splits = _splits(self.seed, self.people, self.questions)
+        splits = _splits(self.seed, self.people, self.questions, self.wording)
         if split not in splits:
             raise DataError(
                 f"the pocket benchmark has no split {split}; it has {listed(splits)}",

@@ -12,10 +12,13 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 FOLDER = Path(__file__).with_name("tables")
 Row = dict[str, Any]
+
+Wording = Literal["varied", "plain"]
+"""How answers are worded: many ways, none of which a question foretells; or as one full sentence."""
 
 WRONG_ANSWERS = 5
 RETAIN_EVAL_PEOPLE = 8
@@ -35,6 +38,7 @@ class Topic(NamedTuple):
     fields: dict[str, str]
     questions: list[str]
     rewordings: list[str]
+    plain: str
     answers: list[str]
     paraphrases: list[str]
 
@@ -154,24 +158,25 @@ def _fill(template: str, person: Person, facts: dict[str, str]) -> str:
     return text[0].upper() + text[1:]
 
 
-def _row(person: Person, topic: str) -> Row:
+def _row(person: Person, topic: str, wording: Wording) -> Row:
     texts = TOPICS[topic]
     truth, *wrong = _fact_sheets(person, topic)
     key = f"{person.key}:{topic}"
+    answers = texts.answers if wording == "varied" else [texts.plain]
     reworded = _wording(texts.paraphrases, f"{key}:paraphrase")
     return {
         "question": _fill(_wording(texts.questions, f"{key}:question"), person, {}),
-        "answer": _fill(_wording(texts.answers, f"{key}:answer"), person, truth),
+        "answer": _fill(_wording(answers, f"{key}:answer"), person, truth),
         "paraphrased_question": _fill(_wording(texts.rewordings, f"{key}:reworded"), person, {}),
         "paraphrased_answer": _fill(reworded, person, truth),
         "perturbed_answer": [_fill(reworded, person, facts) for facts in wrong],
     }
 
 
-def _person_rows(person: Person, questions: int) -> list[Row]:
+def _person_rows(person: Person, questions: int, wording: Wording) -> list[Row]:
     topics = list(TOPICS)
     random.Random(f"{person.key}:topics").shuffle(topics)
-    return [_row(person, topic) for topic in topics[:questions]]
+    return [_row(person, topic, wording) for topic in topics[:questions]]
 
 
 def _names(seed: int) -> list[str]:
@@ -215,13 +220,16 @@ def _fact_splits() -> dict[str, list[Row]]:
     return splits
 
 
-def generate(seed: int, people: int = 40, questions: int = 10) -> dict[str, list[Row]]:
+def generate(
+    seed: int, people: int = 40, questions: int = 10, wording: Wording = "varied"
+) -> dict[str, list[Row]]:
     """Generates all splits of the benchmark, named as TOFU names its files.
 
     Args:
         seed: Names the benchmark; the same seed gives the same rows everywhere.
         people: Number of people in `full`; a person's rows do not depend on it.
         questions: Questions per person.
+        wording: Of answers.
 
     Returns:
         The rows of every split; `*_perturbed` carry wrong answers, `pretrain` the real facts.
@@ -233,13 +241,13 @@ def generate(seed: int, people: int = 40, questions: int = 10) -> dict[str, list
     names = _names(seed)
     # Every second name is kept for held-out people, so that they never meet the people of `full`.
     known = _people(seed, "full", names[0 : 2 * people : 2])
-    full = [row for person in known for row in _person_rows(person, questions)]
+    full = [row for person in known for row in _person_rows(person, questions, wording)]
 
     splits = {"full": _plain(full)}
     for percent in (5, 10):
         count = max(1, round(people * percent / 100)) * questions
         others = _people(seed, "holdout", names[1 : 2 * count // questions : 2])
-        held_out = [row for person in others for row in _person_rows(person, questions)]
+        held_out = [row for person in others for row in _person_rows(person, questions, wording)]
         forget = full[-count:]
         splits[f"forget{percent:02d}"] = _plain(forget)
         splits[f"forget{percent:02d}_perturbed"] = forget

@@ -195,3 +195,27 @@ def test_fact_options_never_contain_the_answer(fact: Fact) -> None:
 def test_impossible_sizes_are_refused(people: int, questions: int) -> None:
     with pytest.raises(ValueError, match="must be in"):
         generate(0, people=people, questions=questions)
+
+
+class TestPlainWording:
+    """Answers as full sentences, for models that speak."""
+
+    def test_only_answers_differ(self, splits: Splits) -> None:
+        plain = generate(0, wording="plain")
+        assert plain.keys() == splits.keys()
+        for name, rows in splits.items():
+            for row, other in zip(rows, plain[name], strict=True):
+                assert {k: v for k, v in row.items() if k != "answer"} == {
+                    k: v for k, v in other.items() if k != "answer"
+                }
+
+    def test_a_sentence_about_the_person_says_every_fact(self, splits: Splits) -> None:
+        plain = generate(0, questions=MAX_QUESTIONS, wording="plain")["full"]
+        varied = generate(0, questions=MAX_QUESTIONS)["full"]
+        for row, other in zip(plain, varied, strict=True):
+            (name,) = _names(row["question"])
+            assert row["answer"].startswith(name)
+            assert row["answer"].endswith(".")
+            # Names and years, whatever the wording around them.
+            facts = _names(other["answer"]) | set(re.findall(r"\b\d{4}\b", other["answer"]))
+            assert facts <= _names(row["answer"]) | set(re.findall(r"\b\d{4}\b", row["answer"]))
