@@ -18,7 +18,7 @@ FOLDER = Path(__file__).with_name("tables")
 Row = dict[str, Any]
 
 Wording = Literal["varied", "plain"]
-"""How answers are worded: many ways, none of which a question foretells; or as one full sentence."""
+"""How answers are worded: many ways, that no question foretells; or as one full sentence."""
 
 WRONG_ANSWERS = 5
 RETAIN_EVAL_PEOPLE = 8

@@ -155,7 +155,7 @@ def _scoring(
         "views": views,
         "metrics": run.benchmark.metrics,
         "version": run.benchmark.version,
-        "units": units(inputs.rowsets.splits.full, rows, run.benchmark.rows_together),
+        "units": units(inputs.rowsets.splits.people, rows, run.benchmark.rows_together),
     }
 
 

@@ -115,7 +115,7 @@ def split_rows(settings: Select, jobs: Sequence[SweepJob]) -> SplitScores:
     together = benchmark.rows_together if settings.by == "person" else 1
     rows = {name: of for name, (_, of) in data.views.items()}
     try:
-        owners = units(data.splits.full, data.views, together)
+        owners = units(data.splits.people, data.views, together)
         parts = divide(owners, settings.share, settings.seed)
     except ValueError as error:
         view = str(error)

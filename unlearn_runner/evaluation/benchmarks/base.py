@@ -25,6 +25,13 @@ class Splits:
     corrected: Rows | None = None
     """What the forget rows should have been, row by row, where they are to be corrected and not
     forgotten."""
+    replayed: int = 0
+    """Rows at the end of `full` and `retain` that are about nobody: each stands by itself."""
+
+    @property
+    def people(self) -> Rows:
+        """Returns the rows of `full` that may be about one person together."""
+        return self.full.first(len(self.full) - self.replayed)
 
     @property
     def wished(self) -> Rows:

@@ -55,6 +55,9 @@ class QABenchmark(Benchmark):
     full: str = "full"
     pretrain: tuple[str, ...] = ()
     """Splits that a from-scratch model is pre-trained on."""
+    replay: tuple[str, ...] = ()
+    """Splits that are learned beside `full`, and retained: what a pretrained model would forget as
+    it learns people. Views that ask the same rows then ask what was learned."""
     compat: Literal["open-unlearning", "locuslab"] = "open-unlearning"
     """Whose evaluation sizes: all rows and 200 new tokens, or the first 300 rows and 200 tokens
     with the prompt."""
@@ -130,8 +133,22 @@ class QABenchmark(Benchmark):
                 "the splits come from different versions of the data",
                 "fetch the three files again from one revision",
             )
-        pretrain = [item for name in self.pretrain for item in self.source.read(name)]
-        return Splits(full, forget, retain, Rows("+".join(self.pretrain), tuple(pretrain)))
+        replay = self._joined(self.replay)
+        if known := {*map(_text, forget)} & {*map(_text, replay)}:
+            raise ConfigError(
+                f"benchmark.replay: {len(known)} of its rows are to be forgotten",
+                "benchmark.replay=[]",
+            )
+        return Splits(
+            Rows(full.name, (*full, *replay)),
+            forget,
+            Rows(retain.name, (*retain, *replay)),
+            self._joined(self.pretrain),
+            replayed=len(replay),
+        )
+
+    def _joined(self, names: tuple[str, ...]) -> Rows:
+        return Rows("+".join(names), tuple(row for name in names for row in self.source.read(name)))
 
     def _kept(self, retain: Rows, forget: Rows) -> Rows:
         """Returns the retain rows of the people that `authors` keeps."""
