@@ -51,7 +51,8 @@ class ChoiceBenchmark(Benchmark):
     def splits(self) -> Splits:
         """Reads the training rows; there are none without `training`."""
         if self.training is None:
-            return Splits(*(Rows(name, ()) for name in ("full", "forget", "retain", "pretrain")))
+            none = [Rows(name, ()) for name in ("full", "forget", "retain", "pretrain")]
+            return Splits(none[0], none[1], none[2], none[3])
         return self.training.splits()
 
     def refusals(self) -> tuple[str, ...]:
