@@ -165,6 +165,7 @@ def compare(
             "relative_distance": (a - 2 * dot + b) ** 0.5 / b**0.5,
             "edited": edited,
             "retrained": retrained - old,
+            "error": abs(edited / (retrained - old) - 1),
             "random": float(np.mean(at_random)),
             "residual": residual,
         }

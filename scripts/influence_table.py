@@ -85,9 +85,10 @@ def main() -> None:
             f"output_dir={args.output}", f"name={name}", *args.overrides, *shlex.split(own)
         )
     first = next(iter(found.values()))
-    epochs = float(first.config["target"]["train"]["epochs"])
     stages = [stage for one in found.values() for stage in one.results["stages"]]
     trained = next(s["facts"]["n"] for s in stages if s["name"] == "influence")
+    recipe = first.config["target"]["train"]
+    epochs = (recipe["steps"] or 0) * recipe["batch_size"] / trained or float(recipe["epochs"])
     lines = [
         Line(name, first, f"{model}.", spent(first, (model, f"{model} adapter")), epochs)
         for name, model in BEFORE.items()
