@@ -21,21 +21,21 @@ def bench() -> Any:
     return Bench(rows=60, l2=1e-2, rank=1, seed=0)
 
 
-@pytest.mark.parametrize(("task", "cosine"), [("remove", 0.85), ("correct_response", 0.65)])
-def test_edits_go_where_retraining_goes(bench: Any, task: str, cosine: float) -> None:
+@pytest.mark.parametrize(
+    ("task", "rows", "cosine"), [("remove", 12, 0.8), ("correct_response", 4, 0.65)]
+)
+def test_edits_go_where_retraining_goes(bench: Any, task: str, rows: int, cosine: float) -> None:
     """Of a row put right the loss changes as retrained, by weights that are less alike."""
     from influence_retraining import compare
 
-    found = compare(bench, 4, task)
+    found = compare(bench, rows, task)
+    print(found)
     assert found["gradient_left"] < 1e-5
     assert found["right_sign"] == 1, "removed rows get worse, corrected ones better"
     assert found["more_than_random"] == 1
     assert found["median_cosine"] > cosine
     assert found["median_error"] < 0.4
-    assert found["rank_correlation"] > 0.7
-    newton = compare(bench, 4, task, "new")
-    assert newton["right_sign"] == newton["more_than_random"] == 1
-    print(found, newton)
+    assert found["rank_correlation"] > 0.8
 
 
 def test_a_small_request_is_predicted_to_first_order(bench: Any) -> None:
