@@ -21,14 +21,12 @@ def bench() -> Any:
     return Bench(rows=60, l2=1e-2, rank=1, seed=0)
 
 
-@pytest.mark.parametrize(
-    ("task", "rows", "cosine"), [("remove", 12, 0.8), ("correct_response", 4, 0.65)]
-)
-def test_edits_go_where_retraining_goes(bench: Any, task: str, rows: int, cosine: float) -> None:
+@pytest.mark.parametrize(("task", "cosine"), [("remove", 0.8), ("correct_response", 0.65)])
+def test_edits_go_where_retraining_goes(bench: Any, task: str, cosine: float) -> None:
     """Of a row put right the loss changes as retrained, by weights that are less alike."""
     from influence_retraining import compare
 
-    found = compare(bench, rows, task)
+    found = compare(bench, 4, task)
     print(found)
     assert found["gradient_left"] < 1e-5
     assert found["right_sign"] == 1, "removed rows get worse, corrected ones better"
