@@ -11,6 +11,7 @@ from helpers.planning import plan_run
 from unlearn_runner.api import compose
 from unlearn_runner.config.root import interactions
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.methods.influence import SCALES
 from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.pipeline.results import flat, scores
 from unlearn_runner.pipeline.stages.influence import DELTA, doubts
@@ -67,6 +68,13 @@ def test_an_edit_is_the_target_plus_the_scaled_solution(own_threads: None, tmp_p
             plain = name.removeprefix("base_model.model.").replace(".weight", ".default.weight")
             expected = before[name] + scale * delta[plain]
             assert (tensor - expected).abs().max() < 1e-6, name
+    chosen, store, _ = run(tmp_path, *overrides, "method.scale=auto")
+    assert chosen["influence"].cached
+    told = chosen["unlearn"].stage.facts(store.path(chosen["unlearn"].stage))
+    losses = {float(scale): loss for scale, loss in told["validation_nll"].items()}
+    assert tuple(losses) == SCALES
+    assert losses[told["scale"]] == min(losses.values())
+    assert len(set(losses.values())) > 1
     for view in ("test.hits", "test.hits_low", "test.ranked", "test.agreement"):
         assert found[view] is not None
     assert found["retain_model.test.agreement"] == 1.0
@@ -75,6 +83,7 @@ def test_an_edit_is_the_target_plus_the_scaled_solution(own_threads: None, tmp_p
 @pytest.mark.parametrize(
     ("overrides", "problem", "fix"),
     [
+        (("method.scale=auto",), "no validation rows", "method.scale=1"),
         (("method.task=modify_query",), "no other versions of its forget rows", "pocket_rec"),
         (("rectifier=gru",), "no gradients to rectify", "rectifier=none"),
         (("adapter=lora",), "trains no adapter", "adapter=none"),

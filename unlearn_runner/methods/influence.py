@@ -12,6 +12,7 @@ from unlearn_runner.methods.base import Method, NonNegative, Term
 from unlearn_runner.store.keys import INERT
 
 Rows = Annotated[int, Ge(1), Le(1_000_000_000)]
+SCALES = (0.25, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0)
 STEPS = {"cg": 50, "minres": 50, "sgd": 500, "lissa": 500, "released": 20}
 
 
@@ -57,8 +58,9 @@ class Influence(Method):
     reduction: Literal["token", "row"] = "token"
     """The risk is a mean over answer tokens, which our fine-tunes minimise; or over rows of their
     means, which the paper writes."""
-    scale: float = 1.0
-    """What delta is multiplied by. A sweep of it solves once."""
+    scale: float | Literal["auto"] = 1.0
+    """What delta is multiplied by. A sweep of it solves once. auto: that of 0.25, 0.5, 1, 1.5, 2, 3
+    and 4 at which the benchmark's validation rows have the least NLL."""
     checkpoint_every: Annotated[int, Ge(1)] = field(default=10, metadata=INERT)
     """Iterations between checkpoints of the solver."""
 

@@ -61,7 +61,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     # A one-shot method has no steps to be scored along.
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(splits.forget))
     if run.method.one_shot:
-        unlearned = edit_stage(run, target, splits)
+        unlearned = edit_stage(run, target, inputs)
     else:
         along = evaluator.of_views(_views(inputs, "unlearned"))
         periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None

@@ -13,7 +13,7 @@ from unlearn_runner.evaluation.benchmarks.base import Splits
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.methods.base import Method
-from unlearn_runner.methods.influence import Influence
+from unlearn_runner.methods.influence import SCALES, Influence
 from unlearn_runner.methods.one_shot import OneShot
 from unlearn_runner.pipeline.inputs import Inputs
 from unlearn_runner.pipeline.stages.base import Stage
@@ -32,10 +32,11 @@ from unlearn_runner.pipeline.stages.stop import StopCheck
 from unlearn_runner.pipeline.stages.unlearn import Unlearn
 
 
-def edit_stage(run: Run, target: Stage, splits: Splits) -> Stage:
+def edit_stage(run: Run, target: Stage, inputs: Inputs) -> Stage:
     """Returns the stage of a one-shot method, with the fine-tunes or the solution that it reads."""
+    splits = inputs.rowsets.splits
     if run.method.solves:
-        return _influence_stage(run, cast(Influence, run.method), target, splits)
+        return _influence_stage(run, cast(Influence, run.method), target, inputs)
     tuned = tuple(
         Finetune(f"fine-tune {rows.name}", run.model.template, rows, run.train, run.seed, target)
         for rows in run.method.finetunes(splits.forget)
@@ -43,13 +44,14 @@ def edit_stage(run: Run, target: Stage, splits: Splits) -> Stage:
     return Edit("unlearn", target, tuned, cast(OneShot, run.method), run.save_dtype)
 
 
-def _influence_stage(run: Run, method: Influence, target: Stage, splits: Splits) -> Stage:
+def _influence_stage(run: Run, method: Influence, target: Stage, inputs: Inputs) -> Stage:
     """Returns the stage that adds the solution of an influence system.
 
     Raises:
         ConfigError: If it is not known what the target was trained on, or the benchmark has no
-            other versions of the forget rows.
+            other versions of the forget rows, or no validation rows.
     """
+    splits, validation = inputs.rowsets.splits, None
     if target.fine_tune is None:
         raise ConfigError(
             f"target.path={run.target.path}: method=influence needs what the target was trained "
@@ -65,7 +67,15 @@ def _influence_stage(run: Run, method: Influence, target: Stage, splits: Splits)
         run.seed,
         run.train.micro_batch or run.train.batch_size,
     )
-    return ApplyInfluence("unlearn", solution, method.scale)
+    if method.scale == "auto":
+        if "validation" not in inputs.rowsets.views:
+            raise ConfigError(
+                "method.scale=auto: this benchmark has no validation rows to choose it on",
+                "method.scale=1",
+            )
+        validation = inputs.rowsets.views["validation"][1]
+    scales = SCALES if method.scale == "auto" else (method.scale,)
+    return ApplyInfluence("unlearn", solution, scales, validation)
 
 
 def _corrected(splits: Splits, setting: str) -> Rows:

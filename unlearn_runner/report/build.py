@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report import (
     answers,
+    certificates,
     cost,
     curves,
     forgetting_curve,
@@ -74,6 +75,7 @@ def report(
     along = EqualForgetting(compared)
     equal, rectification, course = along.table(), along.rectification(), _course(compared)
     troubles = [r for r in compared.runs if r.status != "completed" or not r.scores]
+    solved = certificates.table(compared.runs)
     told = answers.collect(compared.runs, rows, store)
     effects = geffect.figures(geffect.measured(compared.runs))
     template = _environment().get_template("page.html")
@@ -105,6 +107,7 @@ def report(
         blocks=heatmap.blocks(compared),
         lines=lines,
         numbers=numbers(compared.runs),
+        solved=solved,
         effects=[(one, geffect.table(one), drawn) for one, drawn in effects],
         troubles=[r for r in troubles if r.status != "waiting"],
         waiting=[r for r in troubles if r.status == "waiting"],
@@ -121,7 +124,7 @@ def report(
         seed_keys=SEEDS,
     )
     files: dict[str, str | bytes] = {"report.html": page, **paper.files(compared, columns)}
-    for table in (runs, seeds, differences, selection, equal, rectification):
+    for table in (runs, seeds, differences, selection, equal, rectification, solved):
         if table is not None:
             name = table.title.lower().replace(" ", "-")
             files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}

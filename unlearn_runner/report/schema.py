@@ -60,7 +60,7 @@ def _is_name(value: Any) -> bool:
 _text, _mapping, _optional_text = _is(str), _is(dict), _is(str, type(None))
 _scores = _values(is_score)
 _named = {"name": _text, "kind": _is_name, "key": _is_name, "cached": _is(bool)}
-_stage = _has({**_named, "seconds": is_number, "outcome": _optional_text})
+_stage = _has({**_named, "seconds": is_number, "outcome": _optional_text}, {"facts": _mapping})
 _last_finite = _values(is_number)
 
 RESULTS: Checks = {

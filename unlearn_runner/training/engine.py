@@ -113,7 +113,12 @@ class Engine:
         gradients, losses = self.gradients(rows)
         rectified = self.rectifier.rectify(gradients, self.terms, self.rectifier_state, self.space)
         gradient, clipped = rectified.gradient, 1.0
-        norm = self.space.norm(gradient) if rectified.norm is None else rectified.norm
+        norm = rectified.norm
+        if self.recipe.l2:
+            gradient = self.space.add(gradient, self.space.weights(), self.recipe.l2)
+            norm = None
+        if norm is None:
+            norm = self.space.norm(gradient)
         if self.recipe.clip is not None and not self.rectifier.bounds_norm:
             clipped = clip_factor(norm, self.recipe.clip)
         if clipped < 1:

@@ -46,6 +46,10 @@ class Recipe:
     """Linear warm-up in steps; when given, `warmup_epochs` is not used."""
     weight_decay: Annotated[float, Ge(0), Lt(1e30)] = 0.01
     """Decoupled, times the learning rate, as in AdamW."""
+    l2: Annotated[float, Ge(0), Lt(1e30)] = 0.0
+    """Adds l2 / 2 |trained weights|^2 to what is minimised: its gradient comes behind rectification
+    and before `clip`. Unlike decoupled decay it leaves a risk that has a minimum, which
+    method=influence takes its derivatives of."""
     decay_norms: bool = True
     """Whether weight decay acts on parameters of one dimension, too (norms, biases), as the papers'
     AdamW does; Hugging Face's Trainer, and so most published codes, exempts them."""

@@ -320,6 +320,7 @@ SETTINGS: dict[str, set[str]] = {
     "train.lr=1.23e-5": UNLEARNED,
     "train.clip=null": UNLEARNED,
     "train.decay_norms=false": UNLEARNED,
+    "train.l2=0.1": UNLEARNED,
     "train.batch_size=7": UNLEARNED,
     "train.precision=bf16": UNLEARNED | NUMBERS,
     "train.max_length=99": UNLEARNED | NUMBERS,

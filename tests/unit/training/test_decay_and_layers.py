@@ -1,4 +1,4 @@
-"""`train.decay_norms`, and which blocks RMU's `layer` reaches."""
+"""`train.decay_norms`, `train.l2`, and which blocks RMU's `layer` reaches."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def test_norms_are_decayed_or_exempt(tiny: Any, decay_norms: bool) -> None:
     for was, now in zip(before, engine.space.parameters, strict=True):
         decayed = was.dim() == 2 or decay_norms
         torch.testing.assert_close(now.detach(), was * (1 - 1e-2 * 0.5) if decayed else was)
+
+
+def test_l2_is_a_part_of_what_is_minimised(tiny: Any) -> None:
+    engine = engine_for(tiny, GA(Retain("none")), NoRectifier(), l2=0.3, clip=None)
+    rows = StepLoader("forget", tiny.forget, 8, 0, tiny.retain).step(0)
+    (gradient,) = engine.gradients(rows)[0].values()
+    pairs = zip(gradient, engine.space.parameters, strict=True)
+    expected = sum(float((g + 0.3 * p.detach()).double().square().sum()) for g, p in pairs) ** 0.5
+    assert engine.step(rows)["grad_norm"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_moments_return_to_their_own_parameters(tiny: Any, tmp_path: Path) -> None:

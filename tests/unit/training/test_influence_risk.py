@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,21 @@ def test_the_hessian_of_what_remains(tiny: Any) -> None:
     mine = flat(system.hessian.product(v))
     theirs = flat(risk.product("double", full[1:], risk.size(full), v))
     assert torch.allclose(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
+def test_an_l2_term_of_the_fine_tune_is_a_part_of_the_risk(tiny: Any) -> None:
+    risk, full = risk_of(tiny), tiny.rows[:4]
+    plain = System(Influence(rows=None, damping=0), Request(full, full[:1]), risk, 0)
+    with_l2 = System(plain.method, plain.request, replace(risk, l2=0.3), 0)
+    slope, theta = (flat(x) for x in (risk.gradient(full, risk.size(full)), risk.space.weights()))
+    found = with_l2.begin()
+    assert found.facts["gradient_norm"] == pytest.approx(float((slope + 0.3 * theta).norm()))
+    v = found.b
+    for one, other in ((plain.hessian, with_l2.hessian), (plain.held, with_l2.held)):
+        expected = flat(one.product(v)) + 0.3 * flat(v)
+        assert torch.allclose(flat(other.product(v)), expected, rtol=1e-12)
+        expected = flat(one.minibatch(v, 1, 2)) + 0.3 * flat(v)
+        assert torch.allclose(flat(other.minibatch(v, 1, 2)), expected, rtol=1e-12)
 
 
 def test_minibatches_are_right_in_the_mean(tiny: Any) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.methods.influence import Influence
@@ -14,7 +14,11 @@ from unlearn_runner.pipeline.stages.finetune import Finetune
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.keys import INERT
 
-DELTA, CERTIFICATE = "delta.safetensors", "certificate.json"
+if TYPE_CHECKING:
+    from unlearn_runner.data.encode import Encoded
+    from unlearn_runner.training.influence.risk import Risk
+
+DELTA, CERTIFICATE, SCALE = "delta.safetensors", "certificate.json", "scale.json"
 
 
 @dataclass(frozen=True)
@@ -41,32 +45,25 @@ class SolveInfluence(Stage):
     def run(self, context: StageContext) -> Outcome:
         """Solves; writes delta and certificate."""
         import math
-        from functools import partial
 
         import torch
         from safetensors.torch import save_file
 
-        from unlearn_runner.data.encode import encode_rows, length_limit
-        from unlearn_runner.models.forward import Models
-        from unlearn_runner.models.gradients import GradientSpace
         from unlearn_runner.models.load import load_tokenizer
         from unlearn_runner.training.divergence import Diverged
-        from unlearn_runner.training.influence.risk import Request, Risk
+        from unlearn_runner.training.influence.risk import Request
         from unlearn_runner.training.influence.solve import System, solve
         from unlearn_runner.utils.files import finite, write_json
 
-        session, fit = context.open_session(), self.fit
-        layout, precision = session.layout, fit.recipe.precision
-        tokenizer = load_tokenizer(context.path(fit))
-        model = fit.trained(context).eval()
-        limit = length_limit(model, fit.recipe.max_length)
-        full, removed, new = (
-            encode_rows(tokenizer, fit.template, rows, limit) if rows is not None else []
-            for rows in (fit.rows, self.removed, self.replacements)
+        session = context.open_session()
+        tokenizer = load_tokenizer(context.path(self.fit))
+        model = self.fit.trained(context)
+        risk, full = self.risk(context, model, tokenizer, self.fit.rows)
+        removed, new = (
+            self.encoded(model, tokenizer, rows) if rows is not None else []
+            for rows in (self.removed, self.replacements)
         )
-        space = GradientSpace(model.named_parameters(), layout)
-        models = Models(model, None, partial(layout.autocast, precision))
-        risk = Risk(models, space, self.method.reduction, self.micro_batch, tokenizer.pad_token_id)
+        space, layout = risk.space, session.layout
         system = System(self.method, Request(full, removed, new), risk, self.seed)
         delta, found = solve(system, self.label, context.training_log())
         if not math.isfinite(found["delta_norm"]):
@@ -84,6 +81,30 @@ class SolveInfluence(Stage):
             write_json(context.folder / CERTIFICATE, finite(found))
         session.ranks.barrier()
         return "completed"
+
+    def encoded(self, model: Any, tokenizer: Any, rows: Rows) -> list[Encoded]:
+        """Returns rows in tokens, as long as the fine-tune saw them."""
+        from unlearn_runner.data.encode import encode_rows, length_limit
+
+        limit = length_limit(model, self.fit.recipe.max_length)
+        return encode_rows(tokenizer, self.fit.template, rows, limit)
+
+    def risk(
+        self, context: StageContext, model: Any, tokenizer: Any, rows: Rows
+    ) -> tuple[Risk, list[Encoded]]:
+        """Returns the risk that the fine-tune minimises, and rows in tokens to take it over."""
+        from functools import partial
+
+        from unlearn_runner.models.forward import Models
+        from unlearn_runner.models.gradients import GradientSpace
+        from unlearn_runner.training.influence.risk import Risk
+
+        layout, recipe = context.open_session().layout, self.fit.recipe
+        models = Models(model.eval(), None, partial(layout.autocast, recipe.precision))
+        space, reduction = GradientSpace(model.named_parameters(), layout), self.method.reduction
+        pad, l2 = tokenizer.pad_token_id, recipe.l2
+        risk = Risk(models, space, reduction, self.micro_batch, pad, l2)
+        return risk, self.encoded(model, tokenizer, rows)
 
     def facts(self, folder: Path) -> dict[str, Any]:
         """Returns the certificate without its history."""
@@ -116,7 +137,9 @@ class ApplyInfluence(Stage):
     """Adds a solution, times a scale, to what its fine-tune trained."""
 
     solution: SolveInfluence
-    scale: float
+    scales: tuple[float, ...]
+    """One, or several of which that with the least NLL of `validation` is taken."""
+    validation: Rows | None
 
     kind: ClassVar[str] = "unlearn"
     order: ClassVar[int] = 1
@@ -128,27 +151,49 @@ class ApplyInfluence(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Loads, adds, saves."""
+        import math
+
         import torch
         from safetensors.torch import load_file
 
         from unlearn_runner.models.gradients import GradientSpace
         from unlearn_runner.models.load import load_tokenizer
         from unlearn_runner.training.divergence import Diverged, count_nonfinite
+        from unlearn_runner.utils.files import finite, write_json
 
         session, fit = context.open_session(), self.solution.fit
-        model = fit.trained(context)
+        model, tokenizer = fit.trained(context), load_tokenizer(context.path(fit))
         space = GradientSpace(model.named_parameters(), session.layout)
         stored = load_file(context.path(self.solution) / DELTA)
         pairs = zip(space.names, space.parameters, strict=True)
         delta = [
             session.layout.from_checkpoint(stored[name], p).to(session.device) for name, p in pairs
         ]
-        with torch.no_grad():
-            space.set_weights(space.add(space.weights(), [*delta], self.scale))
-        facts = {"stage": self.label, "step": 1, "change_norm": self.scale * space.norm([*delta])}
+        before, losses = space.weights(), {}
+
+        @torch.no_grad()
+        def edit(scale: float) -> None:
+            space.set_weights(space.add(space.copy(before), [*delta], scale))
+
+        if self.validation is not None:
+            risk, rows = self.solution.risk(context, model, tokenizer, self.validation)
+            for scale in self.scales:
+                edit(scale)
+                loss = risk.value(rows)
+                losses[scale] = loss if math.isfinite(loss) else math.inf
+        chosen = min(self.scales, key=lambda scale: losses.get(scale, 0.0))
+        edit(chosen)
+        facts = {"stage": self.label, "step": 1, "change_norm": chosen * space.norm([*delta])}
         if weights := count_nonfinite(model, space.layout):
             context.log(Diverged({}, weights, True, facts).line)
             return "diverged"
         context.log(facts)
-        fit.save(model, load_tokenizer(context.path(fit)), context)
+        if session.ranks.main:
+            found = {"scale": chosen, "validation_nll": {str(s): x for s, x in losses.items()}}
+            write_json(context.folder / SCALE, finite(found))
+        fit.save(model, tokenizer, context)
         return "completed"
+
+    def facts(self, folder: Path) -> dict[str, Any]:
+        """Returns the scale, and what it was chosen by."""
+        return json.loads((folder / SCALE).read_text(encoding="utf-8"))

@@ -11,6 +11,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from unlearn_runner.models.gradients import Gradient, GradientSpace
@@ -67,23 +68,32 @@ def gauss_newton(space: GradientSpace, parts: Parts, v: Gradient) -> Gradient:
     """Returns J^T (diag(p) - p p^T) J v, with J the Jacobian of the logits: never indefinite.
 
     H without the curvature of the logits themselves; the Fisher information of the softmax. J v is
-    the derivative of J^T u by u. Parameters must be whole; attention as in `double`.
+    a forward derivative, which keeps no activations: in all it holds about what a gradient holds.
+    Parameters must be whole; attention as in `double`.
     """
     total = zeros(space)
     with sdpa_kernel(SDPBackend.MATH):
         for part in parts():
-            logits, weights = part.logits()
-            u = torch.zeros_like(logits, requires_grad=True)
-            pulled = torch.autograd.grad(
-                logits, space.parameters, u, create_graph=True, materialize_grads=True
-            )
-            (pushed,) = torch.autograd.grad(_dot(pulled, v), u, retain_graph=True)
-            p = logits.detach().softmax(-1)
+            pushed, p, weights = _pushed(space, part, v)
             curved = p * (pushed - (p * pushed).sum(-1, keepdim=True)) * weights[:, None]
+            logits, _ = part.logits()
             _accumulate(
                 total, torch.autograd.grad(logits, space.parameters, curved, allow_unused=True)
             )
     return _summed(space, total)
+
+
+def _pushed(space: GradientSpace, part: Part, v: Gradient) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns J v, the softmax of the logits, and the weights."""
+    with torch.no_grad(), forward_ad.dual_level():
+        for parameter, entry in zip(space.parameters, v, strict=True):
+            if entry is not None:  # in place: a model finds its parameters where they were
+                parameter.copy_(forward_ad.make_dual(parameter.detach().clone(), entry))
+        logits, weights = part.logits()
+        plain, tangent = forward_ad.unpack_dual(logits)
+        # What a level has made ends with it.
+        pushed = torch.zeros_like(plain) if tangent is None else tangent.clone()
+        return pushed, plain.softmax(-1), weights
 
 
 def difference(space: GradientSpace, parts: Parts, v: Gradient) -> Gradient:

@@ -59,6 +59,8 @@ class Risk:
     reduction: Reduction
     micro_batch: int
     pad: int
+    l2: float = 0.0
+    """Of the fine-tune's recipe: l2 / 2 |weights|^2 is a part of what its target minimises."""
     passed: dict[str, int] = field(default_factory=lambda: {"gradients": 0, "products": 0})
     """Rows whose gradients, or products, were taken."""
 
@@ -86,6 +88,12 @@ class Risk:
         if self.reduction == "row":
             ones = ones / batch.rows_sum(ones)[batch.row]
         return ones * scale
+
+    @torch.no_grad()
+    def value(self, rows: Sequence[Encoded]) -> float:
+        """Returns the mean, summed over the ranks in float64."""
+        parts = [part.loss().double() for part in self.parts(rows, self.size(rows))()]
+        return float(self.space.layout.ranks.all_reduce_sum(torch.stack(parts).sum()))
 
     def gradient(self, rows: Sequence[Encoded], size: float) -> Gradient:
         """Returns the gradient of the rows' sum divided by `size`."""
@@ -143,15 +151,18 @@ class Hessian:
 
     def product(self, v: Gradient) -> Gradient:
         """Returns the product with all rows."""
-        return self.risk.product(self.kind, self.rows, self.risk.size(self.rows) / self.weight, v)
+        return self._product(self.rows, self.risk.size(self.rows), v)
+
+    def _product(self, rows: Sequence[Encoded], size: float, v: Gradient) -> Gradient:
+        found = self.risk.product(self.kind, rows, size / self.weight, v)
+        return self.risk.space.add(found, v, self.risk.l2)
 
     def minibatch(self, v: Gradient, step: int, batch: int) -> Gradient:
         """Returns the product with some rows, drawn for a step; right in the mean over draws."""
         batch = min(batch, len(self.rows))
         drawn = np.random.default_rng([self.seed, BATCH, step])
         chosen = [self.rows[i] for i in drawn.choice(len(self.rows), batch, replace=False)]
-        size = self.risk.size(self.rows) * batch / len(self.rows)
-        return self.risk.product(self.kind, chosen, size / self.weight, v)
+        return self._product(chosen, self.risk.size(self.rows) * batch / len(self.rows), v)
 
 
 def sampled(

@@ -81,6 +81,7 @@ class System:
         """Measures what the target is like, and sets damping."""
         space, b = self.space, self.request.right_hand_side(self.risk)
         slope = self.risk.gradient(self.request.full, self.risk.size(self.request.full))
+        slope = space.add(slope, space.weights(), self.risk.l2)
         values = lanczos(self.hessian.product, b, RITZ_STEPS, space)
         facts = {
             "b_norm": space.norm(b),
