@@ -72,9 +72,9 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
 
 
 def needs_retain_model(run: Run) -> bool:
-    """Returns whether a score compares with the retain model, and no log stands for it."""
+    """Returns whether a score or an attack compares with it, and no log stands for it."""
     wanted = any(metric.needs_retain_model for metric in run.benchmark.metrics.values())
-    return wanted and run.retain_model.log is None
+    return (wanted or run.attack.acts) and run.retain_model.log is None
 
 
 def _given(

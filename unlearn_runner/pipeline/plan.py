@@ -14,6 +14,7 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.evaluation.schema import View
+from unlearn_runner.pipeline.attacking import verdict_stage
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
@@ -40,6 +41,8 @@ class Plan:
     """The stage of the scores along the way."""
     geffect: Stage | None = None
     """Measures the G-effect along the way."""
+    attack: Stage | None = None
+    """Judges the attack."""
 
 
 def plan(run: Run, inputs: Inputs) -> Plan:
@@ -76,11 +79,16 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         bases = {"unlearned": base_of}
     kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
     found = _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
-    if run.geffect.mode == "none":
-        return found
-    geffect = geffect_stage(run, target, inputs, unlearned, steps)
-    wanted = (*found.wanted, geffect)
-    return replace(found, stages=_ordered(wanted), wanted=wanted, geffect=geffect)
+    further: dict[str, Stage] = {}
+    if run.geffect.mode != "none":
+        further["geffect"] = geffect_stage(run, target, inputs, unlearned, steps)
+    if run.attack.acts:
+        sources = _sources(inputs, models, evaluator, bases)
+        evaluated = {name: of for name, of in sources.items() if isinstance(of, Stage)}
+        scoring = _scoring(run, inputs, sources, "unlearned")
+        further["attack"] = verdict_stage(run, inputs, evaluator, evaluated, bases, scoring)
+    wanted = (*found.wanted, *further.values())
+    return replace(found, stages=_ordered(wanted), wanted=wanted, **further)
 
 
 def _scored(

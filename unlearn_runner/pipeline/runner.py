@@ -161,7 +161,7 @@ def _finish(
     job: PlannedJob, record: Record, done: list[StageResult], session: Session | None, brief: bool
 ) -> None:
     """Writes and prints what the run came to."""
-    from unlearn_runner.pipeline import geffect, results, tables
+    from unlearn_runner.pipeline import attacking, geffect, results, tables
     from unlearn_runner.pipeline.stages import score_files as score
 
     store = job.store
@@ -172,6 +172,9 @@ def _finish(
     if job.plan.trajectory is not None and done[-1].outcome == "completed":
         content["along"] = score.read(store.path(job.plan.trajectory), score.ALONG)
     tables_copied = geffect.copy_tables(job, done)
+    if (judged := job.plan.attack) is not None and done[-1].outcome == "completed":
+        place = attacking.copy_verdict(job.run.attack, store.path(judged), job.folder)
+        tables_copied.append(place)
     record.results(content)
     record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
     kept = [r.stage for r in done if r.stage.kind == "unlearn" and r.outcome == "completed"]
@@ -190,7 +193,7 @@ def _finish(
     for stage in kept:
         say(f"model    {store.path(stage)}")
     for path in tables_copied:
-        say(f"g-effect {path}")
+        say(f"measured {path}")
 
 
 def _publish(job: PlannedJob, folder: Path, content: dict[str, Any]) -> None:
