@@ -17,7 +17,7 @@ from unlearn_runner.evaluation.attacks.base import Attack
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.inputs import Inputs
-from unlearn_runner.pipeline.stages.attack import VERDICT, ChangeWeights, Verdict
+from unlearn_runner.pipeline.stages.attack import VERDICT, ChangeWeights, Verdict, changed
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate
 from unlearn_runner.pipeline.stages.finetune import Finetune
@@ -112,9 +112,8 @@ def _refuse(run: Run, attack: Attack, views: Mapping[str, View]) -> None:
 
 def describe(attack: Attack) -> str:
     """Returns an attack in words: its class, and the settings that are not the class's defaults."""
-    given = [f"{f.name}={v}" for f in fields(attack) if (v := getattr(attack, f.name)) != f.default]
-    name = type(attack).__name__.lower()
-    return f"{name} ({', '.join(given)})" if given else name
+    given = ", ".join(f"{name}={value}" for name, value in changed(attack).items())
+    return type(attack).__name__.lower() + (f" ({given})" if given else "")
 
 
 def copy_verdict(attack: Attack, artifact: Path, folder: Path) -> Path:

@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report import (
     answers,
+    attacks,
     cost,
     curves,
     forgetting_curve,
@@ -76,6 +77,8 @@ def report(
     troubles = [r for r in compared.runs if r.status != "completed" or not r.scores]
     told = answers.collect(compared.runs, rows, store)
     effects = geffect.figures(geffect.measured(compared.runs))
+    attacked = attacks.judged(compared.runs)
+    verdicts, under_attack = attacks.table(attacked), attacks.draw(compared, attacked)
     template = _environment().get_template("page.html")
     page = template.render(
         title=title,
@@ -106,6 +109,8 @@ def report(
         lines=lines,
         numbers=numbers(compared.runs),
         effects=[(one, geffect.table(one), drawn) for one, drawn in effects],
+        verdicts=verdicts,
+        under_attack=under_attack,
         troubles=[r for r in troubles if r.status != "waiting"],
         waiting=[r for r in troubles if r.status == "waiting"],
         again=again(compared, store),
@@ -121,12 +126,13 @@ def report(
         seed_keys=SEEDS,
     )
     files: dict[str, str | bytes] = {"report.html": page, **paper.files(compared, columns)}
-    for table in (runs, seeds, differences, selection, equal, rectification):
+    for table in (runs, seeds, differences, selection, equal, rectification, verdicts):
         if table is not None:
             name = table.title.lower().replace(" ", "-")
             files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}
     of_effects = [(one, figure) for one, drawn in effects for figure in drawn]
-    drawn = [pictures, course, lines, of_effects]
+    of_attacks = [] if under_attack is None else [(None, under_attack)]
+    drawn = [pictures, course, lines, of_effects, of_attacks]
     if pdf.available():
         files |= {f"{figure.name}.pdf": pdf.draw(figure) for part in drawn for _, figure in part}
     return files | _files(*drawn)

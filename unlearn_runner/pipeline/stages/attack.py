@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -85,8 +85,8 @@ class Verdict(Stage):
         found = judge(evidence, self.units, self.metrics, self.trains)
         model = self.unlearned.inputs[0]
         content = {
-            "attack": type(self.attack).__name__,
-            "settings": asdict(self.attack),
+            "attack": type(self.attack).__name__.lower(),
+            "settings": changed(self.attack),
             "models": f"{model.kind}/{model.key}",
             "rows": sum(map(len, self.rows.values())),
             "scores": found,
@@ -120,3 +120,9 @@ class Verdict(Stage):
         return (
             f"{told}, {control:.0%} to the retain model: {verdict} than the attack itself teaches"
         )
+
+
+def changed(attack: Attack) -> dict[str, Any]:
+    """Returns the settings of an attack that are not its class's defaults."""
+    values = {item.name: (getattr(attack, item.name), item.default) for item in fields(attack)}
+    return {name: value for name, (value, default) in values.items() if value != default}
