@@ -233,6 +233,7 @@ def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
         generations={
             n: v.generate for n, (v, _) in rowsets.views.items() if v.generate is not None
         },
+        samplings={n: v.sample for n, (v, _) in rowsets.views.items() if v.sample is not None},
         max_length=run.target.train.max_length,
         precision=run.evaluate.precision,
         batch_size=run.evaluate.batch_size,
