@@ -283,7 +283,7 @@ def turns_stage(run: Run, inputs: Inputs, evaluated: Iterable[Source]) -> ScoreT
     places = {(row.question, row.answer): i // together for i, row in enumerate(full)}
     requests, people = {}, {}
     for turn in rowsets.turns:
-        texts = [(row.question, row.answer) for row in turn.splits.forget]
+        texts = {(row.question, row.answer) for row in turn.splits.forget}
         people[turn.request] = tuple(sorted({places[text] for text in texts}))
         requests[turn.request] = {
             name: tuple(

@@ -138,19 +138,7 @@ class QABenchmark(Benchmark):
 
     def splits(self) -> Splits:
         """Reads the training rows and checks that forget and retain make up the full set."""
-        return self._splits(self._names)
-
-    def turns(self) -> tuple[Turn, ...]:
-        """Reads the requests of `in_turn`."""
-        found = []
-        for number, name in enumerate(self.in_turn, 1):
-            splits = self._splits(self.in_turn[:number])
-            found.append(Turn(name, replace(splits, forget=self._forget(name))))
-        return tuple(found)
-
-    def _splits(self, names: tuple[str, ...]) -> Splits:
-        """Returns the training rows where some requests have been asked."""
-        full, (forget, retain) = self.source.read(self.full), self._both(names)
+        full, (forget, retain) = self.source.read(self.full), self._both()
         retain = self._kept(retain, forget)
         if self.authors is not None:
             known = {_text(row) for row in (*retain, *forget)}
@@ -180,8 +168,22 @@ class QABenchmark(Benchmark):
     def _joined(self, names: tuple[str, ...]) -> Rows:
         return Rows("+".join(names), tuple(row for name in names for row in self.source.read(name)))
 
-    def _both(self, names: tuple[str, ...]) -> tuple[Rows, Rows]:
-        """Returns the rows of some requests together, and all others; whoever they are about."""
+    def turns(self) -> tuple[Turn, ...]:
+        """Reads the requests of `in_turn`."""
+        if not self.in_turn:
+            return ()
+        whole, asked, found = self.splits(), set[tuple[str, str]](), list[Turn]()
+        for name in self.in_turn:
+            forget = self._forget(name)
+            asked |= {_text(row) for row in forget}
+            rest = tuple(row for row in whole.full if _text(row) not in asked)
+            retain = Rows(f"{whole.full.name} after {name}", rest)
+            found.append(Turn(name, replace(whole, forget=forget, retain=retain)))
+        return tuple(found)
+
+    def _both(self) -> tuple[Rows, Rows]:
+        """Returns the rows of all requests together, and all others; whoever they are about."""
+        names = self._names
         parts = [self._forget(name) for name in names]
         if len(names) == 1 and self.requests[names[0]].people is None:
             return parts[0], self.source.read(self.requests[names[0]].retain)
@@ -211,7 +213,7 @@ class QABenchmark(Benchmark):
         if lacking := [person for person in request.people if person not in known]:
             raise ConfigError(
                 f"benchmark.requests.{name}.people: {rows.name} has no rows of {lacking[0]}",
-                f"benchmark.requests.{name}.people=[{max(p for p in known if p is not None)}]",
+                f"benchmark.requests.{name}.people=[{max((p for p in known if p is not None), default=0)}]",
             )
         chosen = (row for row in rows if places.get(_text(row)) in request.people)
         return Rows(name, tuple(chosen))
@@ -239,7 +241,7 @@ class QABenchmark(Benchmark):
         """Returns question and answer of the rows whose people `authors` leaves out."""
         if self.authors is None:
             return set()
-        forget, retain = self._both(self._names)
+        forget, retain = self._both()
         kept = self._kept(retain, forget)
         return {_text(row) for row in retain.items[len(kept) :]}
 
