@@ -209,11 +209,12 @@ class QABenchmark(Benchmark):
             return rows
         together = self.rows_together
         places = {_text(row): i // together for i, row in enumerate(self.source.read(self.full))}
-        known = {places.get(_text(row)) for row in rows}
-        if lacking := [person for person in request.people if person not in known]:
+        known = {places.get(_text(row)) for row in rows} - {None}
+        if lacking := sorted({*request.people} - known):
             raise ConfigError(
-                f"benchmark.requests.{name}.people: {rows.name} has no rows of {lacking[0]}",
-                f"benchmark.requests.{name}.people=[{max((p for p in known if p is not None), default=0)}]",
+                f"benchmark.requests.{name}.people: {rows.name} has no rows of {lacking[0]}; "
+                f"allowed: {listed(sorted(map(str, known)))}",
+                f"benchmark.requests.{name}.people=[{next(iter(known), 0)}]",
             )
         chosen = (row for row in rows if places.get(_text(row)) in request.people)
         return Rows(name, tuple(chosen))
