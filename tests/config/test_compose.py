@@ -87,9 +87,9 @@ SOME = [
 
 
 def provided(label: str) -> bool:
-    """Whether a stage is there because the method or an adapter asks for it."""
+    """Whether a stage is there because the method, an adapter or an attack asks for it."""
     ends = (" logprobs", "alternates", "fisher", "influence", " adapter")
-    return label.endswith(ends) or label.startswith("fine-tune ")
+    return label.endswith(ends) or label.startswith(("fine-tune ", "attack ", "evaluate attacked "))
 
 
 @functools.cache
