@@ -25,8 +25,8 @@ MAX_JUDGED = 400
 """Verdicts that a report shows."""
 SHARES = {"recovered": "came back", "control": "to the retain model", "excess": "difference"}
 MODELS = ("target", "unlearned", "attacked", "retain_model", "attacked_retain_model")
-LEFT, WIDTH, TOP = 190, 640, 24
-"""Pixels: of the names, of the figure, above the first line."""
+WIDTH, TOP, LETTER = 720, 24, 6
+"""Pixels: of the figure, above the first line, and of a letter of an attack's name."""
 LOWEST, HIGHEST = -0.5, 1.5
 """Shares beyond are drawn at the edge, unless others make room."""
 COLORS = 8
@@ -156,12 +156,12 @@ def draw(compared: Comparison, found: Sequence[Judged]) -> svg.Figure | None:
     attacks = tuple(dict.fromkeys(one.attack for one in shown))
     titles = list(dict.fromkeys(compared.title(one.run, SEEDS) for one in shown))
     height = 13 * (len(titles) + 1) + 8
-    bottom = TOP + height * len(attacks)
+    bottom, left = TOP + height * len(attacks), 20 + LETTER * max(map(len, attacks))
     first = [one.scores[0] for one in shown]
     shares = [s[key] for s in first for key in ("recovered", "control") if s[key] is not None]
     values = [min(max(v, LOWEST), HIGHEST) for share in shares for v in share.values()]
     frame = svg.Frame(
-        svg.scale([0.0, 1.0, *values], LEFT, WIDTH - 20, log=False),
+        svg.scale([0.0, 1.0, *values], left, WIDTH - 20, log=False),
         Lines(0, len(attacks), TOP, bottom, names=attacks),
         f"share of the forgotten {clean(first[0]['score'])}",
         "",
