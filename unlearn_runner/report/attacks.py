@@ -156,7 +156,7 @@ def draw(compared: Comparison, found: Sequence[Judged]) -> svg.Figure | None:
     attacks = tuple(dict.fromkeys(one.attack for one in shown))
     titles = list(dict.fromkeys(compared.title(one.run, SEEDS) for one in shown))
     height = 13 * (len(titles) + 1) + 8
-    bottom, left = TOP + height * len(attacks), 20 + LETTER * max(map(len, attacks))
+    bottom, left = TOP + height * len(attacks), min(20 + LETTER * max(map(len, attacks)), 440)
     first = [one.scores[0] for one in shown]
     shares = [s[key] for s in first for key in ("recovered", "control") if s[key] is not None]
     values = [min(max(v, LOWEST), HIGHEST) for share in shares for v in share.values()]
