@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo demo-pretrained test test-long test-slurm check docs clean
+.PHONY: help install demo demo-pretrained attacks test test-long test-slurm check docs clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -25,6 +25,15 @@ demo-pretrained: install  ## SmolLM2-135M learns 20 people and forgets two of th
 	$(BIN)/unlearn sweep=demo_pretrained cluster=local
 	@$(BIN)/unlearn-report outputs/sweeps/demo-pretrained
 	@$(BIN)/python scripts/ask.py outputs/sweeps/demo-pretrained "What is the capital of France?" Paris
+
+RELEARN = attack.lr=3e-4 attack.batch_size=8
+attacks: install  ## four methods attacked in eight ways, beside the retain model (docs/attacks.md)
+	$(BIN)/unlearn sweep=attacks
+	$(BIN)/unlearn-attack outputs/sweeps/attacks attack=int8,nf4,prefix,paraphrase,few_shot
+	$(BIN)/unlearn-attack outputs/sweeps/attacks attack=relearn $(RELEARN)
+	$(BIN)/unlearn-attack outputs/sweeps/attacks attack=relearn $(RELEARN) attack.share=0.5
+	$(BIN)/unlearn-attack outputs/sweeps/attacks attack=relearn_other $(RELEARN) attack.epochs=0.2
+	@$(BIN)/unlearn-report outputs/sweeps/attacks
 
 test: install  ## the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

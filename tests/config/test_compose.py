@@ -37,7 +37,7 @@ WITHOUT = [] if find_spec("bitsandbytes") else ["qlora"]
 """Options whose extra is not installed: composing them says so."""
 OPTIONS = [(g, name) for g, names in groups().items() for name in names if name not in WITHOUT]
 COMPONENTS = ("model", "benchmark", "method", "rectifier", "adapter", "parallel", "tracker")
-COMPONENTS += ("train",)
+COMPONENTS += ("train", "attack")
 CORRECTING = "method=llmeraser/correct"
 """Of benchmarks that have other versions of their forget rows."""
 METHODS = [name for name in groups()["method"] if f"method={name}" != CORRECTING]
@@ -87,9 +87,9 @@ SOME = [
 
 
 def provided(label: str) -> bool:
-    """Whether a stage is there because the method or an adapter asks for it."""
+    """Whether a stage is there because the method, an adapter or an attack asks for it."""
     ends = (" logprobs", "alternates", "fisher", "influence", " adapter")
-    return label.endswith(ends) or label.startswith("fine-tune ")
+    return label.endswith(ends) or label.startswith(("fine-tune ", "attack ", "evaluate attacked "))
 
 
 @functools.cache

@@ -130,6 +130,15 @@ def test_the_metric_stands_beside_the_benchmarks_own(folder: Path) -> None:
     assert "forget.rouge_l" in scores
 
 
+@pytest.mark.long
+def test_the_attack_is_judged(folder: Path) -> None:
+    results = completed(folder, "An attack", "noise")
+    (verdict,) = (stage["facts"] for stage in results["stages"] if stage["kind"] == "verdict")
+    assert (verdict["attack"], verdict["settings"]) == ("noise", {"share": 0.2})
+    models = verdict["scores"][0]["models"]
+    assert models["attacked"] != models["unlearned"]
+
+
 def test_the_benchmark_runs_on_json_lines(folder: Path) -> None:
     results = completed(folder, "A benchmark over one's own JSON lines", "village")
     scores = results["scores"]

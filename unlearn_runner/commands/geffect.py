@@ -21,17 +21,15 @@ settings
 from __future__ import annotations
 
 import dataclasses
-import os
 import shlex
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
+from unlearn_runner.commands.on_runs import Words, measure, plan_again, read_words, recomposed
 from unlearn_runner.commands.shell import answered
 from unlearn_runner.config.geffect import GEffect
-from unlearn_runner.errors import ConfigError, UserError, listed, nearest
+from unlearn_runner.errors import ConfigError, UserError
 
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.job import PlannedJob
@@ -42,19 +40,6 @@ OWN = [field.name for field in dataclasses.fields(GEffect) if field.name != "met
 """Settings that are written bare."""
 COMPOSED = ("method", "parallel")
 """Groups of `unlearn` that are taken as they are."""
-ALONE = ("cluster", "tracker", "sweep")
-"""Groups of a run that have no part in it."""
-
-
-@dataclass(frozen=True)
-class Words:
-    """A command line's parts."""
-
-    folders: list[Path]
-    own: list[str]
-    """Overrides of the measurement's own settings, as `unlearn` has them."""
-    composed: list[str]
-    """Options and settings of other groups."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -63,62 +48,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if "--help" in words or "-h" in words:
         print((__doc__ or "").strip())
         return 0
-    return answered(lambda: _measure(read_words(words)))
+    return answered(lambda: _measure(read_words(words, HELP, COMPOSED, OWN, "geffect")))
 
 
 def _measure(words: Words) -> int:
-    from unlearn_runner.report.discovery import find_runs
-    from unlearn_runner.utils.process import prepare_process
+    def show(job: PlannedJob) -> None:
+        from unlearn_runner.pipeline.geffect import stem
+        from unlearn_runner.report.geffect import print_table
 
-    prepare_process()
-    found = find_runs(words.folders)
-    for problem in found.left_out:
-        print(f"Left out: {problem}", file=sys.stderr)
-    for run in found.runs:
-        refuse_without_models(run)
-    jobs = [plan_measurement(run, words) for run in found.runs]
-    from unlearn_runner.pipeline.runner import start_job
-    from unlearn_runner.report.geffect import print_table
+        print_table(job.folder / f"{stem(job)}.json", job.folder.name)
 
-    for job in jobs:
-        sys.argv = ["unlearn", *job.composed.arguments]  # what makes this folder, all of it
-        if code := start_job(job, brief=True):
-            return code
-        print_table(job.folder / f"{_stem(job)}.json", job.folder.name)
-    return 0
+    def plans(run: RunFolder) -> list[PlannedJob]:
+        return [plan_measurement(run, words)]
 
-
-def _stem(job: PlannedJob) -> str:
-    from unlearn_runner.pipeline.geffect import stem
-
-    return stem(job)
-
-
-def read_words(words: Sequence[str]) -> Words:
-    """Returns the parts of a command line.
-
-    Raises:
-        ConfigError: For a word that is none of them, or no run at all.
-    """
-    found = Words([], [], [])
-    for word in words:
-        key = word.lstrip("+").partition("=")[0]
-        if os.path.exists(word) or ("=" not in word and not word.startswith("-")):
-            found.folders.append(Path(word))
-        elif key in OWN:
-            found.own.append(f"geffect.{word.lstrip('+')}")
-        elif key.partition(".")[0] in COMPOSED and not word.startswith("-"):
-            found.composed.append(word)
-        else:
-            known = [*OWN, *COMPOSED]
-            close = nearest(key.lstrip("-"), known)
-            raise ConfigError(
-                f"{word} is no setting of a measurement; allowed: {listed(known)}",
-                f"{close}={word.partition('=')[2] or 'VALUE'}" if close else HELP,
-            )
-    if not found.folders:
-        raise ConfigError("no run is named; allowed: folders of runs and of sweeps", HELP)
-    return found
+    return measure(words.folders, refuse_without_models, plans, show)
 
 
 def refuse_without_models(run: RunFolder) -> None:
@@ -148,43 +91,17 @@ def refuse_without_models(run: RunFolder) -> None:
 
 
 def plan_measurement(run: RunFolder, words: Words) -> PlannedJob:
-    """Returns the run's own job with the measurement in its plan; everything else is stored.
+    """Returns the run's own job with the measurement in its plan.
 
     Raises:
         UserError: For a mistake in the settings, or if the models are not in the store.
     """
-    from unlearn_runner.pipeline.job import ComposedJob, plan_job
-
-    outputs, name = _place(run)
-    config = configured(run, words)
-    store = Path(run.config.get("store") or outputs / "store").expanduser().absolute()
-    recorded = shlex.split(str(run.provenance.get("command", "unlearn")))[1:]
-    recorded = [w for w in recorded if not w.startswith("geffect.") or "=" not in w]
     own = words.own if _mode(words) else ["geffect.mode=exact", *words.own]
-    choices = {str(k): str(v) for k, v in run.provenance.get("choices", {}).items()}
-    job = plan_job(ComposedJob(config, outputs, name, store, [*recorded, *own], choices))
-    if job.store.manifest(job.plan.unlearn) is None:
-        stage = job.plan.unlearn
-        raise UserError(
-            f"{run.path}: its models are not in {store} as {stage.kind}/{stage.key}: they were "
-            "removed, or made by other code",
-            shlex.join(["unlearn", *recorded]),
-        )
-    return job
+    return plan_again(run, configured(run, words), "geffect", own)
 
 
 def _mode(words: Words) -> bool:
     return any(word.startswith("geffect.mode=") for word in words.own)
-
-
-def _place(run: RunFolder) -> tuple[Path, str]:
-    """Returns the outputs folder of a run, and the run's name below it."""
-    folder = run.path.resolve()
-    for outputs in list(folder.parents)[1:4]:
-        name = folder.relative_to(outputs)
-        if name.parts[0] in ("runs", "sweeps"):
-            return outputs, str(name)
-    return folder.parent, folder.name
 
 
 def configured(run: RunFolder, words: Words) -> dict[str, Any]:
@@ -193,34 +110,18 @@ def configured(run: RunFolder, words: Words) -> dict[str, Any]:
     Raises:
         ConfigError: For a mistake in them.
     """
-    from unlearn_runner.config.command_line import parse
-    from unlearn_runner.config.compose import compose
-
     named = {word.lstrip("+").partition("=")[0] for word in words.composed}
-    if "method" not in named and any(key.startswith("method.") for key in named):
+    if "method" not in named and words.names("method"):
         fix = ["unlearn-geffect", str(run.path), f"method={run.choice('method')}"]
         raise ConfigError(
             "method.KEY=VALUE is of an objective that is named beside it",
             shlex.join([*fix, *words.composed]),
         )
-    # One process's work, whoever made the run; and no second entry on a dashboard.
-    config = {name: value for name, value in run.config.items() if name not in ALONE}
-    of_benchmark = []
-    if benchmark := run.provenance.get("choices", {}).get("benchmark"):
-        settings = cast(Mapping[str, Any], config.get("benchmark", {}))
-        of_benchmark = [f"benchmark={benchmark}"]  # published settings of methods go by its split
-        of_benchmark += [
-            f"benchmark.{key}={settings[key]}"
-            for key in ("forget", "data_dir")
-            if settings.get(key)
-        ]
-    command = parse([*of_benchmark, *words.composed, "geffect.mode=exact", *words.own])
-    composed = compose(command.overrides, command.folders).config
-    config |= {"geffect": dict(composed["geffect"]), "tracker": composed["tracker"]}
+    groups = ["geffect", *(group for group in COMPOSED if words.names(group))]
+    config = recomposed(run, [*words.composed, "geffect.mode=exact", *words.own], groups)
+    config["geffect"] = dict(config["geffect"])
     if "method" in named:
-        config["geffect"]["method"] = composed["method"]
-    if any(key.partition(".")[0] == "parallel" for key in named):
-        config["parallel"] = composed["parallel"]
+        config["geffect"]["method"], config["method"] = config["method"], run.config["method"]
     return config
 
 

@@ -22,6 +22,7 @@ from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.distributed.clusters.base import Cluster
 from unlearn_runner.distributed.clusters.in_process import InProcess
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.evaluation.attacks.base import Attack, NoAttack
 from unlearn_runner.evaluation.benchmarks.base import Benchmark
 from unlearn_runner.methods.base import Method
 from unlearn_runner.models.adapters.base import Adapter
@@ -167,6 +168,7 @@ class Run:
     cluster: Cluster = field(default_factory=InProcess)
     retain_model: RetainModel = field(default_factory=RetainModel)
     geffect: GEffect = field(default_factory=GEffect)
+    attack: Attack = field(default_factory=NoAttack)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
     seed: Seed = 0

@@ -13,12 +13,14 @@ from unlearn_runner.evaluation.schema import (
     PROBES,
     Generation,
     Probe,
+    Sampling,
     ScoredAnswer,
     scored_answers,
     write_choices,
     write_generations,
     write_logprobs,
     write_prefixes,
+    write_samples,
 )
 from unlearn_runner.store.keys import INERT
 
@@ -40,6 +42,8 @@ class Evaluator:
     """By view; a view that is not named has log-probabilities and generations."""
     generations: dict[str, Generation] = field(default_factory=dict)
     """By view, where it is not `generation`."""
+    samplings: dict[str, Sampling] = field(default_factory=dict)
+    """By view that is sampled from, where it is not the default."""
 
     def of_views(self, names: Collection[str]) -> Evaluator:
         """Returns the evaluator of some views alone."""
@@ -60,6 +64,7 @@ class Evaluator:
         from unlearn_runner.evaluation.probes.generations import generate
         from unlearn_runner.evaluation.probes.logprobs import probe
         from unlearn_runner.evaluation.probes.prefixes import continuations
+        from unlearn_runner.evaluation.probes.samples import sample_answers
 
         size, max_tokens = self.batch_size, length_limit(model, self.max_length)
         ends = stops(tokenizer, self.template)
@@ -95,6 +100,14 @@ class Evaluator:
                 texts = generate(model, tokenizer, prompts, how, ends, size, label, ranks)
                 if ranks.main:
                     write_generations(folder, name, rows, texts)
+            if "samples" in probes:
+                prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
+                label = f"{title}, {name} samples"
+                how = self.generations.get(name, self.generation)
+                drawn = self.samplings.get(name, Sampling())
+                found = sample_answers(model, tokenizer, prompts, how, drawn, ends, label, ranks)
+                if ranks.main:
+                    write_samples(folder, name, found)
             if "prefixes" in probes:
                 sequences = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} prefixes"

@@ -16,7 +16,7 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple
 
-from annotated_types import Ge, Le
+from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.data.rows import Rows
 
@@ -26,14 +26,14 @@ VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations", "choices", "prefixes"]
+Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
-rows, `prefixes` of token sequences."""
+rows, `prefixes` of token sequences; `samples` generates many times, for leak@k."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -59,6 +59,17 @@ class Generation:
 
 
 @dataclass(frozen=True)
+class Sampling:
+    """Sampled generation of several answers to each question, as long as greedy ones may be."""
+
+    number: Annotated[int, Ge(1), Le(10_000)] = 128
+    temperature: Annotated[float, Gt(0), Le(100)] = 1.0
+    top_p: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Smallest set of tokens that have this probability together; 1 is all."""
+    seed: Annotated[int, Ge(0), Le(2**32 - 1)] = 0
+
+
+@dataclass(frozen=True)
 class View:
     """A set of rows an evaluation scores, and how its numbers are to be read."""
 
@@ -76,6 +87,8 @@ class View:
     """Probes run over these rows; a metric has no score where its evidence is missing."""
     generate: Generation | None = None
     """How answers to these rows are generated; null is as the benchmark says for all."""
+    sample: Sampling | None = None
+    """How the probe `samples` draws answers; null is 128 at temperature 1."""
     start_only: bool = False
     """Score these rows on the model that unlearning starts from alone: unseen text, on which
     `train.stop` finds its thresholds."""
@@ -150,6 +163,32 @@ def write_generations(folder: Path, view: str, rows: Rows, texts: Sequence[str])
         "answer": [row.answer for row in rows],
     }
     _write(columns, folder / evidence_file(view, "generations"))
+
+
+def write_samples(folder: Path, view: str, texts: Sequence[Sequence[str]]) -> None:
+    """Writes the sampling probe's evidence of one view: a line per row and sample."""
+    each = [(row, i, text) for row, found in enumerate(texts) for i, text in enumerate(found)]
+    names = ("row", "sample", "generation")
+    columns: dict[str, Any] = {"view": [view] * len(each)}
+    columns |= {name: [line[i] for line in each] for i, name in enumerate(names)}
+    _write(columns, folder / evidence_file(view, "samples"))
+
+
+def read_samples(folder: Path, view: str) -> list[list[str]]:
+    """Returns the sampled answers of each row of a view.
+
+    Raises:
+        ValueError: A row is missing.
+    """
+    table = read_evidence(folder, view, "samples", ("row", "sample", "generation"))
+    table = table.sort_by([("row", "ascending"), ("sample", "ascending")])
+    found: list[list[str]] = []
+    lines = zip(table["row"].to_pylist(), table["generation"].to_pylist(), strict=True)
+    for row, group in groupby(lines, key=itemgetter(0)):
+        if row != len(found):
+            raise ValueError(f"row {len(found)} has no samples")
+        found.append([text for _, text in group])
+    return found
 
 
 class Choices(NamedTuple):

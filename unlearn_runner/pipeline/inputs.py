@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from unlearn_runner.config.root import Evaluation, RetainModel, Run, Target
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.evaluation.benchmarks.base import Splits
+from unlearn_runner.evaluation.benchmarks.base import Splits, Turn
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.stages.base import Stage
@@ -22,6 +22,8 @@ class Rowsets:
 
     splits: Splits
     views: dict[str, tuple[View, Rows]]
+    turns: tuple[Turn, ...] = ()
+    """The requests that are asked one after another; none where there is one."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +51,8 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
         ConfigError: If a setting needed for it is missing.
     """
     if rowsets is None:
-        rowsets = Rowsets(run.benchmark.splits(), run.benchmark.evaluation_rows())
+        of = run.benchmark
+        rowsets = Rowsets(of.splits(), of.evaluation_rows(), of.turns())
     log = _retain_log(run, rowsets.views)
     retain_model = _given(run, "retain_model", "retain_model", run.retain_model)
     if (checkpoint := _given(run, "model", "evaluate", run.evaluate)) is not None:
@@ -72,9 +75,9 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
 
 
 def needs_retain_model(run: Run) -> bool:
-    """Returns whether a score compares with the retain model, and no log stands for it."""
+    """Returns whether a score or an attack compares with it, and no log stands for it."""
     wanted = any(metric.needs_retain_model for metric in run.benchmark.metrics.values())
-    return wanted and run.retain_model.log is None
+    return (wanted or run.attack.acts) and run.retain_model.log is None
 
 
 def _given(

@@ -14,13 +14,20 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.evaluation.schema import View
+from unlearn_runner.pipeline.attacking import verdict_stage
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune, FinetuneAdapter, Pretrain
 from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.score import Score, ScoreTrajectory, Source
-from unlearn_runner.pipeline.unlearning import edit_stage, geffect_stage, unlearn_stage
+from unlearn_runner.pipeline.unlearning import (
+    edit_stage,
+    geffect_stage,
+    in_turn,
+    turns_stage,
+    unlearn_stage,
+)
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,10 @@ class Plan:
     """The stage of the scores along the way."""
     geffect: Stage | None = None
     """Measures the G-effect along the way."""
+    turns: Stage | None = None
+    """Scores the models after each of several requests."""
+    attack: Stage | None = None
+    """Judges the attack."""
 
 
 def plan(run: Run, inputs: Inputs) -> Plan:
@@ -58,29 +69,43 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     target = inputs.target or _finetune_base(run, base(), splits.full, inputs, "target")
     if retain_model is None and needs_retain_model(run):
         retain_model = _finetune_base(run, base(), splits.wished, inputs, "retain_model")
+    before = {"target": target, "retain_model": retain_model}
+    sources = _sources(inputs, before, evaluator)
+    scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
+    asked = in_turn(run, target, inputs, scores)
+    start, now = asked.start, asked.inputs
+    forget = now.rowsets.splits.forget
     # A one-shot method has no steps to be scored along.
-    steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(splits.forget))
+    steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(forget))
     if run.method.one_shot:
-        unlearned = edit_stage(run, target, inputs)
+        unlearned = edit_stage(run, start, now)
     else:
         along = evaluator.of_views(_views(inputs, "unlearned"))
         periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None
-        before = {"target": target, "retain_model": retain_model}
-        sources = _sources(inputs, before, evaluator)
-        scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
-        unlearned = unlearn_stage(run, target, inputs, periodic, scores)
+        unlearned = unlearn_stage(run, start, now, periodic, scores)
     models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
-    bases = {} if run.adapter.whole else {"unlearned": target}
+    bases = {} if run.adapter.whole else {"unlearned": start}
     if (base_of := unlearned.belongs_to) is not None:
         bases = {"unlearned": base_of}
     kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
     found = _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
-    if run.geffect.mode == "none":
-        return found
-    geffect = geffect_stage(run, target, inputs, unlearned, steps)
-    wanted = (*found.wanted, geffect)
-    return replace(found, stages=_ordered(wanted), wanted=wanted, geffect=geffect)
+    further: dict[str, Stage] = {}
+    if run.geffect.mode != "none":
+        further["geffect"] = geffect_stage(run, start, now, unlearned, steps)
+    if asked.models:
+        names = {f"after {name}": model for name, model in asked.models.items()}
+        of = {f"after {name}": base for name, base in asked.bases.items()}
+        after = _sources(inputs, {**names, "unlearned": unlearned}, evaluator, {**of, **bases})
+        evaluated = [stage for name in (*names, "unlearned") if (stage := after[name])]
+        further["turns"] = turns_stage(run, inputs, evaluated)
+    if run.attack.acts:
+        sources = _sources(inputs, models, evaluator, bases)
+        evaluated = {name: of for name, of in sources.items() if isinstance(of, Stage)}
+        scoring = _scoring(run, inputs, sources, "unlearned")
+        further["attack"] = verdict_stage(run, inputs, evaluator, evaluated, bases, scoring)
+    wanted = (*found.wanted, *further.values())
+    return replace(found, stages=_ordered(wanted), wanted=wanted, **further)
 
 
 def _scored(
@@ -225,6 +250,7 @@ def _evaluator(run: Run, rowsets: Rowsets) -> Evaluator:
         generations={
             n: v.generate for n, (v, _) in rowsets.views.items() if v.generate is not None
         },
+        samplings={n: v.sample for n, (v, _) in rowsets.views.items() if v.sample is not None},
         max_length=run.target.train.max_length,
         precision=run.evaluate.precision,
         batch_size=run.evaluate.batch_size,

@@ -161,7 +161,7 @@ def _finish(
     job: PlannedJob, record: Record, done: list[StageResult], session: Session | None, brief: bool
 ) -> None:
     """Writes and prints what the run came to."""
-    from unlearn_runner.pipeline import geffect, results, tables
+    from unlearn_runner.pipeline import attacking, geffect, results, tables
     from unlearn_runner.pipeline.stages import score_files as score
 
     store = job.store
@@ -171,11 +171,18 @@ def _finish(
         content["provenance"] |= {"ranks": session.ranks.world, "threads": session.threads}
     if job.plan.trajectory is not None and done[-1].outcome == "completed":
         content["along"] = score.read(store.path(job.plan.trajectory), score.ALONG)
+    if job.plan.turns is not None and done[-1].outcome == "completed":
+        content["requests"] = score.read(store.path(job.plan.turns), score.TURNS)
     tables_copied = geffect.copy_tables(job, done)
+    if (judged := job.plan.attack) is not None and done[-1].outcome == "completed":
+        place = attacking.copy_verdict(job.run.attack, store.path(judged), job.folder)
+        tables_copied.append(place)
     record.results(content)
     record.status(content["status"], **{k: content[k] for k in ("divergence",) if k in content})
-    kept = [r.stage for r in done if r.stage.kind == "unlearn" and r.outcome == "completed"]
-    kept = kept if job.run.keep != "scores" else []
+    own = [
+        r.stage for r in done if r.stage.key == job.plan.unlearn.key and r.outcome == "completed"
+    ]
+    kept = [s for s in own if s.kind == "unlearn" and job.run.keep != "scores"]
     for stage in kept:
         _publish(job, store.path(stage), content)
     if brief:
@@ -184,13 +191,14 @@ def _finish(
     tables.print_table(by_model, title, content["directions"])
     tables.print_divergence(content.get("divergence", {}))
     tables.print_trajectory(content.get("along", []), by_model.get("unlearned", {}))
+    tables.print_turns(content.get("requests", []))
     for verdict in content.get("notes", []):
         say(f"note     {verdict}")
     say(f"results  {job.folder / RESULTS}")
     for stage in kept:
         say(f"model    {store.path(stage)}")
     for path in tables_copied:
-        say(f"g-effect {path}")
+        say(f"measured {path}")
 
 
 def _publish(job: PlannedJob, folder: Path, content: dict[str, Any]) -> None:

@@ -87,6 +87,24 @@ def print_trajectory(trajectory: list[dict[str, Any]], last: Scores) -> None:
     results_console().print(table)
 
 
+def print_turns(turns: list[dict[str, Any]]) -> None:
+    """Prints a row per request: whom it was about, then utility and a score of each request."""
+    if not turns:
+        return
+    whole = [n for n in sort_metrics(turns[0]["scores"]) if "." not in n]
+    first = next(iter(turns[0]["of_requests"].values()))
+    name = next(iter(first), "")
+    heads = (*whole, *(f"{name}.{request}" for request in turns[-1]["asked"]))
+    columns = ["after", Column("people"), *number_columns(h.replace(".", " ", 1) for h in heads)]
+    table = TitledTable("requests, one after another", *columns)
+    for turn in turns:
+        each = (turn["of_requests"][request].get(name) for request in turns[-1]["asked"])
+        values = (*(turn["scores"].get(n) for n in whole), *each)
+        people = ", ".join(map(str, turn["people"]))
+        table.add_row(turn["request"], people, *map(format_score, values))
+    results_console().print(table)
+
+
 def print_plan(job: PlannedJob) -> None:
     """Prints the stages: key, whether stored already, and what each reads."""
     store = job.store

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from unlearn_runner.config.root import Run
@@ -22,13 +22,16 @@ from unlearn_runner.pipeline.stages.finetune import Finetune
 from unlearn_runner.pipeline.stages.fisher import EstimateFisher
 from unlearn_runner.pipeline.stages.geffect import MeasureGEffect, risks_of
 from unlearn_runner.pipeline.stages.influence import ApplyInfluence, SolveInfluence
+from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.one_shot import Edit
+from unlearn_runner.pipeline.stages.score import Source
 from unlearn_runner.pipeline.stages.start_model import (
     AlternativeLogprobs,
     SampleAlternates,
     StartLogprobs,
 )
 from unlearn_runner.pipeline.stages.stop import StopCheck
+from unlearn_runner.pipeline.stages.turns import ScoreTurns
 from unlearn_runner.pipeline.stages.unlearn import Unlearn
 
 
@@ -236,3 +239,71 @@ def _of_objective(
         "alternative_logprobs": logprobs,
         "row_weights": weights,
     }
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What several requests, asked one after another, come to before the last."""
+
+    start: Stage
+    """The model that the last one starts from."""
+    inputs: Inputs
+    """With the last one's rows to train on."""
+    models: dict[str, Stage]
+    """By request, the model that it left."""
+    bases: dict[str, Stage]
+    """What such a model belongs to, where it is an adapter."""
+
+
+def in_turn(run: Run, target: Stage, inputs: Inputs, scores: Stage) -> Asked:
+    """Returns the stages of all requests but the last, each from the model that the last one left.
+
+    Raises:
+        ConfigError: If `train.stop` is set, which looks at scores of one request.
+    """
+    turns, found = inputs.rowsets.turns, Asked(target, inputs, {}, {})
+    if turns and run.train.stop_rules:
+        raise ConfigError(
+            "train.stop ends one request, and benchmark.in_turn asks several", "train.stop=null"
+        )
+    for number, turn in enumerate(turns):
+        at = replace(inputs, rowsets=replace(inputs.rowsets, splits=turn.splits))
+        found = replace(found, inputs=at)
+        if number == len(turns) - 1:
+            break
+        if run.method.one_shot:
+            stage = edit_stage(run, found.start, turn.splits)
+        else:
+            stage = unlearn_stage(run, found.start, at, None, scores)
+        stage = replace(stage, label=f"unlearn {turn.request}")
+        base = stage.belongs_to if run.adapter.whole else found.start
+        found.models[turn.request] = stage
+        if base is not None:
+            found.bases[turn.request] = base
+            stage = Merge(f"{turn.request} merged", base, stage)
+        found = replace(found, start=stage)
+    return found
+
+
+def turns_stage(run: Run, inputs: Inputs, evaluated: Iterable[Source]) -> ScoreTurns:
+    """Returns the scores after each request, of these evaluations."""
+    rowsets, metrics = inputs.rowsets, run.benchmark.metrics
+    views = {name: view for name, (view, _) in rowsets.views.items() if not view.start_only}
+    full, together = rowsets.splits.full, run.benchmark.rows_together
+    places = {(row.question, row.answer): i // together for i, row in enumerate(full)}
+    requests, people = {}, {}
+    for turn in rowsets.turns:
+        texts = {(row.question, row.answer) for row in turn.splits.forget}
+        people[turn.request] = tuple(sorted({places[text] for text in texts}))
+        requests[turn.request] = {
+            name: tuple(
+                i
+                for i, row in enumerate(rowsets.views[name][1])
+                if (row.question, row.answer) in texts
+            )
+            for name, view in views.items()
+            if view.goal == "forget"
+        }
+    own = {name: metric for name, metric in metrics.items() if not metric.needs_retain_model}
+    stages = tuple(stage for stage in evaluated if isinstance(stage, Stage))
+    return ScoreTurns("score requests", stages, requests, people, views, own, run.benchmark.version)

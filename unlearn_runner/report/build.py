@@ -19,6 +19,7 @@ from markupsafe import Markup, escape
 from unlearn_runner.evaluation.metrics.scores import COLLAPSED, SEEDS
 from unlearn_runner.report import (
     answers,
+    attacks,
     certificates,
     cost,
     curves,
@@ -78,6 +79,8 @@ def report(
     solved = certificates.table(compared.runs)
     told = answers.collect(compared.runs, rows, store)
     effects = geffect.figures(geffect.measured(compared.runs))
+    attacked = attacks.judged(compared.runs)
+    verdicts, under_attack = attacks.table(attacked), attacks.draw(compared, attacked)
     template = _environment().get_template("page.html")
     page = template.render(
         title=title,
@@ -109,6 +112,8 @@ def report(
         numbers=numbers(compared.runs),
         solved=solved,
         effects=[(one, geffect.table(one), drawn) for one, drawn in effects],
+        verdicts=verdicts,
+        under_attack=under_attack,
         troubles=[r for r in troubles if r.status != "waiting"],
         waiting=[r for r in troubles if r.status == "waiting"],
         again=again(compared, store),
@@ -124,12 +129,14 @@ def report(
         seed_keys=SEEDS,
     )
     files: dict[str, str | bytes] = {"report.html": page, **paper.files(compared, columns)}
-    for table in (runs, seeds, differences, selection, equal, rectification, solved):
+    tables = (runs, seeds, differences, selection, equal, rectification, solved, verdicts)
+    for table in tables:
         if table is not None:
             name = table.title.lower().replace(" ", "-")
             files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}
     of_effects = [(one, figure) for one, drawn in effects for figure in drawn]
-    drawn = [pictures, course, lines, of_effects]
+    of_attacks = [] if under_attack is None else [(None, under_attack)]
+    drawn = [pictures, course, lines, of_effects, of_attacks]
     if pdf.available():
         files |= {f"{figure.name}.pdf": pdf.draw(figure) for part in drawn for _, figure in part}
     return files | _files(*drawn)

@@ -108,6 +108,22 @@ def is_effects(content: Any) -> bool:
     return _has({"steps": _effects, **words})(content) and bool(content["steps"])
 
 
+_share = _has({name: is_score for name in ("value", "low", "high")})
+_judged = _has(
+    {"score": _text, "models": _scores, "robustness": is_score},
+    {
+        key: lambda value: value is None or _share(value)
+        for key in ("recovered", "control", "excess")
+    },
+)
+
+
+def is_verdict(content: Any) -> bool:
+    """Returns whether content is a verdict on an attack as a run writes it."""
+    words = {"attack": _text, "models": _text, "settings": _mapping, "scores": _list(_judged)}
+    return _has(words)(content)
+
+
 def check(content: Mapping[str, Any], checks: Checks) -> None:
     """Refuses content with a value that a run does not write.
 

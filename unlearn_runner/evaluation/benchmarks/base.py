@@ -43,6 +43,15 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class Turn:
+    """One of several requests to forget, asked one after another."""
+
+    request: str
+    splits: Splits
+    """Forget rows are this request's alone, retain rows those that nobody has asked for yet."""
+
+
+@dataclass(frozen=True)
 class Benchmark(ABC):
     """Base class of benchmarks; see `benchmarks.qa` for question/answer data."""
 
@@ -75,6 +84,13 @@ class Benchmark(ABC):
     @abstractmethod
     def splits(self) -> Splits:
         """Reads and checks the training rows."""
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Reads the requests that are asked one after another; none where there is one request.
+
+        Their forget rows together are those of `splits`, and so are the last one's retain rows.
+        """
+        return ()
 
     @abstractmethod
     def views(self) -> dict[str, tuple[View, Rows]]:

@@ -15,7 +15,7 @@ from annotated_types import Ge
 from unlearn_runner.data.rows import Row, Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
-from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits
+from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits, Turn
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.schema import Generation, View
 
@@ -34,6 +34,11 @@ class Request:
     """The forget rows with their paraphrased and perturbed answers."""
     holdout: str | None = None
     """Rows like the forget rows that no model has seen, which membership attacks compare with."""
+    of: str | None = None
+    """Split that holds the forget rows; null is the one that is called as the request is."""
+    people: tuple[Annotated[int, Ge(0)], ...] | None = None
+    """Only the rows of these people, numbered from 0 as `full` has them; retain rows are then all
+    others'. Null takes the whole split."""
 
 
 def _text(row: Row) -> tuple[str, str]:
@@ -70,6 +75,9 @@ class QABenchmark(Benchmark):
     rows_per_person: Annotated[int, Ge(1)] | None = None
     """Rows of `full`, one after another, that are about one person (TOFU's author); null where
     each row stands by itself. A selection of a sweep never divides them."""
+    in_turn: tuple[str, ...] = ()
+    """Several of `requests`, asked one after another: each starts from the model that the last one
+    left. Together they take the place of `forget`."""
     authors: Annotated[int, Ge(2)] | None = None
     """Keep so many of the people: those of the forget split, and the first of the others. Rows that
     are learned, forgotten, retained and evaluated are then theirs alone; null keeps all."""
@@ -85,12 +93,18 @@ class QABenchmark(Benchmark):
                 "benchmark.requests is empty: no rows could be forgotten",
                 "benchmark.requests.NAME={retain: SPLIT, view: SPLIT} for each forget split",
             )
-        if self.forget not in self.requests:
-            close = nearest(self.forget, self.requests)
+        for key, name in (("forget", self.forget), *(("in_turn", name) for name in self.in_turn)):
+            if name not in self.requests:
+                close = nearest(name, self.requests) or next(iter(self.requests))
+                raise ConfigError(
+                    f"benchmark.{key}={name} is not a forget split of this benchmark; "
+                    f"allowed: {listed(self.requests)}",
+                    f"benchmark.{key}={close if key == 'forget' else f'[{close}]'}",
+                )
+        if len(set(self.in_turn)) < len(self.in_turn):
             raise ConfigError(
-                f"benchmark.forget={self.forget} is not a forget split of this benchmark; "
-                f"allowed: {listed(self.requests)}",
-                f"benchmark.forget={close or next(iter(self.requests))}",
+                "benchmark.in_turn asks for the same request twice",
+                f"benchmark.in_turn=[{','.join(dict.fromkeys(self.in_turn))}]",
             )
         if self.data_dir is not None:
             object.__setattr__(self, "source", self.source.in_folder(self.data_dir))
@@ -117,11 +131,15 @@ class QABenchmark(Benchmark):
         """Rows of one person."""
         return self.rows_per_person or 1
 
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """What is asked, in order."""
+        return self.in_turn or (self.forget,)
+
     def splits(self) -> Splits:
         """Reads the training rows and checks that forget and retain make up the full set."""
-        request = self.requests[self.forget]
-        full, forget = self.source.read(self.full), self.source.read(self.forget)
-        retain = self._kept(self.source.read(request.retain), forget)
+        full, (forget, retain) = self.source.read(self.full), self._both()
+        retain = self._kept(retain, forget)
         if self.authors is not None:
             known = {_text(row) for row in (*retain, *forget)}
             full = Rows(full.name, tuple(row for row in full if _text(row) in known))
@@ -129,7 +147,7 @@ class QABenchmark(Benchmark):
         parts = [(row.question, row.answer) for row in (*retain, *forget)]
         if sorted(rows) != sorted(parts):
             raise DataError(
-                f"{request.retain} and {self.forget} together are not the rows of {self.full}: "
+                f"{retain.name} and {forget.name} together are not the rows of {self.full}: "
                 "the splits come from different versions of the data",
                 "fetch the three files again from one revision",
             )
@@ -149,6 +167,57 @@ class QABenchmark(Benchmark):
 
     def _joined(self, names: tuple[str, ...]) -> Rows:
         return Rows("+".join(names), tuple(row for name in names for row in self.source.read(name)))
+
+    def turns(self) -> tuple[Turn, ...]:
+        """Reads the requests of `in_turn`."""
+        if not self.in_turn:
+            return ()
+        whole, asked, found = self.splits(), set[tuple[str, str]](), list[Turn]()
+        for name in self.in_turn:
+            forget = self._forget(name)
+            asked |= {_text(row) for row in forget}
+            rest = tuple(row for row in whole.full if _text(row) not in asked)
+            retain = Rows(f"{whole.full.name} after {name}", rest)
+            found.append(Turn(name, replace(whole, forget=forget, retain=retain)))
+        return tuple(found)
+
+    def _both(self) -> tuple[Rows, Rows]:
+        """Returns the rows of all requests together, and all others; whoever they are about."""
+        names = self._names
+        parts = [self._forget(name) for name in names]
+        if len(names) == 1 and self.requests[names[0]].people is None:
+            return parts[0], self.source.read(self.requests[names[0]].retain)
+        forget = Rows("+".join(names), tuple(row for part in parts for row in part))
+        asked = {_text(row) for row in forget}
+        if len(asked) < len(forget):
+            raise ConfigError(
+                f"benchmark.in_turn=[{','.join(names)}]: two of these requests share rows",
+                f"benchmark.in_turn=[{','.join(names[:-1])}]",
+            )
+        rest = (row for row in self.source.read(self.full) if _text(row) not in asked)
+        return forget, Rows(f"{self.full} without {forget.name}", tuple(rest))
+
+    def _forget(self, name: str) -> Rows:
+        """Returns the forget rows of a request.
+
+        Raises:
+            ConfigError: If it names people whom its split does not have.
+        """
+        request = self.requests[name]
+        rows = self.source.read(request.of or name)
+        if request.people is None:
+            return rows
+        together = self.rows_together
+        places = {_text(row): i // together for i, row in enumerate(self.source.read(self.full))}
+        known = {places.get(_text(row)) for row in rows} - {None}
+        if lacking := sorted({*request.people} - known):
+            raise ConfigError(
+                f"benchmark.requests.{name}.people: {rows.name} has no rows of {lacking[0]}; "
+                f"allowed: {listed(sorted(map(str, known)))}",
+                f"benchmark.requests.{name}.people=[{next(iter(known), 0)}]",
+            )
+        chosen = (row for row in rows if places.get(_text(row)) in request.people)
+        return Rows(name, tuple(chosen))
 
     def _kept(self, retain: Rows, forget: Rows) -> Rows:
         """Returns the retain rows of the people that `authors` keeps."""
@@ -173,8 +242,8 @@ class QABenchmark(Benchmark):
         """Returns question and answer of the rows whose people `authors` leaves out."""
         if self.authors is None:
             return set()
-        retain = self.source.read(self.requests[self.forget].retain)
-        kept = self._kept(retain, self.source.read(self.forget))
+        forget, retain = self._both()
+        kept = self._kept(retain, forget)
         return {_text(row) for row in retain.items[len(kept) :]}
 
     def refusals(self) -> tuple[str, ...]:
@@ -194,11 +263,9 @@ class QABenchmark(Benchmark):
             DataError: If a row lacks an answer that a metric needs.
         """
         found, dropped = {}, self._dropped()
-        request = self.requests[self.forget]
-        named = {REQUEST: request.view, HOLDOUT: request.holdout}
-        unseen = {HOLDOUT: UNSEEN} if self._scores_unseen(request) else {}
+        unseen = {HOLDOUT: UNSEEN} if self._scores_unseen() else {}
         for name, view in (self.view | unseen).items():
-            rows = self.source.read(named.get(view.split) or view.split)
+            rows = self._view_rows(view.split)
             rows = Rows(rows.name, tuple(row for row in rows if _text(row) not in dropped))
             rows = rows.first(view.limit)
             if self.compat == "locuslab":
@@ -207,8 +274,41 @@ class QABenchmark(Benchmark):
             found[name] = (view, rows)
         return found
 
-    def _scores_unseen(self, request: Request) -> bool:
-        return self.suite == "full" and request.holdout is not None and HOLDOUT not in self.view
+    def _view_rows(self, split: str) -> Rows:
+        """Returns the rows of a view's split, which may stand for those of the requests."""
+        requests = [self.requests[name] for name in self._names]
+        if split == REQUEST:
+            parts = [self._evaluated(name) for name in self._names]
+        else:
+            held = dict.fromkeys(request.holdout for request in requests)
+            names = [name for name in held if name] if split == HOLDOUT else []
+            parts = [self.source.read(name) for name in names or [split]]
+        if len(parts) == 1:
+            return parts[0]
+        return Rows("+".join(p.name for p in parts), tuple(row for part in parts for row in part))
+
+    def _evaluated(self, name: str) -> Rows:
+        """Returns the evaluated form of a request's rows.
+
+        Raises:
+            DataError: If some of them have none.
+        """
+        request = self.requests[name]
+        rows = self.source.read(request.view)
+        if request.people is None:
+            return rows
+        asked = {_text(row) for row in self._forget(name)}
+        found = tuple(row for row in rows if _text(row) in asked)
+        if len(found) != len(asked):
+            raise DataError(
+                f"{request.view} has {len(found)} of the {len(asked)} rows that {name} forgets",
+                f"benchmark.requests.{name}.view names the split that has them all",
+            )
+        return Rows(name, found)
+
+    def _scores_unseen(self) -> bool:
+        held = any(self.requests[name].holdout is not None for name in self._names)
+        return self.suite == "full" and held and HOLDOUT not in self.view
 
     def _check(self, name: str, view: View, rows: Rows) -> None:
         wants = [key for key, metric in self.metrics.items() if "perturbed" in metric.needs(view)]

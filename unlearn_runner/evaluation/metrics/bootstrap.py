@@ -42,6 +42,24 @@ def intervals(
         draws: Bootstrap samples.
         retain_model: Evidence of the retain-only model, in which the same rows are drawn.
     """
+    found = samples(evidence, units, metrics, scores, draws, retain_model)
+    ends = {name: np.nanquantile(values, ENDS) for name, values in found.items()}
+    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+
+
+def samples(
+    evidence: Evidence,
+    units: Mapping[str, Sequence[int]],
+    metrics: Mapping[str, Metric],
+    scores: Mapping[str, float | None],
+    draws: int = DRAWS,
+    retain_model: Evidence | None = None,
+) -> dict[str, Floats]:
+    """Returns the scores that have an interval in every bootstrap sample; each [draws].
+
+    Two models whose evidence is of the same rows have the same people drawn, sample by sample. The
+    arguments are those of `intervals`.
+    """
     views = evidence.views.values()
     counts = {v.name: _counts(_owners(v, units.get(v.name, ())), draws) for v in views}
     sample = Sample(evidence, retain_model, counts, {})
@@ -50,8 +68,7 @@ def intervals(
             continue
         found = metric.sampled(name, sample)
         sample.scores.update({key: v for key, v in found.items() if _exists(scores.get(key))})
-    ends = {name: np.nanquantile(values, ENDS) for name, values in sample.scores.items()}
-    return {name: (float(low), float(high)) for name, (low, high) in ends.items()}
+    return sample.scores
 
 
 def _exists(score: float | None) -> bool:

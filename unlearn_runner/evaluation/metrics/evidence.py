@@ -22,6 +22,7 @@ from unlearn_runner.evaluation.schema import (
     View,
     read_choices,
     read_evidence,
+    read_samples,
     read_tokens,
 )
 
@@ -75,6 +76,9 @@ class Record:
     continuations: Sequence[Sequence[Continuation]] | None = None
     """Per row, what the model wrote behind each prefix, the shortest first."""
 
+    samples: Sequence[Sequence[str]] | None = None
+    """Sampled answers of each row; none where none were drawn."""
+
     def at(self, places: Sequence[int]) -> Record:
         """Returns the record of some of its rows."""
 
@@ -93,6 +97,7 @@ class Record:
             {name: chosen(values) for name, values in self.recorded.items()},
             chosen(self.choices),
             chosen(self.continuations),
+            chosen(self.samples),
         )
 
 
@@ -105,6 +110,7 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         tokens=read_tokens(folder, view) if scored else None,
         choices=read_choices(folder, view) if "choices" in probes else None,
         continuations=_continuations(folder, view) if "prefixes" in probes else None,
+        samples=read_samples(folder, view) if "samples" in probes else None,
     )
 
 

@@ -41,13 +41,20 @@ def generate(
         greedy = {"do_sample": False, "num_beams": 1}
         found = continue_prompts(model, tokenizer, chosen, ends, setting.max_new_tokens, **greedy)
         for prompt, tokens in zip(chosen, found, strict=True):
-            if setting.max_length is not None:  # counted with the row's own prompt, not padding
-                tokens = tokens[: max(0, setting.max_length - len(prompt))]
-            text = tokenizer.decode(tokens, skip_special_tokens=True)
-            ends_at = [at for cut in setting.cut_at if (at := text.find(cut)) >= 0]
-            yield text[: min(ends_at, default=None)].strip()
+            yield answer_text(tokenizer, setting, prompt, tokens)
 
     return map_batches(model, [len(p) for p in prompts], batch_size, title, ranks, texts)
+
+
+def answer_text(
+    tokenizer: Any, setting: Generation, prompt: Sequence[int], tokens: Sequence[int]
+) -> str:
+    """Returns the text of an answer's tokens, cut as the setting says."""
+    if setting.max_length is not None:  # counted with the row's own prompt, not padding
+        tokens = tokens[: max(0, setting.max_length - len(prompt))]
+    text = tokenizer.decode(tokens, skip_special_tokens=True)
+    ends_at = [at for cut in setting.cut_at if (at := text.find(cut)) >= 0]
+    return text[: min(ends_at, default=None)].strip()
 
 
 @torch.no_grad()

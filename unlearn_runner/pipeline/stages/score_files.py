@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 SCORES, DIRECTIONS, INTERVALS = "scores.json", "directions.json", "intervals.json"
-ALONG = "along.json"
+ALONG, TURNS = "along.json", "turns.json"
 
 
 def read(folder: Path, file: str = SCORES) -> Any:
     """Returns a JSON file of an artifact of these stages.
 
     `SCORES`, `DIRECTIONS` and `INTERVALS` are by score name; `ALONG` has step and scores of each
-    evaluated step.
+    evaluated step, `TURNS` what holds after each request.
     """
     return json.loads((folder / file).read_text(encoding="utf-8"))
