@@ -129,8 +129,8 @@ def report(
         seed_keys=SEEDS,
     )
     files: dict[str, str | bytes] = {"report.html": page, **paper.files(compared, columns)}
-    tables = (runs, seeds, differences, selection, equal, rectification, solved, verdicts)
-    for table in tables:
+    shown = (runs, seeds, differences, selection, equal, rectification, solved, verdicts)
+    for table in shown:
         if table is not None:
             name = table.title.lower().replace(" ", "-")
             files |= {f"{name}.{k}": write(table) for k, write in WRITERS.items()}
