@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
@@ -25,6 +25,8 @@ from unlearn_runner.store.keys import INERT
 if TYPE_CHECKING:
     from unlearn_runner.distributed.ranks import Ranks
 
+T = TypeVar("T")
+
 
 @dataclass(frozen=True)
 class Evaluator:
@@ -43,9 +45,22 @@ class Evaluator:
 
     def of_views(self, names: Collection[str]) -> Evaluator:
         """Returns the evaluator of some views alone."""
-        return replace(self, views={n: rows for n, rows in self.views.items() if n in names})
 
-    def run(self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks) -> None:
+        def chosen(by_view: dict[str, T]) -> dict[str, T]:
+            return {name: value for name, value in by_view.items() if name in names}
+
+        views, probes = chosen(self.views), chosen(self.probes)
+        return replace(self, views=views, probes=probes, generations=chosen(self.generations))
+
+    def run(
+        self,
+        model: Any,
+        tokenizer: Any,
+        folder: Path,
+        title: str,
+        ranks: Ranks,
+        attempt: Path | None = None,
+    ) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.
 
         Args:
@@ -54,11 +69,14 @@ class Evaluator:
             folder: Where the evidence goes.
             title: Name of the progress bars.
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
+            attempt: Folder that keeps every batch until the evaluation is whole: a later attempt
+                computes none of them again. None keeps nothing.
         """
         from unlearn_runner.data.encode import encode_row, encode_rows, length_limit, stops
         from unlearn_runner.evaluation.probes.choices import score_choices
         from unlearn_runner.evaluation.probes.generations import generate
-        from unlearn_runner.evaluation.probes.logprobs import probe
+        from unlearn_runner.evaluation.probes.journal import journal_of
+        from unlearn_runner.evaluation.probes.logprobs import packing, probe
         from unlearn_runner.evaluation.probes.prefixes import continuations
 
         size, max_tokens = self.batch_size, length_limit(model, self.max_length)
@@ -79,32 +97,39 @@ class Evaluator:
                     for i, role, _, text in answers
                 ]
                 pad = tokenizer.pad_token_id
-                stats = probe(model, encoded, pad, size, f"{title}, {name} answers", ranks)
+                journal = journal_of(attempt, name, "logprobs", **packing())
+                label = f"{title}, {name} answers"
+                stats = probe(model, encoded, pad, size, label, ranks, journal)
                 if ranks.main:
                     write_logprobs(folder, name, answers, stats)
                     known = _hits(answers, stats)
+                known = ranks.broadcast(known)
             if "choices" in probes:
                 label = f"{title}, {name} choices"
-                scored = score_choices(model, tokenizer, rows, size, label, ranks)
+                journal = journal_of(attempt, name, "choices")
+                scored = score_choices(model, tokenizer, rows, size, label, ranks, journal)
                 if ranks.main:
                     write_choices(folder, name, scored)
             if "generations" in probes:
                 prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} generation"
                 how = self.generations.get(name, self.generation)
-                texts = generate(model, tokenizer, prompts, how, ends, size, label, ranks)
+                journal = journal_of(attempt, name, "generations")
+                given = (prompts, how, ends, size, label, ranks, known, journal)
+                texts = generate(model, tokenizer, *given)
                 if ranks.main:
                     write_generations(folder, name, rows, texts)
             if "prefixes" in probes:
                 sequences = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} prefixes"
-                known = ranks.broadcast(known)
-                found = continuations(model, tokenizer, sequences, known, size, label, ranks)
+                journal = journal_of(attempt, name, "prefixes")
+                given = (sequences, known, size, label, ranks, journal)
+                found = continuations(model, tokenizer, *given)
                 if ranks.main:
                     write_prefixes(folder, name, sequences, found)
 
 
 def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:
-    """Returns which tokens of each row's own answer were the most likely; [tokens] per row."""
+    """Returns which tokens of each row's own answer alone were the likeliest; [tokens] per row."""
     pairs = zip(answers, stats, strict=True)
-    return [one.hit for answer, one in pairs if answer.role == "answer"]
+    return [one.sole for answer, one in pairs if answer.role == "answer"]

@@ -113,6 +113,12 @@ class QABenchmark(Benchmark):
         return self.metric | {n: metric for n, metric in more.items() if n not in self.metric}
 
     @property
+    def further_views(self) -> frozenset[str]:
+        """The unseen rows, where the full suite scores them."""
+        unseen = self._scores_unseen(self.requests[self.forget])
+        return frozenset({HOLDOUT} if unseen else ())
+
+    @property
     def rows_together(self) -> int:
         """Rows of one person."""
         return self.rows_per_person or 1
