@@ -47,12 +47,13 @@ from unlearn_runner.evaluation.metrics.memorisation.exact import exact_memorisat
 from unlearn_runner.evaluation.metrics.memorisation.extraction import extraction_strength
 from unlearn_runner.evaluation.metrics.rouge import rouge_l_recall
 from unlearn_runner.evaluation.schema import Generation, View
+from unlearn_runner.models.forward import scored_logits
 from unlearn_runner.models.load import load_frozen, load_tokenizer, new_model, save, train_tokenizer
 from unlearn_runner.models.shape import Shape
 from unlearn_runner.utils.console import console, results_console
 
 SHAPE, VOCABULARY = Shape(256, 1024, num_layers=4, num_heads=4), 4096
-STEPS, BATCH, RATE = 160, 16, 2e-3
+STEPS, BATCH, RATE, WARMUP = 500, 4, 2e-3, 50
 Views = dict[str, tuple[View, Rows]]
 ROLES = (".answer", ".paraphrased", ".perturbed")
 COMMAND = "python benchmarks/evaluation.py --data FOLDER --work FOLDER"
@@ -137,9 +138,9 @@ def prepare(data: Path, work: Path) -> None:
     for step in range(STEPS):
         chosen = drawn.choice(len(encoded), BATCH, replace=False)
         batch = collate([encoded[i] for i in chosen], tokenizer.pad_token_id, torch.device("cpu"))
-        logits = model(batch.input_ids, attention_mask=batch.attention_mask).logits
-        loss = torch.nn.functional.cross_entropy(logits[batch.row, batch.position], batch.labels)
+        loss = torch.nn.functional.cross_entropy(scored_logits(model, batch), batch.labels)
         loss.backward()
+        adamw.param_groups[0]["lr"] = RATE * min(1, (step + 1) / WARMUP) * (1 - step / STEPS)
         adamw.step()
         adamw.zero_grad()
         if step % 50 == 49:

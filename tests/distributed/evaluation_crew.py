@@ -6,11 +6,13 @@ is killed on all ranks at a named moment, once each rank has kept a batch of som
 
 from __future__ import annotations
 
+import sys
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from crew import ENGINES, take_part
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.evaluations import evaluator_of, short_views
 
 from unlearn_runner.evaluation.probes.journal import Journal
@@ -19,7 +21,7 @@ from unlearn_runner.pipeline.session import Session, open_session
 
 CREWED = ("ddp", "fsdp2")
 MOMENTS = ("retain.logprobs", "retain.generations", "holdout.prefixes")
-BATCH = 1  # question per pass, and four prompts or prefixes at once
+BATCH = 1  # question per pass and prefix, four prompts at once
 
 
 class Killed(Exception):

@@ -16,7 +16,7 @@ import torch
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import map_batches
-from unlearn_runner.evaluation.probes.generations import AT_ONCE, continued
+from unlearn_runner.evaluation.probes.generations import continued
 from unlearn_runner.evaluation.probes.journal import Journal
 
 
@@ -42,7 +42,7 @@ def continuations(
         rows: Rows in tokens.
         hits: Per row, whether each scored token is the model's most likely one; none: not known,
             and every prefix is generated from.
-        batch_size: As for `generate`.
+        batch_size: Prefixes that are continued together.
         title: Name of the progress bar.
         ranks: Sharers of the work; every rank must call this.
         journal: As for `map_batches`.
@@ -67,8 +67,7 @@ def continuations(
 
     if not places:
         return [_chained(row, {}, end) for row in rows] if ranks.main else []
-    size = batch_size * AT_ONCE
-    found = map_batches(model, lengths, size, title, ranks, generated, journal)
+    found = map_batches(model, lengths, batch_size, title, ranks, generated, journal)
     if not ranks.main:
         return []
     by_row: list[dict[int, list[int]]] = [{} for _ in rows]
