@@ -128,7 +128,7 @@ def _arguments() -> argparse.Namespace:
 def prepare(data: Path, work: Path) -> None:
     """Trains the model with a loop by hand, and saves it."""
     rows = Tofu(data_dir=str(data)).read("full")
-    tokenizer = train_tokenizer(
+    tokenizer: Any = train_tokenizer(
         ("".join(TEMPLATE.texts(row.question, row.answer)) for row in rows), VOCABULARY
     )
     model = new_model(SHAPE, tokenizer, seed=0)
@@ -166,6 +166,8 @@ def turn(args: argparse.Namespace) -> None:
     tokenizer, (suite,) = load_tokenizer(args.work), args.suites
     chosen = views(args.data, args.share)
     side = _plain if args.turn == "plain" else _ours
+    first = {name: (view, rows.first(1)) for name, (view, rows) in chosen.items()}
+    side(model, tokenizer, first, suite == "full")  # warms up, and imports what it needs
     seconds, scores = side(model, tokenizer, chosen, suite == "full")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9
     content = {"seconds": seconds, "peak": peak, "scores": scores}

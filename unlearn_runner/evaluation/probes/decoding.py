@@ -129,7 +129,7 @@ class _Table:
         self.starts = torch.tensor([self.width - len(row) for row in rows], device=self.device)
         self.cache = DynamicCache(config=self.model.config)
         self.slots = [Slots() for _ in self.cache.layers]
-        self.cache.layers = [*self.slots]
+        self.cache.layers = list[Any](self.slots)
 
     def step(self) -> list[int]:
         """Reads what is new of every row; returns each one's most likely next token."""

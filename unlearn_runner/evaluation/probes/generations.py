@@ -68,8 +68,9 @@ def generate(
         rooms.append(limit if end is None else min(limit, end))
 
     def texts(batch: Sequence[int]) -> Iterator[str]:
-        given = ([column[i] for i in batch] for column in (prompts, known, rooms))
-        for tokens in continued(model, tokenizer, *given, ends, ranks):
+        chosen = [prompts[i] for i in batch]
+        said, room = [known[i] for i in batch], [rooms[i] for i in batch]
+        for tokens in continued(model, tokenizer, chosen, said, room, ends, ranks):
             text = tokenizer.decode(tokens, skip_special_tokens=True)
             ends_at = [at for cut in setting.cut_at if (at := text.find(cut)) >= 0]
             yield text[: min(ends_at, default=None)].strip()
