@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crew import ENGINES, take_part
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.evaluations import evaluator_of, short_views
 

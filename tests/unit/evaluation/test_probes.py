@@ -26,7 +26,7 @@ from unlearn_runner.evaluation.probes.logprobs import (
     packing,
     probe,
 )
-from unlearn_runner.evaluation.probes.packing import packs
+from unlearn_runner.evaluation.probes.packing import trees
 from unlearn_runner.evaluation.schema import Generation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -144,6 +144,7 @@ def answers(model: Any) -> list[Encoded]:
         question = tuple(drawn.integers(2, 60, prompt).tolist())
         for size in sizes:
             rows.append(Encoded((*question, *drawn.integers(2, 60, size).tolist(), END), prompt))
+    rows[2] = Encoded((*rows[0].ids[:-1], *rows[2].ids[10:]), 7)  # begins as the first one does
     return rows
 
 
@@ -151,12 +152,13 @@ def answers(model: Any) -> list[Encoded]:
 def test_answers_behind_one_prompt_score_what_they_score_alone(dtype: torch.dtype) -> None:
     model = random_model("grouped heads", dtype)
     rows = answers(model)
-    assert packs(model, rows) == [[0, 1, 2], [3], [4, 5]]
+    assert [len(tree.rows) for tree in trees(model, rows)] == [3, 1, 2]
+    assert [len(tree) for tree in trees(model, rows)] == [7 + 3 + 1 + 3, 2 + 5, 9 + 4 + 4]
     alone = [probe(model, [row], 0, 1, "")[0] for row in rows]
     counts = computed(model)
     together = probe(model, rows, 0, 64, "")
     assert counts["rows"] == 3
-    assert counts["tokens"] == 3 * (7 + 4 + 2 + 7), "as long as the longest"
+    assert counts["tokens"] == 3 * 17, "as long as the longest"
     for one, other in zip(together, alone, strict=True):
         for field in fields(TokenStats):
             found, expected = getattr(one, field.name), getattr(other, field.name)
@@ -169,7 +171,7 @@ def test_models_that_count_tokens_themselves_get_a_row_per_answer(name: str) -> 
     """A window that cuts a row, and masks made of the order of tokens."""
     model = random_model(name)
     rows = answers(model)
-    assert packs(model, rows) == [[i] for i in range(6)]
+    assert [len(tree.rows) for tree in trees(model, rows)] == [1] * 6
     alone = [probe(model, [row], 0, 1, "")[0].logprob for row in rows]
     for one, expected in zip(probe(model, rows, 0, 64, ""), alone, strict=True):
         np.testing.assert_allclose(one.logprob, expected, rtol=1e-12)

@@ -19,8 +19,7 @@ T = TypeVar("T")
 
 
 TOKENS = 256
-"""Tokens, padding included, that a batch has for each of its rows at most: where rows are longer it
-has fewer of them."""
+"""Tokens, padding included, for each row of a batch: where rows are longer it has fewer of them."""
 
 
 def map_batches(
@@ -32,6 +31,7 @@ def map_batches(
     compute: Callable[[Sequence[int]], Iterable[T]],
     journal: Journal[T] | None = None,
     rows: Sequence[int] | None = None,
+    tokens: int = TOKENS,
 ) -> list[T]:
     """Returns `compute` of every item, in their order, on rank 0; an empty list elsewhere.
 
@@ -41,17 +41,18 @@ def map_batches(
     Args:
         model: What `compute` calls, in eval mode.
         lengths: Tokens of each item, by which they are sorted.
-        batch_size: Rows per call; fewer where they are longer than `TOKENS`.
+        batch_size: Rows per call; fewer where they are longer than `tokens`.
         title: Name of the progress bar.
         ranks: Sharers of the work; every rank must call this.
         compute: From the indices of a batch to their results, in the same order.
         journal: Keeps what was computed; what an earlier attempt left there is not computed again.
         rows: Number of rows that each item stands for; one by default.
+        tokens: What a batch has for each of its rows at most, padding included.
     """
     rows = rows or [1] * len(lengths)
     found = {} if journal is None or not ranks.main else journal.read()
     done = ranks.broadcast(set(found))
-    planned = ([i for i in b if i not in done] for b in _batches(lengths, rows, batch_size))
+    planned = ([i for i in b if i not in done] for b in _batches(lengths, rows, batch_size, tokens))
     batches = [batch for batch in planned if batch]
     mine = list(ranks.shard(batches))
     num_fillers = -(-len(batches) // ranks.world) - len(mine) if is_sharded(model) else 0
@@ -68,14 +69,14 @@ def map_batches(
     return [everything[i] for i in range(len(lengths))] if ranks.main else []
 
 
-def _batches(lengths: Sequence[int], rows: Sequence[int], size: int) -> list[list[int]]:
+def _batches(lengths: Sequence[int], rows: Sequence[int], size: int, most: int) -> list[list[int]]:
     """Returns the indices of each batch, the shortest items first."""
     found: list[list[int]] = []
     filled = 0
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         tokens = (len(found[-1]) + 1) * lengths[i] if found else 0
         filled += rows[i]
-        if not found or filled > size or tokens > size * TOKENS:
+        if not found or filled > size or tokens > size * most:
             found.append([])
             filled = rows[i]
         found[-1].append(i)

@@ -18,12 +18,13 @@ from torch.nn.functional import log_softmax
 
 from unlearn_runner.data.encode import Encoded, collate
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.evaluation.probes.batching import device_of, map_batches
+from unlearn_runner.evaluation.probes.batching import TOKENS, device_of, map_batches
 from unlearn_runner.evaluation.probes.journal import Journal
-from unlearn_runner.evaluation.probes.packing import packed_length, packed_logits, packs
+from unlearn_runner.evaluation.probes.packing import Tree, packed_logits, trees
 from unlearn_runner.models.forward import scored_logits
 
 LOGITS_AT_ONCE = 2**20  # numbers per softmax: what a processor's cache holds
+CACHED = 32  # tokens of a pass per row of a batch: 2,048, which a processor's cache holds
 LEAST = -1e15  # in place of -inf: its square is a number, and 0 times either is 0
 
 
@@ -80,30 +81,23 @@ def probe(
     journal: Journal[Any] | None = None,
 ) -> list[TokenStats]:
     """Returns the statistics of every encoded answer, in their order; see `map_batches`."""
-    together = packs(model, encoded)
-    sequences = [[encoded[i] for i in rows] for rows in together]
+    sequences = trees(model, encoded)
 
     def compute(batch: Sequence[int]) -> Iterator[list[TokenStats]]:
         chosen = [sequences[i] for i in batch]
         stats = _probe_batch(model, chosen, pad)
-        for members in chosen:
-            yield [next(stats) for _ in members]
+        for tree in chosen:
+            yield [next(stats) for _ in tree.rows]
 
-    lengths = [packed_length(rows) for rows in sequences]
-    counts = [len(rows) for rows in sequences]
-    found = map_batches(model, lengths, batch_size, title, ranks, compute, journal, counts)
-    by_row = {
-        i: one
-        for rows, stats in zip(together if found else (), found, strict=True)
-        for i, one in zip(rows, stats, strict=True)
-    }
-    return [by_row[i] for i in sorted(by_row)]
+    given = ([len(tree) for tree in sequences], batch_size, title, ranks, compute, journal)
+    counts, device = [len(tree.rows) for tree in sequences], device_of(model)
+    most = CACHED if device.type == "cpu" else TOKENS
+    found = map_batches(model, *given, rows=counts, tokens=most)
+    return [one for stats in found for one in stats]
 
 
-def _probe_batch(
-    model: Any, sequences: Sequence[Sequence[Encoded]], pad: int
-) -> Iterator[TokenStats]:
-    rows, device = [row for members in sequences for row in members], device_of(model)
+def _probe_batch(model: Any, sequences: Sequence[Tree], pad: int) -> Iterator[TokenStats]:
+    rows, device = [row for tree in sequences for row in tree.rows], device_of(model)
     if len(rows) > len(sequences):
         logits, labels = packed_logits(model, sequences, pad, device)
     else:

@@ -1,13 +1,14 @@
-"""Packing: the answers to a question behind its prompt in one sequence, none of which sees another.
+"""Packing: the answers to a question in one sequence, which reads once what they begin with.
 
-A prompt is read once, whatever the number of its answers. Every token has the position that it has
-in a row of its own and attends to what it attends to there, so the numbers differ in rounding
-alone. It takes a model that goes by the mask and the positions that it is given.
+The sequence is a tree: a token follows the one that it follows in its row, has the position that it
+has there, and attends to what is before it there alone. So the numbers differ from those of rows by
+themselves in rounding only. It takes a model that goes by the mask and the positions it is given.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,18 +21,45 @@ from unlearn_runner.evaluation.probes.batching import narrowed
 LONGEST = 768  # tokens of a packed sequence: attention to what the mask hides is computed, too
 
 
-def packs(model: Any, encoded: Sequence[Encoded]) -> list[list[int]]:
-    """Returns which rows go into one sequence: neighbours with the same prompt, where they can."""
-    found: list[list[int]] = []
+@dataclass
+class Tree:
+    """Rows with the same prompt; what one token follows another is there once."""
+
+    rows: list[Encoded] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    parents: list[int] = field(default_factory=list)
+    """Of each token, the place of the one before it; the first one's is -1."""
+    states: list[int] = field(default_factory=list)
+    """Places of the tokens behind which each scored one stands, row after row."""
+    _places: dict[tuple[int, int], int] = field(default_factory=dict)
+
+    def add(self, row: Encoded) -> None:
+        """Adds a row; nothing follows its last token, which need not be read."""
+        place, path = -1, []
+        for token in row.ids[:-1]:
+            place = self._places.setdefault((place, token), len(self.tokens))
+            if place == len(self.tokens):
+                self.tokens.append(token)
+                self.parents.append(path[-1] if path else -1)
+            path.append(place)
+        self.rows.append(row)
+        self.states += path[row.prompt_length - 1 :]
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+
+def trees(model: Any, encoded: Sequence[Encoded]) -> list[Tree]:
+    """Returns neighbours with the same prompt together, where the model allows it, in order."""
+    found: list[Tree] = []
     possible, before, filled = _goes_by_masks(model, encoded), None, 0
-    for i, row in enumerate(encoded):
+    for row in encoded:
         prompt = row.ids[: row.prompt_length]
         filled += row.num_labels
-        if possible and prompt == before and filled <= LONGEST:
-            found[-1].append(i)
-        else:
-            found.append([i])
+        if not possible or prompt != before or filled > LONGEST:
+            found.append(Tree())
             before, filled = prompt, len(row.ids)
+        found[-1].add(row)
     return found
 
 
@@ -50,45 +78,40 @@ def _goes_by_masks(model: Any, encoded: Sequence[Encoded]) -> bool:
     )
 
 
-def packed_length(rows: Sequence[Encoded]) -> int:
-    """Returns the tokens of a sequence of rows with one prompt."""
-    return rows[0].prompt_length + sum(row.num_labels for row in rows)
-
-
 def packed_logits(
-    model: Any, sequences: Sequence[Sequence[Encoded]], pad: int, device: torch.device
+    model: Any, sequences: Sequence[Tree], pad: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Returns logits [scored tokens, vocabulary] and labels of the rows of packed sequences.
+    """Returns logits [scored tokens, vocabulary] and labels of the rows of trees.
 
     Logits are float32, or float64 when the model is.
     """
-    longest = max(map(packed_length, sequences))
+    longest = max(map(len, sequences))
     shape = (len(sequences), longest)
     ids, places = np.full(shape, pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    answer = np.full(shape, -1, dtype=np.int64)  # 0: prompt; -1: padding
-    rows, states, labels = [], [], []
-    for i, members in enumerate(sequences):
-        end = prompt = members[0].prompt_length
-        ids[i, :prompt], places[i, :prompt] = members[0].ids[:prompt], np.arange(prompt)
-        answer[i, :prompt] = 0
-        for number, row in enumerate(members, 1):
-            start, end = end, end + row.num_labels
-            ids[i, start:end] = row.ids[prompt:]
-            places[i, start:end] = np.arange(prompt, len(row.ids))
-            answer[i, start:end] = number
-            rows.append(np.full(row.num_labels, i))
-            states.append(np.r_[prompt - 1, start : end - 1])
-            labels.append(row.ids[prompt:])
-    kind = torch.from_numpy(answer).to(device)
-    earlier = torch.ones(longest, longest, dtype=torch.bool, device=device).tril()
-    seen = (kind[:, None, :] == 0) | (kind[:, None, :] == kind[:, :, None])
-    row, at = (torch.from_numpy(np.concatenate(one)).to(device) for one in (rows, states))
+    seen = np.zeros((*shape, longest), dtype=bool)
+    for i, tree in enumerate(sequences):
+        ids[i, : len(tree)] = tree.tokens
+        for place, parent in enumerate(tree.parents):
+            if parent >= 0:
+                seen[i, place] = seen[i, parent]
+                places[i, place] = places[i, parent] + 1
+            seen[i, place, place] = True
+        # What fills up attends to something: its numbers are nobody's, but must be numbers.
+        seen[i, len(tree) :, 0] = True
+    counts = [len(tree.states) for tree in sequences]
+    row = torch.from_numpy(np.repeat(np.arange(len(sequences)), counts)).to(device)
+    at = torch.tensor([place for tree in sequences for place in tree.states], device=device)
+    labels = [t for tree in sequences for one in tree.rows for t in one.ids[one.prompt_length :]]
+    mask = torch.from_numpy(seen[:, None]).to(device)
+    if device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
+        # What torch would make of it in every layer.
+        mask = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, -torch.inf)
     with narrowed(model, lambda hidden: hidden[row, at]):
         logits = model(
             input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=(seen & earlier)[:, None],
+            attention_mask=mask,
             position_ids=torch.from_numpy(places).to(device),
             use_cache=False,
         ).logits
-    wanted = torch.from_numpy(np.concatenate(labels)).to(device)
+    wanted = torch.tensor(labels, device=device)
     return logits if logits.dtype == torch.float64 else logits.float(), wanted
