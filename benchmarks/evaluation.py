@@ -60,6 +60,8 @@ COMMAND = "python benchmarks/evaluation.py --data FOLDER --work FOLDER"
 SIDES, SUITES = ("plain", "ours"), ("default", "full")
 EQUAL = 1e-6
 """Greatest relative difference of a row's score, and of one below 1 greatest difference."""
+ROUGH = {"mia_min_k_plus_plus": 1e-5}
+"""Where published code itself rounds more: it has a variance as a difference of squares."""
 
 
 @dataclass(frozen=True)
@@ -105,8 +107,10 @@ def main() -> None:
         args.json.write_text(json.dumps(content, indent=1) + "\n")
     if args.baseline:
         write(args.baseline, f"{COMMAND} --share {args.share}", figures(found))
-    if any(max(one.apart.values()) > EQUAL or one.equal_texts < one.texts for one in found):
-        sys.exit("rows differ")
+    scores = [pair for one in found for pair in one.apart.items()]
+    differ = [name for name, apart in scores if apart > ROUGH.get(name, EQUAL)]
+    if differ or any(one.equal_texts < one.texts for one in found):
+        sys.exit(f"rows differ: {', '.join(differ) or 'texts'}")
 
 
 def _arguments() -> argparse.Namespace:

@@ -21,7 +21,7 @@ from unlearn_runner.models.load import load_tokenizer
 from unlearn_runner.pipeline.session import Session, open_session
 
 CREWED = ("ddp", "fsdp2")
-MOMENTS = ("retain.logprobs", "retain.generations", "holdout.prefixes")
+MOMENTS = ("retain.logprobs", "holdout.prefixes", "views-0.generations")
 BATCH = 1  # question per pass and prefix, four prompts at once
 
 

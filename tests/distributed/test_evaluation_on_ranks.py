@@ -63,10 +63,9 @@ def test_no_row_is_computed_twice_on_any_rank_in_any_attempt(
             computed.update(one)
     assert set(computed.values()) == {1}
     rows = Counter(folder for folder, _ in computed)
-    assert rows["retain.generations"] == 10
+    assert rows["views-0.generations"] == 40
     assert rows["holdout.logprobs"] == 10
     assert rows.keys() == {
         *(f"{view}.logprobs" for view in ("forget", "retain", "real_authors", "world_facts")),
-        *(f"{view}.generations" for view in ("forget", "retain", "real_authors", "world_facts")),
-        *("holdout.logprobs", "holdout.prefixes"),
+        *("views-0.generations", "holdout.logprobs", "holdout.prefixes"),
     }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
@@ -72,15 +73,14 @@ class Evaluator:
             attempt: Folder that keeps every batch until the evaluation is whole: a later attempt
                 computes none of them again. None keeps nothing.
         """
-        from unlearn_runner.data.encode import encode_row, encode_rows, length_limit, stops
+        from unlearn_runner.data.encode import encode_row, encode_rows, length_limit
         from unlearn_runner.evaluation.probes.choices import score_choices
-        from unlearn_runner.evaluation.probes.generations import generate
         from unlearn_runner.evaluation.probes.journal import journal_of
         from unlearn_runner.evaluation.probes.logprobs import packing, probe
         from unlearn_runner.evaluation.probes.prefixes import continuations
 
         size, max_tokens = self.batch_size, length_limit(model, self.max_length)
-        ends = stops(tokenizer, self.template)
+        asked: dict[Generation, list[_Asked]] = {}
         for name, rows in self.views.items():
             probes, known = self.probes.get(name, PROBES), None
             if "logprobs" in probes:
@@ -112,13 +112,9 @@ class Evaluator:
                     write_choices(folder, name, scored)
             if "generations" in probes:
                 prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
-                label = f"{title}, {name} generation"
                 how = self.generations.get(name, self.generation)
-                journal = journal_of(attempt, name, "generations")
-                given = (prompts, how, ends, size, label, ranks, known, journal)
-                texts = generate(model, tokenizer, *given)
-                if ranks.main:
-                    write_generations(folder, name, rows, texts)
+                hits = known or [()] * len(prompts)
+                asked.setdefault(how, []).append(_Asked(name, prompts, hits))
             if "prefixes" in probes:
                 sequences = encode_rows(tokenizer, self.template, rows, max_tokens)
                 label = f"{title}, {name} prefixes"
@@ -127,6 +123,45 @@ class Evaluator:
                 found = continuations(model, tokenizer, *given)
                 if ranks.main:
                     write_prefixes(folder, name, sequences, found)
+        for number, (how, views) in enumerate(asked.items()):
+            journal = journal_of(attempt, f"views-{number}", "generations")
+            texts = self._texts(model, tokenizer, how, views, title, ranks, journal)
+            for view in views if ranks.main else ():
+                mine = list(islice(texts, len(view.prompts)))
+                write_generations(folder, view.name, self.views[view.name], mine)
+
+    def _texts(
+        self,
+        model: Any,
+        tokenizer: Any,
+        how: Generation,
+        views: Sequence[_Asked],
+        title: str,
+        ranks: Ranks,
+        journal: Any,
+    ) -> Iterator[str]:
+        """Yields generated answers, view after view.
+
+        All views together: every batch has a last row, which is generated nearly alone.
+        """
+        from unlearn_runner.data.encode import stops
+        from unlearn_runner.evaluation.probes.generations import generate
+
+        ends, label = stops(tokenizer, self.template), f"{title}, generation"
+        prompts = [row for view in views for row in view.prompts]
+        hits = [row for view in views for row in view.hits]
+        given = (prompts, how, ends, self.batch_size, label, ranks, hits, journal)
+        return iter(generate(model, tokenizer, *given))
+
+
+class _Asked(NamedTuple):
+    """A view whose questions are to be answered."""
+
+    name: str
+    prompts: Sequence[Any]
+    """Rows in tokens."""
+    hits: Sequence[Sequence[bool]]
+    """Per row, what is known of its own answer's tokens; see `_hits`."""
 
 
 def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:
