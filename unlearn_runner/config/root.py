@@ -107,7 +107,8 @@ class Evaluation:
     """How evaluation runs, and of what alone; what it measures is the benchmark's."""
 
     batch_size: Annotated[int, Ge(1), Le(1_000_000)] = 64
-    """Sequences per forward pass and per generation batch. Changes speed, not scores."""
+    """Answers per forward pass, fewer where they are long; four times as many are generated
+    together. Changes speed and memory, not scores."""
     precision: Literal["float32", "bf16"] = "float32"
     """Arithmetic of evaluation; bf16 also stores the weights so, half the memory."""
     every: Annotated[int, Ge(1), Le(10**9)] | str | None = None

@@ -29,6 +29,9 @@ from unlearn_runner.pipeline.unlearning import (
     unlearn_stage,
 )
 
+DEFAULT_SUITE = ", default suite"
+"""Of the label of an evaluation that one with further views takes over."""
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -70,7 +73,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if retain_model is None and needs_retain_model(run):
         retain_model = _finetune_base(run, base(), splits.wished, inputs, "retain_model")
     before = {"target": target, "retain_model": retain_model}
-    sources = _sources(inputs, before, evaluator)
+    sources = _sources(run, inputs, before, evaluator)
     scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
     asked = in_turn(run, target, inputs, scores)
     start, now = asked.start, asked.inputs
@@ -96,11 +99,11 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if asked.models:
         names = {f"after {name}": model for name, model in asked.models.items()}
         of = {f"after {name}": base for name, base in asked.bases.items()}
-        after = _sources(inputs, {**names, "unlearned": unlearned}, evaluator, {**of, **bases})
+        after = _sources(run, inputs, {**names, "unlearned": unlearned}, evaluator, {**of, **bases})
         evaluated = [stage for name in (*names, "unlearned") if (stage := after[name])]
         further["turns"] = turns_stage(run, inputs, evaluated)
     if run.attack.acts:
-        sources = _sources(inputs, models, evaluator, bases)
+        sources = _sources(run, inputs, models, evaluator, bases)
         evaluated = {name: of for name, of in sources.items() if isinstance(of, Stage)}
         scoring = _scoring(run, inputs, sources, "unlearned")
         further["attack"] = verdict_stage(run, inputs, evaluator, evaluated, bases, scoring)
@@ -130,7 +133,7 @@ def _scored(
         kept: What the run leaves behind beside scores.
         steps: After which `unlearned` was evaluated on its way.
     """
-    sources = _sources(inputs, models, evaluator, bases)
+    sources = _sources(run, inputs, models, evaluator, bases)
 
     def how(name: str) -> dict[str, Any]:
         return _scoring(run, inputs, sources, name)
@@ -151,19 +154,28 @@ def _views(inputs: Inputs, name: str) -> dict[str, View]:
 
 
 def _sources(
+    run: Run,
     inputs: Inputs,
     models: Mapping[str, Stage | None],
     evaluator: Evaluator,
     bases: Mapping[str, Stage] = MappingProxyType({}),
 ) -> dict[str, Source]:
-    """Returns the stages that evaluate models, or a log in the retain model's place."""
-    sources: dict[str, Source] = {
-        name: Evaluate(
-            f"evaluate {name}", model, evaluator.of_views(_views(inputs, name)), bases.get(name)
-        )
-        for name, model in models.items()
-        if model is not None
-    }
+    """Returns the stages that evaluate models, or a log in the retain model's place.
+
+    Views that a larger suite adds are of a stage that takes over what the smaller one has left.
+    """
+    sources: dict[str, Source] = {}
+    for name, model in models.items():
+        if model is None:
+            continue
+        label, base, views = f"evaluate {name}", bases.get(name), _views(inputs, name)
+        further = evaluator.of_views(run.benchmark.further_views & views.keys())
+        first = evaluator.of_views(views.keys() - run.benchmark.further_views)
+        if further.views and first.views:
+            before = Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base)
+            sources[name] = Evaluate(label, model, further, base, before)
+        else:
+            sources[name] = Evaluate(label, model, evaluator.of_views(views), base)
     if inputs.retain_log is not None:
         sources["retain_model"] = inputs.retain_log
     return sources

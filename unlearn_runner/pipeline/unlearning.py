@@ -272,7 +272,7 @@ def in_turn(run: Run, target: Stage, inputs: Inputs, scores: Stage) -> Asked:
         if number == len(turns) - 1:
             break
         if run.method.one_shot:
-            stage = edit_stage(run, found.start, turn.splits)
+            stage = edit_stage(run, found.start, at)
         else:
             stage = unlearn_stage(run, found.start, at, None, scores)
         stage = replace(stage, label=f"unlearn {turn.request}")

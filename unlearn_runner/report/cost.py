@@ -10,6 +10,7 @@ from unlearn_runner.utils.untrusted import UntrustedError, is_number, read_json
 
 OWN = ("unlearn", "evaluate unlearned", "score unlearned", "score along")
 OWN += ("evaluate model", "score model")
+OWN += ("evaluate unlearned, default suite", "evaluate model, default suite")
 """The stages that are a run's own; the rest is shared by all runs of one target."""
 
 

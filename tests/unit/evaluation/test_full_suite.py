@@ -4,22 +4,18 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from helpers.evaluations import Views, evaluator_of, short_views
 
 from unlearn_runner.api import compose
 from unlearn_runner.commands.score import main
 from unlearn_runner.config.root import Run
-from unlearn_runner.data.prompts import Template
-from unlearn_runner.data.rows import Rows
 from unlearn_runner.distributed.ranks import ALONE
-from unlearn_runner.evaluation.benchmarks.base import Generation
-from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute
 from unlearn_runner.evaluation.metrics.bootstrap import intervals
@@ -27,15 +23,14 @@ from unlearn_runner.evaluation.metrics.evidence import Evidence, read_record
 from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.evaluation.schema import (
     VERSION,
-    View,
     compressed_length,
     evidence_file,
+    read_evidence,
     scored_answers,
 )
 from unlearn_runner.utils.files import finite
 
 DEFAULT = ("probability", "rouge_l", "truth_ratio", "model_utility", "forget_quality")
-Views = dict[str, tuple[View, Rows]]
 
 
 def full(*overrides: str) -> Run:
@@ -75,11 +70,7 @@ def test_a_view_over_unseen_rows_can_be_named_too() -> None:
 @pytest.fixture(scope="module")
 def evaluated(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Views, Any]:
     """Evidence of the full suite on short rows, and the passes that it took."""
-    benchmark = full("benchmark.limit=6").benchmark
-    views = {
-        name: (view, Rows(name, tuple(_short(row, i) for i, row in enumerate(rows))))
-        for name, (view, rows) in benchmark.evaluation_rows().items()
-    }
+    views = short_views(6)
     passes: Counter[str] = Counter()
 
     def count(_: Any, __: Any, given: dict[str, Any]) -> None:
@@ -89,43 +80,31 @@ def evaluated(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         elif cache.get_seq_length() == 0:
             passes["generation"] += rows
 
+    def count_scored(_: Any, inputs: tuple[Any, ...], __: Any) -> None:
+        passes["scored tokens"] += len(inputs[0]) if inputs[0].dim() == 2 else 0
+
     model = tiny.llama().eval()
     model.register_forward_pre_hook(count, with_kwargs=True)
-    evaluator = Evaluator(
-        template=Template(prompt="{question}\n", answer=" {answer}"),
-        views={name: rows for name, (_, rows) in views.items()},
-        generation=Generation(max_new_tokens=4),
-        max_length=128,
-        precision="float32",
-        batch_size=16,
-        probes={name: view.probes for name, (view, _) in views.items()},
-    )
     folder = tmp_path_factory.mktemp("evidence")
-    evaluator.run(model, tiny.tokenizer, folder, "tiny", ALONE)
+    model.get_output_embeddings().register_forward_hook(count_scored)
+    evaluator_of(views).run(model, tiny.tokenizer, folder, "tiny", ALONE)
     return folder, views, passes
-
-
-def _short(row: Any, number: int) -> Any:
-    def cut(text: str) -> str:
-        return " ".join(text.split()[-3:])
-
-    return replace(
-        row,
-        question=f"{number} {cut(row.question)}",
-        answer=cut(row.answer),
-        paraphrased_answer=row.paraphrased_answer and cut(row.paraphrased_answer),
-        perturbed_answers=tuple(map(cut, row.perturbed_answers)),
-    )
 
 
 def test_one_teacher_forced_pass_per_view_and_one_generation_pass_per_generating_view(
     evaluated: tuple[Path, Views, Any], one_thread: None
 ) -> None:
-    _, views, passes = evaluated
+    folder, views, passes = evaluated
+    evident = sum(
+        len(tokens)
+        for name in views
+        for tokens in read_evidence(folder, name, "logprobs", ["rank"])["rank"].to_pylist()
+    )
     answers = sum(len(scored_answers(rows)) for _, rows in views.values())
     questions = sum(len(rows) for view, rows in views.values() if "generations" in view.probes)
-    assert passes == {"teacher-forced": answers, "generation": questions}
     assert (answers, questions) == (6 * (7 + 7 + 4 + 4 + 1), 24)
+    # All answers to a question are scored behind one reading of it.
+    assert passes == {"teacher-forced": 30, "scored tokens": evident, "generation": questions}
 
 
 def test_every_metric_comes_of_that_evidence_alone(evaluated: tuple[Path, Views, Any]) -> None:

@@ -72,6 +72,11 @@ class Benchmark(ABC):
         """Metrics by name, in the order they are computed."""
 
     @property
+    def further_views(self) -> frozenset[str]:
+        """Views that a larger suite has beside the default one's."""
+        return frozenset()
+
+    @property
     def asks(self) -> bool:
         """Whether its rows are questions, which other answers can be given to."""
         return True

@@ -127,6 +127,11 @@ class QABenchmark(Benchmark):
         return self.metric | {n: metric for n, metric in more.items() if n not in self.metric}
 
     @property
+    def further_views(self) -> frozenset[str]:
+        """The unseen rows, where the full suite scores them."""
+        return frozenset({HOLDOUT} if self._scores_unseen() else ())
+
+    @property
     def rows_together(self) -> int:
         """Rows of one person."""
         return self.rows_per_person or 1

@@ -17,6 +17,7 @@ from unlearn_runner.data.encode import Encoded, collate, positions
 from unlearn_runner.data.rows import ChoiceQA, Rows
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, map_batches
+from unlearn_runner.evaluation.probes.journal import Journal
 from unlearn_runner.evaluation.schema import Choices
 from unlearn_runner.models.forward import scored_logits
 
@@ -39,7 +40,13 @@ def encode_choice(tokenizer: Any, context: str, continuation: str, bound: int | 
 
 @torch.no_grad()
 def score_choices(
-    model: Any, tokenizer: Any, rows: Rows, batch_size: int, title: str, ranks: Ranks = ALONE
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    batch_size: int,
+    title: str,
+    ranks: Ranks = ALONE,
+    journal: Journal[Any] | None = None,
 ) -> list[Choices]:
     """Returns the scored choices of every row, on rank 0; see `map_batches`."""
     bound = positions(model)
@@ -63,7 +70,7 @@ def score_choices(
             yield logp[torch.arange(len(logp)), wanted].sum(-1).tolist()
 
     lengths = [len(group[0][2].ids) for group in groups]
-    found = map_batches(model, lengths, batch_size, title, ranks, compute)
+    found = map_batches(model, lengths, batch_size, title, ranks, compute, journal)
     by_row = [[0.0] * len(row.choices) for row in questions]
     for group, values in zip(groups if found else (), found, strict=True):
         for (i, j, _), value in zip(group, values, strict=True):

@@ -1,6 +1,7 @@
 """Generation probe: the model's greedy answer to every question; and decoding for all who sample.
 
-Prompts are padded on the left, continued, and cut at the end of the answer.
+Sampled continuations are transformers' own; greedy ones are `decoding`'s, where rows that have
+ended leave.
 """
 
 from __future__ import annotations
@@ -15,7 +16,13 @@ from transformers import GenerationConfig
 from unlearn_runner.data.encode import Encoded, positions
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, map_batches
+from unlearn_runner.evaluation.probes.decoding import can_decode, decode
+from unlearn_runner.evaluation.probes.journal import Journal
 from unlearn_runner.evaluation.schema import Generation
+
+AT_ONCE = 4
+"""Sequences that are generated together, by those of a forward pass: each reads one token only,
+and those that have ended leave."""
 
 
 @torch.no_grad()
@@ -28,22 +35,73 @@ def generate(
     batch_size: int,
     title: str,
     ranks: Ranks = ALONE,
+    hits: Sequence[Sequence[bool]] | None = None,
+    journal: Journal[str] | None = None,
 ) -> list[str]:
     """Returns the greedy answer to every row's prompt, up to a token of `ends`; see `map_batches`.
 
     The prompt's tokens are the ones in front of the first scored token: exactly what the model was
     trained on.
+
+    Args:
+        model: A causal LM in eval mode.
+        tokenizer: Its tokenizer.
+        encoded: Rows in tokens.
+        setting: How much is generated.
+        ends: Tokens that end an answer.
+        batch_size: Rows of a forward pass; `AT_ONCE` times as many are generated together.
+        title: Name of the progress bar.
+        ranks: Sharers of the work; every rank must call this.
+        hits: Per row, which scored tokens are the model's only most likely ones: as far as all are,
+            the greedy answer is the row's own, and is read with the prompt. None: not known.
+        journal: As for `map_batches`.
     """
     prompts = [row.ids[: row.prompt_length] for row in encoded]
+    rooms, known = [], []
+    for i, row in enumerate(encoded):
+        limit = setting.max_new_tokens
+        if setting.max_length is not None:  # counted with the row's own prompt, not padding
+            limit = min(limit, max(0, setting.max_length - row.prompt_length))
+        said = row.ids[row.prompt_length :][: 0 if hits is None else _leading(hits[i])]
+        end = next((at for at, token in enumerate(said) if token in ends), None)
+        known.append(said[:end])
+        rooms.append(limit if end is None else min(limit, end))
 
     def texts(batch: Sequence[int]) -> Iterator[str]:
         chosen = [prompts[i] for i in batch]
-        greedy = {"do_sample": False, "num_beams": 1}
-        found = continue_prompts(model, tokenizer, chosen, ends, setting.max_new_tokens, **greedy)
+        said, room = [known[i] for i in batch], [rooms[i] for i in batch]
+        found = continued(model, tokenizer, chosen, said, room, ends, ranks)
         for prompt, tokens in zip(chosen, found, strict=True):
             yield answer_text(tokenizer, setting, prompt, tokens)
 
-    return map_batches(model, [len(p) for p in prompts], batch_size, title, ranks, texts)
+    lengths = [len(one) + len(more) for one, more in zip(prompts, known, strict=True)]
+    size = batch_size * AT_ONCE
+    return map_batches(model, lengths, size, title, ranks, texts, journal)
+
+
+def _leading(hits: Sequence[bool]) -> int:
+    """Returns how many are true before the first that is not."""
+    return next((at for at, hit in enumerate(hits) if not hit), len(hits))
+
+
+def continued(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Sequence[int]],
+    known: Sequence[Sequence[int]],
+    rooms: Sequence[int],
+    ends: Sequence[int],
+    ranks: Ranks,
+) -> list[list[int]]:
+    """Returns the greedy tokens behind each prompt; see `decoding.decode`.
+
+    By transformers where the model remembers more than keys and values.
+    """
+    if can_decode(model):
+        return decode(model, tokenizer.pad_token_id, prompts, known, rooms, ends, ranks)
+    greedy = {"do_sample": False, "num_beams": 1}
+    found = continue_prompts(model, tokenizer, prompts, ends, max(rooms), **greedy)
+    return [tokens[:room] for tokens, room in zip(found, rooms, strict=True)]
 
 
 def answer_text(
@@ -61,7 +119,7 @@ def answer_text(
 def continue_prompts(
     model: Any,
     tokenizer: Any,
-    prompts: Sequence[tuple[int, ...]],
+    prompts: Sequence[Sequence[int]],
     ends: Sequence[int],
     max_new_tokens: int,
     **sampling: Any,

@@ -13,10 +13,11 @@ from typing import Any
 
 import torch
 
-from unlearn_runner.data.encode import Encoded, positions
+from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import map_batches
-from unlearn_runner.evaluation.probes.generations import continue_prompts
+from unlearn_runner.evaluation.probes.generations import continued
+from unlearn_runner.evaluation.probes.journal import Journal
 
 
 @torch.no_grad()
@@ -28,6 +29,7 @@ def continuations(
     batch_size: int,
     title: str,
     ranks: Ranks = ALONE,
+    journal: Journal[Any] | None = None,
 ) -> list[list[list[int]]]:
     """Returns per row the token ids behind each prefix, the shortest first; on rank 0.
 
@@ -40,9 +42,10 @@ def continuations(
         rows: Rows in tokens.
         hits: Per row, whether each scored token is the model's most likely one; none: not known,
             and every prefix is generated from.
-        batch_size: Prefixes per call.
+        batch_size: Prefixes that are continued together.
         title: Name of the progress bar.
         ranks: Sharers of the work; every rank must call this.
+        journal: As for `map_batches`.
     """
     end = tokenizer.eos_token_id
     places = [
@@ -58,37 +61,19 @@ def continuations(
     def generated(batch: Sequence[int]) -> Iterator[list[int]]:
         prompts = [rows[i].ids[:length] for i, length in (places[place] for place in batch)]
         room = [rooms[place] for place in batch]
-        greedy = {"do_sample": False, "num_beams": 1}
-        found = continue_prompts(model, tokenizer, prompts, [end], max(room), **greedy)
+        found = continued(model, tokenizer, prompts, [()] * len(prompts), room, [end], ranks)
         for tokens, most in zip(found, room, strict=True):
             yield [*tokens, end][:most]
 
     if not places:
         return [_chained(row, {}, end) for row in rows] if ranks.main else []
-    size = _fitting(lengths, rooms, batch_size, positions(model))
-    found = map_batches(model, lengths, size, title, ranks, generated)
+    found = map_batches(model, lengths, batch_size, title, ranks, generated, journal)
     if not ranks.main:
         return []
     by_row: list[dict[int, list[int]]] = [{} for _ in rows]
     for (row, length), tokens in zip(places, found, strict=True):
         by_row[row][length] = tokens
     return [_chained(row, known, end) for row, known in zip(rows, by_row, strict=True)]
-
-
-def _fitting(lengths: Sequence[int], rooms: Sequence[int], size: int, bound: int | None) -> int:
-    """Returns a batch size at which no prefix, beside longer ones, lacks positions to go on.
-
-    The same on all ranks, which call a sharded model together.
-    """
-    order = sorted(range(len(lengths)), key=lambda i: lengths[i])
-
-    def longest(size: int) -> int:
-        batches = (order[i : i + size] for i in range(0, len(order), size))
-        return max(max(lengths[i] for i in b) + max(rooms[i] for i in b) for b in batches)
-
-    while bound is not None and size > 1 and longest(size) > bound:
-        size //= 2
-    return size
 
 
 def _chained(row: Encoded, known: dict[int, list[int]], end: int) -> list[list[int]]:

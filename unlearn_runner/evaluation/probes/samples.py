@@ -15,6 +15,7 @@ from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import map_batches
 from unlearn_runner.evaluation.probes.generations import answer_text, continue_prompts
+from unlearn_runner.evaluation.probes.journal import Journal
 from unlearn_runner.evaluation.schema import Generation, Sampling
 
 AT_ONCE = 128  # part of the draw: another number would see other random numbers
@@ -30,6 +31,7 @@ def sample_answers(
     ends: Sequence[int],
     title: str,
     ranks: Ranks = ALONE,
+    journal: Journal[list[str]] | None = None,
 ) -> list[list[str]]:
     """Returns `sampling.number` answers to every row's prompt, on rank 0; see `map_batches`."""
     prompts = [row.ids[: row.prompt_length] for row in encoded]
@@ -54,4 +56,4 @@ def sample_answers(
                 texts += [answer_text(tokenizer, setting, prompts[row], one) for one in found]
             yield texts
 
-    return map_batches(model, [len(p) for p in prompts], 1, title, ranks, answers)
+    return map_batches(model, [len(p) for p in prompts], 1, title, ranks, answers, journal)

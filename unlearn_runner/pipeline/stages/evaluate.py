@@ -17,6 +17,9 @@ from unlearn_runner.store.artifact import Outcome
 if TYPE_CHECKING:
     from unlearn_runner.pipeline.session import Session
 
+ATTEMPT = "attempt"
+"""Folder of what an unfinished evaluation has computed."""
+
 
 @dataclass(frozen=True)
 class Evaluate(Stage):
@@ -26,6 +29,8 @@ class Evaluate(Stage):
     evaluator: Evaluator
     base: Stage | None = None
     """The model that `model` starts from, when it left an adapter instead of a whole one."""
+    further_to: Evaluate | None = None
+    """The evaluation of the same model that this one adds views to: its evidence is taken over."""
 
     kind: ClassVar[str] = "evaluate"
     order: ClassVar[int] = 2
@@ -35,10 +40,11 @@ class Evaluate(Stage):
         views = self.evaluator.views.items()
         listed = ", ".join(f"{name} {len(rows)}" for name, rows in views)
         on_base = f" on {self.base.label}" if self.base is not None else ""
-        return f"{self.model.label}{on_base}, rows of {listed}"
+        beside = f", {self.further_to.label}" if self.further_to is not None else ""
+        return f"{self.model.label}{on_base}, rows of {listed}{beside}"
 
     def run(self, context: StageContext) -> Outcome:
-        """Loads the model and evaluates it."""
+        """Loads the model and evaluates it; the files of `further_to` go beside."""
         from unlearn_runner.models.load import load_tokenizer
 
         session = context.open_session()
@@ -46,7 +52,11 @@ class Evaluate(Stage):
         tokenizer = load_tokenizer(folder)
         precision, base = self.evaluator.precision, self.base and context.path(self.base)
         model = session.frozen(folder, precision, base)
-        self.evaluator.run(model, tokenizer, context.folder, self.label, session.ranks)
+        attempt = context.checkpoints / ATTEMPT
+        self.evaluator.run(model, tokenizer, context.folder, self.label, session.ranks, attempt)
+        if self.further_to is not None and session.ranks.main:
+            for path in context.path(self.further_to).glob("*.parquet"):
+                _linked(str(path), str(context.folder / path.name))
         return "completed"
 
 
@@ -88,10 +98,12 @@ class PeriodicEval:
         unfinished.mkdir(exist_ok=True)
         model.eval()
         with session.layout.autocast(self.evaluator.precision):
-            self.evaluator.run(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
+            label, attempt = f"{title} at step {step}", unfinished / ATTEMPT
+            self.evaluator.run(model, tokenizer, unfinished, label, ranks, attempt)
         if self.models:
             save(unfinished / "model")
         if ranks.main:
+            shutil.rmtree(attempt, ignore_errors=True)
             unfinished.rename(place)
         ranks.barrier()
         return self._ends(place, context)

@@ -1,0 +1,257 @@
+"""Probes take short cuts; what they find is what the plain way finds, and nothing is done twice."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM as Auto
+from transformers import GPTNeoConfig, LlamaConfig, MistralConfig, PreTrainedConfig
+
+from unlearn_runner.data.encode import Encoded
+from unlearn_runner.distributed.ranks import ALONE
+from unlearn_runner.evaluation.probes.batching import map_batches
+from unlearn_runner.evaluation.probes.decoding import decode
+from unlearn_runner.evaluation.probes.generations import continue_prompts, generate
+from unlearn_runner.evaluation.probes.journal import Journal
+from unlearn_runner.evaluation.probes.logprobs import (
+    TokenStats,
+    moments,
+    packing,
+    probe,
+)
+from unlearn_runner.evaluation.probes.packing import trees
+from unlearn_runner.evaluation.schema import Generation
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+SIZES: dict[str, Any] = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 60}
+HEADS: dict[str, Any] = {"num_hidden_layers": 2, "num_attention_heads": 4}
+END = 1
+FAMILIES: dict[str, PreTrainedConfig] = {
+    "grouped heads": LlamaConfig(
+        **SIZES, **HEADS, num_key_value_heads=2, max_position_embeddings=40
+    ),
+    "sliding window": MistralConfig(
+        **SIZES, **HEADS, num_key_value_heads=2, sliding_window=6, max_position_embeddings=40
+    ),
+    "learned positions": GPTNeoConfig(
+        **{**SIZES, "num_layers": 2, "num_heads": 4, "window_size": 6},
+        **{"max_position_embeddings": 40, "attention_types": [[["global", "local"], 1]]},
+    ),
+}
+
+
+def random_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
+    torch.manual_seed(4)
+    model = Auto.from_config(FAMILIES[name]).to(dtype).eval()
+    # Random weights say nearly the same everywhere: larger ones make every next token another.
+    for parameter in model.parameters():
+        if parameter.dim() > 1:
+            parameter.data.mul_(6)
+    return model
+
+
+def prompts() -> list[tuple[int, ...]]:
+    drawn = np.random.default_rng(1)
+    return [tuple(drawn.integers(2, 60, n).tolist()) for n in (3, 12, 7, 1, 9, 12, 5)]
+
+
+def computed(model: Any) -> Counter[str]:
+    """Counts rows and tokens of every call from now on."""
+    counts: Counter[str] = Counter()
+
+    def count(_: Any, __: Any, given: dict[str, Any]) -> None:
+        counts["calls"] += 1
+        counts["tokens"] += given["input_ids"].numel()
+        counts["rows"] += len(given["input_ids"])
+
+    model.register_forward_pre_hook(count, with_kwargs=True)
+    return counts
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_rows_that_leave_say_what_transformers_lets_them_say(name: str) -> None:
+    """Row by row alone, by `model.generate`; some end, some fill their rooms, or the positions."""
+    model, rows, rooms = random_model(name), prompts(), [4, 20, 9, 50, 1, 6, 0]
+    ends = [END, *range(30, 34)]
+    expected = [
+        continue_prompts(model, Tokenizer(), [p], ends, max(n, 1), do_sample=False)[0][:n]
+        for p, n in zip(rows, rooms, strict=True)
+    ]
+    counts = computed(model)
+    assert decode(model, 0, rows, [()] * 7, rooms, ends) == expected
+    lengths = list(map(len, expected))
+    assert len(set(lengths)) > 3, "they must not end together"
+    # A step for every token but the first, which the prompt's pass gives, and for every end.
+    ended = [n < min(room, 40 - len(p)) for n, room, p in zip(lengths, rooms, rows, strict=True)]
+    steps = [n - 1 + end for n, end in zip(lengths, ended, strict=True)][:6]
+    assert counts["rows"] == 6 + sum(steps)
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_what_is_known_is_read_and_not_said_again(name: str) -> None:
+    model, rows, rooms = random_model(name), prompts(), [8] * 7
+    plain = decode(model, 0, rows, [()] * 7, rooms, [END])
+    known = [tokens[:i] for i, tokens in enumerate(plain)]
+    counts = computed(model)
+    assert decode(model, 0, rows, known, rooms, [END]) == plain
+    assert counts["rows"] <= sum(len(t) + 1 - len(k) for t, k in zip(plain, known, strict=True))
+    assert decode(model, 0, rows, plain, list(map(len, plain)), [END]) == plain
+    before = counts["calls"]
+    assert decode(model, 0, rows, plain, list(map(len, plain)), [END]) == plain
+    assert counts["calls"] == before, "nothing is left to compute"
+
+
+class Tokenizer:
+    """All that generation asks of a tokenizer."""
+
+    pad_token_id, eos_token_id = 0, END
+
+    def decode(self, tokens: list[int], **_: Any) -> str:
+        return " ".join(map(str, tokens))
+
+
+def test_an_answer_by_heart_is_known_from_its_scores() -> None:
+    model = random_model("grouped heads")
+    said = decode(model, 0, prompts(), [()] * 7, [10] * 7, [END])
+    rows = [Encoded((*p, *tokens, END), len(p)) for p, tokens in zip(prompts(), said, strict=True)]
+    rows[2] = Encoded((*rows[2].ids[:-4], 50, 51, END), rows[2].prompt_length)
+    hits = [one.sole for one in probe(model, rows, 0, 8, "")]
+    given = (Tokenizer(), rows, Generation(max_new_tokens=10), [END], 2, "")
+    expected = generate(model, *given)
+    assert expected == [" ".join(map(str, tokens)) for tokens in said]
+    counts = computed(model)
+    assert generate(model, *given, hits=hits) == expected
+    with_end = sum(bool(hit.all()) for hit in hits)
+    assert counts["rows"] < 7 * 3 + 10, f"{with_end} of 7 rows need no pass at all"
+
+
+# --- packing
+
+
+def answers(model: Any) -> list[Encoded]:
+    """Three questions with several answers, the second with one; neighbours alone are packed."""
+    drawn = np.random.default_rng(2)
+    rows = []
+    for prompt, sizes in ((7, (3, 1, 6)), (2, (5,)), (9, (4, 4))):
+        question = tuple(drawn.integers(2, 60, prompt).tolist())
+        for size in sizes:
+            rows.append(Encoded((*question, *drawn.integers(2, 60, size).tolist(), END), prompt))
+    rows[2] = Encoded((*rows[0].ids[:-1], *rows[2].ids[10:]), 7)  # begins as the first one does
+    return rows
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
+def test_answers_behind_one_prompt_score_what_they_score_alone(dtype: torch.dtype) -> None:
+    model = random_model("grouped heads", dtype)
+    rows = answers(model)
+    assert [len(tree.rows) for tree in trees(model, rows)] == [3, 1, 2]
+    assert [len(tree) for tree in trees(model, rows)] == [7 + 3 + 1 + 3, 2 + 5, 9 + 4 + 4]
+    alone = [probe(model, [row], 0, 1, "")[0] for row in rows]
+    counts = computed(model)
+    together = probe(model, rows, 0, 64, "")
+    assert counts["rows"] == 3
+    assert counts["tokens"] == 3 * 17, "as long as the longest"
+    for one, other in zip(together, alone, strict=True):
+        for field in fields(TokenStats):
+            found, expected = getattr(one, field.name), getattr(other, field.name)
+            tolerance = 1e-12 if dtype == torch.float64 else 2e-5
+            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("name", ["sliding window", "learned positions"])
+def test_models_that_count_tokens_themselves_get_a_row_per_answer(name: str) -> None:
+    """A window that cuts a row, and masks made of the order of tokens."""
+    model = random_model(name)
+    rows = answers(model)
+    assert [len(tree.rows) for tree in trees(model, rows)] == [1] * 6
+    alone = [probe(model, [row], 0, 1, "")[0].logprob for row in rows]
+    for one, expected in zip(probe(model, rows, 0, 64, ""), alone, strict=True):
+        np.testing.assert_allclose(one.logprob, expected, rtol=1e-12)
+
+
+def test_statistics_are_those_of_the_definition_minus_infinity_included() -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(6, 50, dtype=torch.float64) * 3
+    logits[0, 7:] = -torch.inf
+    logits[1, 3] = -torch.inf
+    logits[2, 4] = -3e38  # as transformers masks in float32
+    logits[3, [8, 9]] = 20.0  # two that are equally likely
+    logits[4] = torch.nan
+    labels = torch.tensor([2, 3, 5, 9, 1, int(logits[5].argmax())])
+    logprob, hit, mean, variance, entropy, rank, sole = moments(logits.clone(), labels)
+    p = logits.softmax(-1)
+    logp = p.log()
+    expected = torch.where(p == 0, 0.0, p * logp).sum(-1)
+    squares = torch.where(p == 0, 0.0, p * (logp - expected[:, None]) ** 2).sum(-1)
+    for found, value in ((mean, expected), (variance, squares), (entropy, -expected)):
+        torch.testing.assert_close(found, value, rtol=1e-10, atol=1e-12, equal_nan=True)
+    assert logprob[1] == -torch.inf
+    assert rank[1] == 49
+    assert hit.tolist()[3:] == [True, True, True]
+    assert sole.tolist()[3:] == [False, False, True]
+
+
+# --- batches, and the journal of them
+
+
+def test_batches_hold_rows_and_tokens_within_bounds() -> None:
+    lengths, rows = [10, 2000, 30, 400, 20, 500, 1], [1, 1, 7, 1, 3, 1, 1]
+    seen: list[list[int]] = []
+
+    def compute(batch: Any) -> Iterator[int]:
+        seen.append(list(batch))
+        return iter(batch)
+
+    found = map_batches(torch.nn.Linear(1, 1), lengths, 4, "", ALONE, compute, None, rows)
+    assert found == list(range(7))
+    assert seen == [[6, 0], [4], [2], [3, 5], [1]], "4 rows, and 4 x 256 tokens, or one item"
+
+
+class Killed(Exception):
+    pass
+
+
+def test_an_attempt_goes_on_where_the_last_one_was_killed(tmp_path: Path) -> None:
+    journal, scored = Journal[list[float]](tmp_path / "x"), Counter[int]()
+
+    def compute(batch: Any) -> Iterator[list[float]]:
+        if len(scored) == 6:
+            raise Killed
+        scored.update(batch)
+        return iter([[i / 7, -i] for i in batch])
+
+    lengths = [5, 3, 8, 1, 9, 2, 7, 7, 4, 6, 11]
+    given = (torch.nn.Linear(1, 1), lengths)
+    with pytest.raises(Killed):
+        map_batches(*given, 2, "", ALONE, compute, journal)
+    scored[-1] += 1  # it is not killed again
+    found = map_batches(*given, 3, "", ALONE, compute, journal)  # in other batches
+    assert found == [[i / 7, -i] for i in range(11)]
+    assert set(scored.values()) == {1}, "no row twice"
+    assert map_batches(*given, 2, "", ALONE, compute, journal) == found
+    assert set(scored.values()) == {1}
+    damaged = sorted((tmp_path / "x").glob("*.pt"))[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    assert map_batches(*given, 2, "", ALONE, compute, journal) == found
+    assert sorted(scored.values()) == [1] * 10 + [2] * 2, "a damaged file's batch alone"
+
+
+def test_statistics_come_back_from_the_journal_to_the_bit(tmp_path: Path) -> None:
+    model = random_model("grouped heads", torch.float32)
+    rows, journal = answers(model), Journal[Any](tmp_path, **packing())
+    expected = probe(model, rows, 0, 4, "", journal=journal)
+    counts = computed(model)
+    for one, other in zip(probe(model, rows, 0, 4, "", journal=journal), expected, strict=True):
+        for field in fields(TokenStats):
+            found, value = getattr(one, field.name), getattr(other, field.name)
+            assert found.dtype == value.dtype
+            assert np.array_equal(found, value)
+    assert not counts

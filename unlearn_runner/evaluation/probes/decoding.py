@@ -1,0 +1,169 @@
+"""Greedy decoding in which a row that has ended costs nothing more.
+
+`model.generate` computes every row of a batch until the last one ends. Here the cache is a table of
+slots: where a row ends the last slot's row moves into its place, and the batch is one shorter.
+Tokens that are known to follow a prompt are read together with it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+
+from unlearn_runner.data.encode import positions
+from unlearn_runner.distributed.ranks import ALONE, Ranks
+from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, narrowed
+
+GROWTH = 32  # columns more at once: a cache that grows by one is copied at every token
+
+
+class Slots(DynamicLayer):
+    """A layer's keys and values, [slots, heads, columns, dimension]; the first rows are in use."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = self.end = self.rows = 0
+        self.table: list[Tensor] = []
+
+    def update(
+        self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
+    ) -> tuple[Tensor, Tensor]:
+        """Appends new columns; returns keys and values of all that are in use."""
+        new = (key_states, value_states)
+        self.is_initialized, self.rows = True, len(key_states)
+        end = self.end + key_states.shape[-2]
+        if not self.table or end > self.table[0].shape[-2]:
+            self._grow(new)
+            end = self.end + key_states.shape[-2]
+        for table, states in zip(self.table, new, strict=True):
+            table[: self.rows, :, self.end : end] = states
+        self.end = end
+        self.keys, self.values = (t[: self.rows, :, self.first : end] for t in self.table)
+        return self.keys, self.values
+
+    def _grow(self, new: tuple[Tensor, Tensor]) -> None:
+        kept, before = self.end - self.first, self.table
+        self.table = []
+        for i, states in enumerate(new):
+            rows, heads, more, dimension = states.shape
+            table = states.new_empty(rows, heads, kept + more + GROWTH, dimension)
+            if before:
+                table[:, :, :kept] = before[i][:rows, :, self.first : self.end]
+            self.table.append(table)
+        self.first, self.end = 0, kept
+
+    def get_seq_length(self) -> int:
+        """Number of columns in use."""
+        return self.end - self.first
+
+    def leave(self, holes: Sequence[int], movers: Sequence[int], unused: int) -> None:
+        """Moves rows into others' slots, and leaves out columns that only padding is left in."""
+        for table in self.table if movers else ():
+            table[holes] = table[movers]
+        self.first += unused
+
+
+def can_decode(model: Any) -> bool:
+    """Returns whether a model's cache is of keys and values alone."""
+    plain = (DynamicLayer, DynamicSlidingWindowLayer)
+    return all(type(layer) in plain for layer in DynamicCache(config=model.config).layers)
+
+
+@torch.no_grad()
+def decode(
+    model: Any,
+    pad: int,
+    prompts: Sequence[Sequence[int]],
+    known: Sequence[Sequence[int]],
+    rooms: Sequence[int],
+    ends: Sequence[int],
+    ranks: Ranks = ALONE,
+) -> list[list[int]]:
+    """Returns the most likely tokens behind each prompt, up to one of `ends`, which is left out.
+
+    Args:
+        model: A causal LM in eval mode that `can_decode`.
+        pad: Padding token.
+        prompts: Token ids.
+        known: Tokens, none of `ends`, that are known to be the first behind each prompt.
+        rooms: Most new tokens of each row, known ones among them; fewer where the model has fewer
+            positions left, but then at least one.
+        ends: Tokens that end a row.
+        ranks: Of a sharded model, those that decode at the same time: all go on until all are done.
+    """
+    if (bound := positions(model)) is not None:
+        rooms = [min(n, max(1, bound - len(p))) for n, p in zip(rooms, prompts, strict=True)]
+    found = [list(tokens[:room]) for tokens, room in zip(known, rooms, strict=True)]
+    live = [i for i, tokens in enumerate(found) if len(tokens) < rooms[i]]
+    together = ranks if is_sharded(model) else ALONE
+    table = _Table(model, pad, [[*prompts[i], *found[i]] for i in live])
+    with narrowed(model, lambda states: states[:, -1:]):
+        while together.all_reduce_sum(torch.tensor(len(live))) > 0:
+            stay = []
+            for slot, token in enumerate(table.step()[: len(live)]):
+                row = found[live[slot]]
+                if token not in ends:
+                    row.append(token)
+                    if len(row) < rooms[live[slot]]:
+                        stay.append(slot)
+            live = [live[slot] for slot in table.keep(stay)]
+    return found
+
+
+class _Table:
+    """Rows of a batch, padded on the left, and the cache of what was read of them."""
+
+    def __init__(self, model: Any, pad: int, rows: Sequence[Sequence[int]]) -> None:
+        self.model, self.pad, self.device = model, pad, device_of(model)
+        self._begin(rows or [[pad]])
+
+    def _begin(self, rows: Sequence[Sequence[int]]) -> None:
+        self.width = max(map(len, rows))
+        padded = [[self.pad] * (self.width - len(row)) + list(row) for row in rows]
+        self.ids = torch.tensor(padded, device=self.device)
+        # First column of each row that is no padding.
+        self.starts = torch.tensor([self.width - len(row) for row in rows], device=self.device)
+        self.cache = DynamicCache(config=self.model.config)
+        self.slots = [Slots() for _ in self.cache.layers]
+        self.cache.layers = list[Any](self.slots)
+
+    def step(self) -> list[int]:
+        """Reads what is new of every row; returns each one's most likely next token."""
+        columns = torch.arange(self.width, device=self.device)
+        new = columns[self.width - self.ids.shape[1] :]
+        logits = self.model(
+            input_ids=self.ids,
+            attention_mask=(columns >= self.starts[:, None]).long(),
+            position_ids=(new - self.starts[:, None]).clamp(min=0),
+            past_key_values=self.cache,
+            use_cache=True,
+        ).logits
+        best = logits[:, -1].argmax(-1)
+        self.ids, self.width = best[:, None], self.width + 1
+        return best.tolist()
+
+    def keep(self, stay: Sequence[int]) -> list[int]:
+        """Keeps some slots, the last in the places of those that leave; returns their order.
+
+        Where none stays a row of padding does: other ranks may want this one to compute with them.
+        """
+        count = len(stay)
+        if not count:
+            self._begin([[self.pad]])
+        if count in (0, len(self.ids)):
+            return list(stay)
+        movers = [slot for slot in stay if slot >= count]
+        holes = sorted(set(range(count)).difference(stay))
+        order = list(range(count))
+        for hole, mover in zip(holes, movers, strict=True):
+            order[hole] = mover
+        self.ids, self.starts = self.ids[order], self.starts[order]
+        unused = int(self.starts.min())
+        self.starts, self.width = self.starts - unused, self.width - unused
+        for layer in self.slots:
+            layer.leave(holes, movers, unused)
+        return order
