@@ -64,7 +64,8 @@ class GRUUpdate(WatchesRisk):
         if not math.isfinite(gramian[1][1]):
             del state[MEAN]  # one overflow would otherwise stay in the mean for good
         state[SQUARE] = gramian[1][1]
-        return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
+        facts = facts_of(gramian, 0.0, gramian[0][0], acted=False)
+        return Rectified(objective, facts, math.sqrt(gramian[0][0]))
 
     def correct(
         self, step: OptimizerStep, state: RectifierState, space: GradientSpace
