@@ -26,6 +26,7 @@ INERT = (
     "keep",
     "push_to_hub",
     "geffect*",
+    "calibrate*",
     "parallel*",
     "tracker*",
     "sweep*",

@@ -33,7 +33,7 @@ Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
-rows, `prefixes` of token sequences."""
+rows, `prefixes` continues every beginning of an answer or of a token sequence."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -76,6 +76,8 @@ class View:
     """Probes run over these rows; a metric has no score where its evidence is missing."""
     generate: Generation | None = None
     """How answers to these rows are generated; null is as the benchmark says for all."""
+    asked: Literal["question", "paraphrased"] = "question"
+    """What a model is asked: the row's question, or its `paraphrased_question`."""
     start_only: bool = False
     """Score these rows on the model that unlearning starts from alone: unseen text, on which
     `train.stop` finds its thresholds."""

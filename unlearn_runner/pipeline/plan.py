@@ -20,7 +20,12 @@ from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune, FinetuneAdapter, Pretrain
 from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.score import Score, ScoreTrajectory, Source
-from unlearn_runner.pipeline.unlearning import edit_stage, geffect_stage, unlearn_stage
+from unlearn_runner.pipeline.unlearning import (
+    calibrate_stage,
+    edit_stage,
+    geffect_stage,
+    unlearn_stage,
+)
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Plan:
     unlearn: Stage
     """Leaves the model that the run is about: the unlearned one, or a checkpoint to evaluate."""
     scores: dict[str, Score]
-    """Score stage by whose scores they are: "target", "unlearned", "retain_model"; "model" where a
-    checkpoint is evaluated."""
+    """Score stage by whose scores they are: "target", "unlearned", "calibrated", "retain_model";
+    "model" where a checkpoint is evaluated."""
     wanted: tuple[Stage, ...]
     """What the run is for; the other stages are computed only where one of these needs them."""
     inputs: Inputs
@@ -69,12 +74,20 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         sources = _sources(inputs, before, evaluator)
         scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
         unlearned = unlearn_stage(run, target, inputs, periodic, scores)
-    models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
+    models: dict[str, Stage | None] = {"target": target, "retain_model": retain_model}
+    models["unlearned"] = unlearned
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": target}
     if (base_of := unlearned.belongs_to) is not None:
         bases = {"unlearned": base_of}
     kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
+    if run.calibrate.metric is not None:
+        before = {"target": target, "retain_model": retain_model}
+        sources = _sources(inputs, before, evaluator)
+        scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
+        mixed = calibrate_stage(run, target, unlearned, scores, evaluator)
+        models["calibrated"] = mixed
+        kept = (*kept, mixed) if kept else ()
     found = _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
     if run.geffect.mode == "none":
         return found
