@@ -47,12 +47,9 @@ Row = Mapping[str, Any]
 def settings(output: Path, _: Path | None) -> Iterator[Row]:
     """Yields the runs of gamma and tau that the first table has not: all seeds but the first."""
     experiment = Experiment(output)
-    for seed, method in product(SEEDS[1:], ("ga", "npo")):
-        for name, values in (("gamma", GAMMAS), ("tau", TAUS)):
-            for value in values:
-                cell = Cell(method, "gru", (f"rectifier.{name}={value}",))
-                experiment.curve(cell, RATES[0], seed)
-                yield experiment.done[-1]
+    for more, seed, method in product(_settings(), SEEDS[1:], ("ga", "npo")):
+        experiment.curve(Cell(method, "gru", (more,)), RATES[0], seed)
+        yield experiment.done[-1]
 
 
 def tofu(output: Path, data: Path | None) -> Iterator[Row]:
