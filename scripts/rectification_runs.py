@@ -115,7 +115,9 @@ class Experiment:
 
     @property
     def _folder(self) -> tuple[str, ...]:
-        return f"output_dir={self.output}", "overwrite=true", "name=rectification"
+        # One thread: beside other work two wait for each other, and take ten times as long.
+        where = (f"output_dir={self.output}", "parallel.threads=1")
+        return (*where, "overwrite=true", "name=rectification")
 
     def words(self, cell: Cell, rate: str, seed: int) -> tuple[str, ...]:
         """Returns a run's overrides."""

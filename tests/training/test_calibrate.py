@@ -14,8 +14,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from unlearn_runner.config.compose import compose
-from unlearn_runner.config.root import validate
-from unlearn_runner.errors import ConfigError, UserError
+from unlearn_runner.errors import ConfigError
 from unlearn_runner.pipeline.job import plan_config
 from unlearn_runner.pipeline.runner import run_job
 from unlearn_runner.pipeline.stages.calibrate import CALIBRATION, Mixture, largest
@@ -25,6 +24,13 @@ TINY = (
     *("train.lr=1e-2", "train.steps=2", "~benchmark.metric.rouge_l"),
     *("benchmark.metric.model_utility.parts=[probability]",),
     *(f"benchmark.view.{v}.probes=[logprobs]" for v in ("forget", "retain")),
+)
+CLASS = "unlearn_runner.evaluation.metrics.memorisation.prefix.PrefixStrength"
+STRENGTHS = (
+    f"+benchmark.metric.ps={{_target_: {CLASS}}}",
+    f"+benchmark.metric.ps_similar={{_target_: {CLASS}, match: similar}}",
+    "benchmark.view.forget.probes=[logprobs,prefixes]",
+    "+benchmark.view.reworded={split: request, goal: forget, asked: paraphrased, limit: 4}",
 )
 METRIC = "calibrate.metric=retain.probability"
 
@@ -93,16 +99,22 @@ def test_as_much_is_kept_as_is_asked_for(outputs: Path) -> None:
         torch.testing.assert_close(weight.double(), expected, rtol=0, atol=1e-7)
     assert any(note.startswith(f"calibrated: {share:.4g} of the unlearned") for note in found.notes)
     (stage,) = (stage for stage in found.stages if stage["kind"] == "calibrate")
-    assert (stage["share"], "trials" in stage) == (share, False)
+    assert (stage["facts"]["share"], "trials" in stage["facts"]) == (share, False)
 
 
 def test_a_model_that_keeps_enough_is_left_as_it_is(outputs: Path) -> None:
-    found = run(outputs, METRIC, "calibrate.keep=0.01", "keep=scores", "name=whole")
+    words = (METRIC, "calibrate.keep=0.01", *STRENGTHS, "keep=scores", "name=whole")
+    found = run(outputs, *words)
     unlearned = {k: v for k, v in found.scores.items() if "." in k and k.count(".") == 1}
     for name in ("forget.probability", "retain.probability"):
         assert found.scores[f"calibrated.{name}"] == unlearned[name]
     assert not (found.places["calibrate"] / "model.safetensors").exists()  # keep=scores
-    again = run(outputs, METRIC, "calibrate.keep=0.01", "keep=scores", "name=whole")
+    strengths = {"forget.ps", "forget.ps_similar", "reworded.ps", "retain.ps"}
+    assert {found.scores[name] is None for name in strengths} == {False}
+    assert found.scores["retain.ps_similar"] is None  # no prefixes are continued there
+    assert found.scores["reworded.probability"] != found.scores["forget.probability"]
+    assert (found.directions["forget.ps"], found.directions["retain.ps"]) == ("lower", "higher")
+    again = run(outputs, *words)
     assert all(stage["cached"] for stage in again.stages if stage["needed"])
     assert again.scores == found.scores
 
@@ -135,10 +147,8 @@ def test_two_ranks_find_what_one_finds(outputs: Path) -> None:
 def test_mistakes_are_told_before_anything_runs(
     tmp_path: Path, words: tuple[str, ...], problem: str, fix: str
 ) -> None:
+    composed = compose(("debug=tiny", f"output_dir={tmp_path}", *words))
     with pytest.raises(ConfigError) as caught:
-        composed = compose(("debug=tiny", f"output_dir={tmp_path}", *words))
-        validate(composed.config)
         plan_config(composed.config, composed.name_run, composed.choices)
     assert problem in str(caught.value)
     assert fix in str(caught.value)
-    assert isinstance(caught.value, UserError)

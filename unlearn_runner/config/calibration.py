@@ -1,4 +1,4 @@
-"""Comparison at equal retention: an unlearned model mixed with its target until it keeps so much."""
+"""Comparison at equal retention: an unlearned model mixed with its target."""
 
 from __future__ import annotations
 

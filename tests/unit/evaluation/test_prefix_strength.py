@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.oracles import read_oracles
 
+from unlearn_runner.data.encode import Encoded
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import DataError
@@ -23,6 +24,7 @@ from unlearn_runner.evaluation.metrics.memorisation.prefix import (
     shortest,
 )
 from unlearn_runner.evaluation.metrics.parts import units
+from unlearn_runner.evaluation.probes.generations import continue_prompts
 from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.evaluation.probes.prefixes import continuations
 from unlearn_runner.evaluation.schema import AnswerTokens, Tokens, View
@@ -78,15 +80,26 @@ WRITTEN = row([1, 2, 3, 4], [1, 9, 3, END], [2, 5, 5, END], [3, 4, END], [4, END
         (row([1, 2], [1, 2, 8], [2, 8]), "exact", "fixed", 1.0),
     ],
 )
-def test_worked_rows(
-    rows: list[Continuation], match: Match, form: Form, expected: float
-) -> None:
+def test_worked_rows(rows: list[Continuation], match: Match, form: Form, expected: float) -> None:
     assert prefix_strength(rows, match, form) == pytest.approx(expected, abs=1e-12)
 
 
 def test_exact_is_what_one_teacher_forced_pass_says(tiny: Any) -> None:
     """Of generations, of the tokens, and of whichever of them a metric is given."""
-    model, rows = tiny.llama().eval(), tiny.forget
+    model, greedy = tiny.llama().eval(), {"do_sample": False, "num_beams": 1}
+
+    def said(ids: tuple[int, ...], number: int) -> tuple[int, ...]:
+        if not number:
+            return ids
+        (more,) = continue_prompts(model, tiny.tokenizer, [ids], [-1], number, **greedy)
+        return (*ids, *more)
+
+    rows = []
+    for wrong in range(7):  # what the model says itself, but for one of seven tokens
+        prompt = tiny.forget[wrong].ids[: tiny.forget[wrong].prompt_length]
+        *before, last = said(prompt, wrong + 1)
+        ids = said((*before, (last + 1) % len(tiny.tokenizer)), 7 - wrong)
+        rows.append(Encoded(ids, len(prompt)))
     stats = probe(model, rows, tiny.pad, 8, "")
     tokens = [Tokens(*(getattr(s, n) for n in Tokens._fields)) for s in stats]
     written = continuations(model, tiny.tokenizer, rows, None, 16, "")
@@ -99,7 +112,7 @@ def test_exact_is_what_one_teacher_forced_pass_says(tiny: Any) -> None:
     ]
     forced = extraction_strength(tokens)
     np.testing.assert_allclose([prefix_strength(one) for one in each], forced, atol=1e-12)
-    assert len(set(forced.round(6).tolist())) > 2
+    assert forced.tolist() == pytest.approx([1 - (wrong + 1) / 7 for wrong in range(7)])
     of_tokens = ViewEvidence("v", "keep", "answer", Record(tokens=AnswerTokens(tokens, None)))
     of_texts = ViewEvidence("v", "keep", "answer", Record(continuations=each))
     assert PrefixStrength().of_view(of_tokens) == pytest.approx(PrefixStrength().of_view(of_texts))

@@ -66,11 +66,8 @@ def prefix_strength(
     length = len(row) - 1
 
     def hit(given: int) -> bool:
-        expected = list(row[given].expected)
-        rest, end = expected[:-1], expected[-1]
-        written = list(row[given].generated)[: len(rest)]
-        if end in written:
-            written = written[: written.index(end)]
+        # What is written is as long as what is expected, or ends with the end of sequence.
+        written, rest = (list(tokens)[:-1] for tokens in row[given])
         if form == "fixed" and not written:
             return False
         if match == "similar":
