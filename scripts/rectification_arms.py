@@ -80,7 +80,7 @@ def precision(output: Path, _: Path | None) -> Iterator[Row]:
     for seed, (method, rectifier, rate, dtype) in product(SEEDS, PRECISION_CELLS):
         job = experiment.job((*COMMON, *_equal(method, rectifier, rate, seed)))
         stage = next(one for one in job.plan.stages if isinstance(one, Unlearn))
-        stage = replace(stage, periodic_eval=None, thresholds=None)
+        stage = replace(stage, periodic_eval=None)
         executor = Executor(job.store, Record(output / "record"), job.run.parallel)
         for one in needed(stage)[:-1]:
             executor.ensure_artifact(one, load=True)

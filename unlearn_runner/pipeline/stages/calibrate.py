@@ -81,7 +81,7 @@ class Calibrate(Stage):
 
     def run(self, context: StageContext) -> Outcome:
         """Looks for the share, and saves the model that has it."""
-        from unlearn_runner.models.load import load_tokenizer
+        from unlearn_runner.models.load import load_tokenizer, save
 
         session = context.open_session()
         before = read(context.path(self.scores), SCORES)
@@ -118,7 +118,8 @@ class Calibrate(Stage):
         if session.ranks.main:
             facts = {"metric": self.metric, "bar": self.keep * target, **chosen, "trials": trials}
             write_json(context.folder / CALIBRATION, facts)
-        session.save(model, tokenizer, context.folder, self.save_dtype)
+            save(model, tokenizer, context.folder, self.save_dtype)  # every rank has all of it
+        session.ranks.barrier()
         return "completed"
 
 
