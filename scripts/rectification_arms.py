@@ -40,7 +40,8 @@ TOFU = (
 )
 TOFU_CELLS = tuple(product(("ga", "npo"), ("none", "gru", "gru_update", "sago")))
 PRECISIONS = ("float32", "bf16")
-PRECISION_CELLS = tuple(product(("ga", "npo"), ("none", "gru"), ("2e-4", "2e-5"), PRECISIONS))
+PRECISION_CELLS = tuple(product(("2e-5", "2e-4"), ("ga", "npo"), ("none", "gru"), PRECISIONS))
+RETAIN_ROWS = 160
 Row = Mapping[str, Any]
 
 
@@ -76,8 +77,8 @@ class Bf16(Session):
 
 def precision(output: Path, _: Path | None) -> Iterator[Row]:
     """Yields the runs in float32 and in bf16."""
-    experiment = Experiment(output)
-    for seed, (method, rectifier, rate, dtype) in product(SEEDS, PRECISION_CELLS):
+    experiment, start = Experiment(output), dict[str, float]()
+    for seed, (rate, method, rectifier, dtype) in product(SEEDS, PRECISION_CELLS):
         job = experiment.job((*COMMON, *_equal(method, rectifier, rate, seed)))
         stage = next(one for one in job.plan.stages if isinstance(one, Unlearn))
         stage = replace(stage, periodic_eval=None)
@@ -94,6 +95,8 @@ def precision(output: Path, _: Path | None) -> Iterator[Row]:
         before = job.store.path(stage.start)
         if not (folder / "model.safetensors").exists():
             assert stage.run(context) == "completed"
+        asked = {"forget": stage.forget, "retain": stage.retain.first(RETAIN_ROWS)}
+        start = start or {name: nll(before, stage, rows) for name, rows in asked.items()}
         yield {
             "method": method,
             "rectifier": rectifier,
@@ -102,8 +105,8 @@ def precision(output: Path, _: Path | None) -> Iterator[Row]:
             "seed": seed,
             **_moved(before, folder, dtype),
             **{
-                f"{name}_left": round(math.exp(nll(before, stage, r) - nll(folder, stage, r)), 5)
-                for name, r in (("forget", stage.forget), ("retain", stage.retain))
+                f"{name}_left": round(math.exp(start[name] - nll(folder, stage, rows)), 5)
+                for name, rows in asked.items()
             },
         }
 
@@ -173,11 +176,11 @@ def show_precision(rows: Sequence[Row]) -> None:
     shown = []
     columns = ("distance", "moved", "forget_left", "retain_left")
     for *cell, dtype in PRECISION_CELLS:
-        where = dict(zip(("method", "rectifier", "lr"), cell, strict=True))
+        where = dict(zip(("lr", "method", "rectifier"), cell, strict=True))
         found = [by_seed(rows, name, **where, precision=dtype) for name in columns]
         means = [number(float(np.mean(list(each.values())))) if each else "-" for each in found]
         shown.append([*cell, dtype, *means, str(len(found[0]))])
-    table(("method", "rectifier", "lr", "weights", *columns, "seeds"), shown)
+    table(("lr", "method", "rectifier", "weights", *columns, "seeds"), shown)
 
 
 def by_seed(rows: Iterable[Row], name: str, **where: str) -> dict[str, float]:
