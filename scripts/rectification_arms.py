@@ -87,7 +87,7 @@ def precision(output: Path, _: Path | None) -> Iterator[Row]:
             executor.ensure_artifact(one, load=True)
         session = executor._session
         opened = Bf16(**vars(session)) if dtype == "bf16" else session
-        folder = output / "precision" / "-".join((method, rectifier, rate, dtype, str(seed)))
+        folder = output / "precision" / f"{stage.key}-{dtype}"
         folder.mkdir(parents=True, exist_ok=True)
         context = StageContext(
             folder, folder / "checkpoints", stage.key, job.store.path, lambda o=opened: o, _silent
