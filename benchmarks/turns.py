@@ -16,7 +16,7 @@ class Turns:
     """What a number of rounds took."""
 
     seconds: dict[str, list[float]]
-    """By engine, of each round but the first, which warms up."""
+    """By engine, of each round but the first, which warms up; of the processor, all threads."""
     rectified: int
     """Steps that were rectified, the first round's included."""
 
@@ -38,9 +38,9 @@ def in_turns(engines: dict[str, Engine], loader: StepLoader, rounds: int, title:
         rows = loader.step(number)
         for name in engines if number % 2 else reversed(engines):
             engines[name].models.trained.train()
-            started = time.perf_counter()
+            started = time.process_time()
             facts = engines[name].step(rows)
-            spent = time.perf_counter() - started
+            spent = time.process_time() - started
             rectified += bool(facts and facts.get("rectified"))
             if number:
                 seconds[name].append(spent)

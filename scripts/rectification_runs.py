@@ -51,12 +51,12 @@ class Cell:
     times: int = 1
     """How many times the plan's steps."""
 
-    def words(self, rate: str, seed: int) -> tuple[str, ...]:
-        """Returns a run's overrides."""
+    def words(self, rate: str, seed: int, steps: int) -> tuple[str, ...]:
+        """Returns a run's overrides, beside those that all have."""
         # Gradient ascent alone does one pass per step where all others do two.
-        steps = 100 if (self.method, self.rectifier) == ("ga", "none") else 50
+        passes = 2 if (self.method, self.rectifier) == ("ga", "none") else 1
         mine = (f"method={self.method}", f"rectifier={self.rectifier}", f"train.lr={rate}")
-        return (*COMMON, *mine, f"train.steps={steps * self.times}", f"seed={seed}", *self.more)
+        return (*mine, f"train.steps={steps * passes * self.times}", f"seed={seed}", *self.more)
 
 
 @dataclass(frozen=True)
@@ -103,18 +103,30 @@ class Experiment:
     """Runs, and their curves on both parts of the rows."""
 
     output: Path
+    common: tuple[str, ...] = COMMON
+    steps: int = 50
     done: list[dict[str, Any]] = field(default_factory=list)
     curves: dict[tuple[Cell, str, int], Curve] = field(default_factory=dict)
 
     @cache  # noqa: B019  one object lives as long as the command
     def job(self, words: tuple[str, ...]) -> PlannedJob:
         """Returns the planned run of some overrides."""
-        return plan(*words, f"output_dir={self.output}", "overwrite=true", "name=rectification")
+        return plan(*words, *self._folder)
+
+    @property
+    def _folder(self) -> tuple[str, ...]:
+        # One thread: beside other work two wait for each other, and take ten times as long.
+        where = (f"output_dir={self.output}", "parallel.threads=1")
+        return (*where, "overwrite=true", "name=rectification")
+
+    def words(self, cell: Cell, rate: str, seed: int) -> tuple[str, ...]:
+        """Returns a run's overrides."""
+        return (*self.common, *cell.words(rate, seed, self.steps))
 
     @property
     def first(self) -> PlannedJob:
         """A run that has rows and target in common with all."""
-        return self.job(Cell("gd", "gru").words(RATES[0], 0))
+        return self.job(self.words(Cell("gd", "gru"), RATES[0], 0))
 
     @cache  # noqa: B019
     def counts(self, part: str, draws: int) -> dict[str, Floats]:
@@ -145,8 +157,8 @@ class Experiment:
         """Runs where it has not been run, and returns the curve."""
         if (found := self.curves.get((cell, rate, seed))) is not None:
             return found
-        words = cell.words(rate, seed)
-        ran = run(*words, f"output_dir={self.output}", "overwrite=true", "name=rectification")
+        words = self.words(cell, rate, seed)
+        ran = run(*words, *self._folder)
         job = self.job(words)
         steps = job.run.evaluate.steps(job.run.train, len(job.plan.inputs.rowsets.splits.forget))
         kept = job.store.path(job.plan.unlearn)

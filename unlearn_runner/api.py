@@ -125,7 +125,7 @@ def evidence(
     run: RunFolder | str | Path,
     view: str,
     *,
-    model: Literal["unlearned", "target", "retain_model", "model"] = "unlearned",
+    model: Literal["unlearned", "target", "calibrated", "retain_model", "model"] = "unlearned",
     probe: Probe = "logprobs",
 ) -> DataFrame:
     """Returns what a model was seen to do on a view: one row per scored answer, choice or text.

@@ -11,7 +11,7 @@ from unlearn_runner.errors import ConfigError, shortened
 PATH = "evaluate.path"
 TRAINING = (
     *("method", "rectifier", "adapter", "train", "target", "seed", "keep", "save_dtype"),
-    *("evaluate.every", "geffect", "attack", "sweep", "estimate"),
+    *("evaluate.every", "geffect", "attack", "calibrate", "sweep", "estimate"),
 )
 """Settings, and groups of settings, that say nothing of an evaluation."""
 READ = ("target.train.max_length",)

@@ -27,6 +27,7 @@ INERT = (
     "push_to_hub",
     "geffect*",
     "attack*",
+    "calibrate*",
     "parallel*",
     "tracker*",
     "sweep*",

@@ -15,6 +15,7 @@ from annotated_types import Ge, Le
 
 from unlearn_runner.config import names
 from unlearn_runner.config.build import TRUSTED, build, complete
+from unlearn_runner.config.calibration import Calibration
 from unlearn_runner.config.geffect import GEffect
 from unlearn_runner.config.model import Model
 from unlearn_runner.config.sweep import Sweep
@@ -170,6 +171,7 @@ class Run:
     retain_model: RetainModel = field(default_factory=RetainModel)
     geffect: GEffect = field(default_factory=GEffect)
     attack: Attack = field(default_factory=NoAttack)
+    calibrate: Calibration = field(default_factory=Calibration)
     name: str | None = None
     """Name of the run folder; derived from the overrides when null."""
     seed: Seed = 0
@@ -231,6 +233,12 @@ class Run:
                     f"parallel=ddp, or {key}=lora {key}.base_dtype=bf16",
                 )
         self._check_upload()
+        if self.calibrate.metric is not None and not self.adapter.whole:
+            raise ConfigError(
+                f"calibrate.metric={self.calibrate.metric} mixes whole models, and "
+                f"{type(self.adapter).__name__} is kept by itself",
+                "adapter.merge=true, or calibrate.metric=null",
+            )
         if self.keep == "checkpoints" and self.evaluate.every is None:
             raise ConfigError(
                 "keep=checkpoints keeps the models at every evaluate.every, which is null",

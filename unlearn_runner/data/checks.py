@@ -9,7 +9,7 @@ from unlearn_runner.data.records import AGAIN, ROW, Placed
 from unlearn_runner.data.rows import QA
 from unlearn_runner.errors import DataError, listed, nearest
 
-COLUMNS = ("question", "answer", "paraphrased_answer", "perturbed_answer")
+COLUMNS = ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question")
 
 
 def checked_split(records: Iterable[Placed]) -> tuple[QA, ...]:
@@ -65,13 +65,21 @@ def checked(record: object, where: str) -> QA:
             f"{where}: 'perturbed_answer' must be a list of non-empty texts",
             '"perturbed_answer": ["a wrong answer", "another"]',
         )
-    paraphrase = record.get("paraphrased_answer")
-    if paraphrase is not None and (not isinstance(paraphrase, str) or not paraphrase.strip()):
-        raise DataError(
-            f"{where} has an empty or non-text 'paraphrased_answer'",
-            '"paraphrased_answer": "the answer in other words"',
-        )
-    row = QA(record["question"], record["answer"], paraphrase, tuple(wrong))
+    for name in ("paraphrased_answer", "paraphrased_question"):
+        text = record.get(name)
+        if text is not None and (not isinstance(text, str) or not text.strip()):
+            what = name.removeprefix("paraphrased_")
+            raise DataError(
+                f"{where} has an empty or non-text {name!r}",
+                f'"{name}": "the {what} in other words"',
+            )
+    row = QA(
+        record["question"],
+        record["answer"],
+        record.get("paraphrased_answer"),
+        tuple(wrong),
+        record.get("paraphrased_question"),
+    )
     _check_answers(row, where)
     return row
 
@@ -94,7 +102,8 @@ def _check_answers(row: QA, where: str) -> None:
     """Refuses answers that a comparison of right and wrong ones could not tell apart."""
     seen: dict[str, str] = {}
     right = [("answer", row.answer), ("paraphrased_answer", row.paraphrased_answer or "")]
-    for text in (row.question, *(text for _, text in right), *row.perturbed_answers):
+    reworded = row.paraphrased_question or ""
+    for text in (row.question, reworded, *(text for _, text in right), *row.perturbed_answers):
         if any("\ud800" <= character <= "\udfff" for character in text):
             raise DataError(
                 f"{where} holds half of a surrogate pair, which is no text",

@@ -44,7 +44,9 @@ class Wording:
             for letter, choice in zip(LETTERS, choices, strict=False)
         ]
         context = _filled(self.prompt, words)
-        return ChoiceQA(qa.question, qa.answer, None, (), context, tuple(texts), correct)
+        return ChoiceQA(
+            qa.question, qa.answer, context=context, choices=tuple(texts), correct=correct
+        )
 
 
 def _filled(template: str, words: Mapping[str, str]) -> str:

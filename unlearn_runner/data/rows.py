@@ -22,6 +22,9 @@ class Row(ABC):
     answer: str
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
+    paraphrased_question: str | None = None
+    reworded: bool = False
+    """Whether a model is asked the paraphrased question; the row is the same all the same."""
 
     @abstractmethod
     def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
@@ -34,7 +37,8 @@ class QA(Row):
 
     def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
         """Returns question and answer, prompted by the model's template."""
-        return template.render(tokenizer, self.question, self.answer if answer is None else answer)
+        question = (self.paraphrased_question if self.reworded else None) or self.question
+        return template.render(tokenizer, question, self.answer if answer is None else answer)
 
 
 @dataclass(frozen=True)

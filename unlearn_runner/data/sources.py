@@ -44,7 +44,7 @@ class Files(Source):
     """Rows from files of a folder: `<split>.json`, `.jsonl`, `.csv` or `.parquet`.
 
     JSON is an array or one object a line. A row has the columns `question` and `answer`, and
-    optionally `paraphrased_answer` and `perturbed_answer` (a list).
+    optionally `paraphrased_answer`, `perturbed_answer` (a list) and `paraphrased_question`.
     """
 
     data_dir: str | None = None

@@ -33,7 +33,8 @@ Scale = Literal["answer", "options"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
-rows, `prefixes` of token sequences; `samples` generates many times, for leak@k."""
+rows, `prefixes` continues every beginning of an answer or of a token sequence, `samples` generates
+many times, for leak@k."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -89,6 +90,8 @@ class View:
     """How answers to these rows are generated; null is as the benchmark says for all."""
     sample: Sampling | None = None
     """How the probe `samples` draws answers; null is 128 at temperature 1."""
+    asked: Literal["question", "paraphrased"] = "question"
+    """What a model is asked: the row's question, or its `paraphrased_question`."""
     start_only: bool = False
     """Score these rows on the model that unlearning starts from alone: unseen text, on which
     `train.stop` finds its thresholds."""

@@ -21,8 +21,8 @@ Gradient = list[Tensor | None]
 Gramian = list[list[float]]
 """Symmetric matrix of the inner products of some gradients."""
 
-CHUNK = 1 << 20  # numbers converted to float64 at once: 8 MiB, whatever the model
-CACHED = 1 << 16  # numbers that stay in a processor's cache from one operation to the next
+CHUNK = 1 << 20  # numbers converted to float64 at once on a device: 8 MiB, whatever the model
+CACHED = 1 << 15  # numbers that stay in a processor's cache from one operation to the next
 
 
 class GradientSpace:
@@ -136,14 +136,12 @@ class GradientSpace:
         row = {label: i for i, label in enumerate(labels)}
         device = self.parameters[0].device
         total = torch.zeros(len(labels), len(pairs), dtype=torch.float64, device=device)
-        columns = zip(*(gradient for pair in pairs for gradient in pair), strict=True)
-        for part, entries in zip(parts, columns, strict=True):
-            for i in range(len(pairs)):
-                x, y = entries[2 * i], entries[2 * i + 1]
-                if x is not None and y is not None:
-                    shard = self.layout.flat_shard(x)
-                    product = _dot(shard, shard if y is x else self.layout.flat_shard(y))
-                    total[row[part], i] += product
+        different = list({id(gradient): gradient for pair in pairs for gradient in pair}.values())
+        place = {id(gradient): i for i, gradient in enumerate(different)}
+        places = [(place[id(a)], place[id(b)]) for a, b in pairs]
+        for part, entries in zip(parts, zip(*different, strict=True), strict=True):
+            shards = [None if x is None else self.layout.flat_shard(x) for x in entries]
+            total[row[part]] += _dots(shards, places, total[row[part]])
         # One message and one transfer for all products.
         return dict(zip(labels, self.layout.total(total).tolist(), strict=True))
 
@@ -266,12 +264,22 @@ def _times(x: Tensor | None, factor: float) -> Tensor | None:
     return None if x is None else x * factor
 
 
-def _dot(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the inner product in float64, with float64 copies of a small chunk at a time."""
-    if not len(x):
-        return x.new_zeros((), dtype=torch.float64)
-    chunks = zip(x.split(CHUNK), y.split(CHUNK), strict=True)
-    if x is y:
-        squares = (a.double() for a, _ in chunks)
-        return torch.stack([torch.dot(a, a) for a in squares]).sum()
-    return torch.stack([torch.dot(a.double(), b.double()) for a, b in chunks]).sum()
+def _dots(
+    shards: Sequence[Tensor | None], pairs: Sequence[tuple[int, int]], like: Tensor
+) -> Tensor:
+    """Returns inner products of pairs of shards in float64; [pairs], zero where there is no shard.
+
+    Each number is converted once, however many products it is in, and only a chunk at a time.
+    """
+    known = {i: x for i, x in enumerate(shards) if x is not None and len(x)}
+    wanted = [(place, pair) for place, pair in enumerate(pairs) if known.keys() >= set(pair)]
+    found = torch.zeros_like(like)
+    if wanted:
+        size = CACHED if like.device.type == "cpu" else CHUNK
+        products = []
+        for pieces in zip(*(x.split(size) for x in known.values()), strict=True):
+            numbers = dict(zip(known, (x.double() for x in pieces), strict=True))
+            products.extend(torch.dot(numbers[a], numbers[b]) for _, (a, b) in wanted)
+        sums = torch.stack(products).view(-1, len(wanted)).sum(0)
+        found[[place for place, _ in wanted]] = sums
+    return found

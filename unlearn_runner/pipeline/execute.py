@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 from unlearn_runner.distributed.base import Parallel
 from unlearn_runner.errors import ConfigError, UserError
 from unlearn_runner.pipeline.plan import Plan
-from unlearn_runner.pipeline.stages.base import Stage, StageContext
+from unlearn_runner.pipeline.stages.base import MADE, Stage, StageContext
 from unlearn_runner.report.status_table import duration
 from unlearn_runner.store.artifact import Outcome
 from unlearn_runner.store.store import EPHEMERAL, Store
@@ -123,7 +123,7 @@ class Executor:
             if over or stage.key not in required:
                 result = self._uncomputed(stage, over)
             else:
-                keep = stage.kind != "unlearn" or stage in plan.wanted
+                keep = stage.kind not in MADE or stage in plan.wanted
                 result = self.ensure_artifact(stage, required[stage.key], keep)
                 stored[stage.key] = required[stage.key]
             if not stage.given:
@@ -296,7 +296,7 @@ def required_stages(plan: Plan, store: Store) -> dict[str, bool]:
                 require(read, True)
 
     for stage in plan.wanted:
-        require(stage, stage.kind == "unlearn")
+        require(stage, stage.kind in MADE)
     return required
 
 

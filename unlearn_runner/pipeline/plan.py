@@ -22,6 +22,7 @@ from unlearn_runner.pipeline.stages.finetune import Finetune, FinetuneAdapter, P
 from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.score import Score, ScoreTrajectory, Source
 from unlearn_runner.pipeline.unlearning import (
+    calibrate_stage,
     edit_stage,
     geffect_stage,
     in_turn,
@@ -41,8 +42,8 @@ class Plan:
     unlearn: Stage
     """Leaves the model that the run is about: the unlearned one, or a checkpoint to evaluate."""
     scores: dict[str, Score]
-    """Score stage by whose scores they are: "target", "unlearned", "retain_model"; "model" where a
-    checkpoint is evaluated."""
+    """Score stage by whose scores they are: "target", "unlearned", "calibrated", "retain_model";
+    "model" where a checkpoint is evaluated."""
     wanted: tuple[Stage, ...]
     """What the run is for; the other stages are computed only where one of these needs them."""
     inputs: Inputs
@@ -86,13 +87,19 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         along = evaluator.of_views(_views(inputs, "unlearned"))
         periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None
         unlearned = unlearn_stage(run, start, now, periodic, scores)
-    models = {"target": target, "retain_model": retain_model, "unlearned": unlearned}
+    models: dict[str, Stage | None] = {**before, "unlearned": unlearned}
     # An adapter that is kept is of no use without what it belongs to.
     bases = {} if run.adapter.whole else {"unlearned": start}
     if (base_of := unlearned.belongs_to) is not None:
         bases = {"unlearned": base_of}
     kept = (unlearned, *bases.values()) if run.keep != "scores" else ()
-    found = _scored(run, inputs, unlearned, models, evaluator, bases, kept, steps)
+    mixtures: dict[str, Stage] = {}
+    if run.calibrate.metric is not None:
+        mixed = calibrate_stage(run, target, unlearned, scores, evaluator)
+        mixtures["calibrated"] = mixed
+        kept = (*kept, mixed) if kept else ()
+    both = models | mixtures
+    found = _scored(run, inputs, unlearned, both, evaluator, bases, kept, steps)
     further: dict[str, Stage] = {}
     if run.geffect.mode != "none":
         further["geffect"] = geffect_stage(run, start, now, unlearned, steps)

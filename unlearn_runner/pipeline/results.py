@@ -44,7 +44,7 @@ def flat(by_model: Mapping[str, dict[str, T]]) -> dict[str, T]:
     """Returns one mapping: scores of what the run is about bare, the others' under a prefix."""
     return {
         (key if model in ("unlearned", "model") else f"{model}.{key}"): value
-        for model in ("unlearned", "model", "target", "retain_model")
+        for model in ("unlearned", "model", "target", "calibrated", "retain_model")
         if model in by_model
         for key, value in by_model[model].items()
     }

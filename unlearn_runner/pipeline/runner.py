@@ -26,6 +26,7 @@ from unlearn_runner.pipeline.job import (
     plan_job,
     refuse_other_configuration,
 )
+from unlearn_runner.pipeline.stages.base import MADE
 from unlearn_runner.store.store import WEIGHTS
 from unlearn_runner.tracking.folder import RESULTS
 from unlearn_runner.utils.console import logged, note, say
@@ -114,7 +115,7 @@ def run_job(job: PlannedJob, session: Session | None = None, brief: bool = False
         done = _execute(job, record, session)
         if job.run.keep == "scores":
             for result in done:
-                if result.stage.kind == "unlearn":  # cached, too: a run that made it may have died
+                if result.stage.kind in MADE:  # cached, too: a run that made it may have died
                     job.store.drop(result.stage, WEIGHTS)
         _finish(job, record, done, session, brief)
 

@@ -19,8 +19,8 @@ from unlearn_runner.utils.text import format_score
 
 TRAJECTORY = ("model_utility", "forget_quality", "forget", "retain")
 """What is shown of the scores along the way: two metrics, and all of two views."""
-MODELS = ("target", "unlearned", "model", "retain_model")
-"""In the order of their columns; a run has the first two, or where it evaluates the third."""
+MODELS = ("target", "unlearned", "calibrated", "model", "retain_model")
+"""In the order of their columns; a run has the first two, or where it evaluates the fourth."""
 MAX_ROWS = 20  # results.json has them all
 
 

@@ -10,13 +10,15 @@ from unlearn_runner.config.root import Run
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Splits
-from unlearn_runner.evaluation.metrics.base import Metric
+from unlearn_runner.evaluation.evaluator import Evaluator
+from unlearn_runner.evaluation.metrics.base import Metric, directions
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.influence import SCALES, Influence
 from unlearn_runner.methods.one_shot import OneShot
 from unlearn_runner.pipeline.inputs import Inputs
 from unlearn_runner.pipeline.stages.base import Stage
+from unlearn_runner.pipeline.stages.calibrate import Calibrate
 from unlearn_runner.pipeline.stages.evaluate import PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune
 from unlearn_runner.pipeline.stages.fisher import EstimateFisher
@@ -24,7 +26,7 @@ from unlearn_runner.pipeline.stages.geffect import MeasureGEffect, risks_of
 from unlearn_runner.pipeline.stages.influence import ApplyInfluence, SolveInfluence
 from unlearn_runner.pipeline.stages.merge import Merge
 from unlearn_runner.pipeline.stages.one_shot import Edit
-from unlearn_runner.pipeline.stages.score import Source
+from unlearn_runner.pipeline.stages.score import Score, Source
 from unlearn_runner.pipeline.stages.start_model import (
     AlternativeLogprobs,
     SampleAlternates,
@@ -147,14 +149,55 @@ def stop_check(run: Run, inputs: Inputs, scores: Stage) -> StopCheck | None:
     return StopCheck(rules, views, metrics, scores if named else None)
 
 
-def _check_score(name: str, views: Mapping[str, View], metrics: Mapping[str, Metric]) -> None:
+def calibrate_stage(
+    run: Run, target: Stage, unlearned: Stage, scores: Score, evaluator: Evaluator
+) -> Stage:
+    """Returns the stage that mixes the unlearned model with its target.
+
+    Raises:
+        ConfigError: If the score that it keeps cannot exist, or less of it is better.
+    """
+    setting, name = run.calibrate, run.calibrate.metric or ""
+    views = {key: view for key, view in scores.views.items() if not view.start_only}
+    _check_score(name, views, scores.metrics, "calibrate.metric")
+    if directions([name], views, scores.metrics)[name] == "lower":
+        raise ConfigError(
+            f"calibrate.metric={name}: less of it is better, so there is nothing to keep",
+            "calibrate.metric=retain.probability",
+        )
+    if unlearned.belongs_to is not None:
+        raise ConfigError(
+            f"calibrate.metric={name} mixes whole models, and the unlearned one is an adapter",
+            "calibrate.metric=null",
+        )
+    view, _, metric = name.rpartition(".")
+    views = {view: views[view]} if view else views
+    metrics = {metric: scores.metrics[metric]} if view else scores.metrics
+    return Calibrate(
+        label="calibrate",
+        start=target,
+        unlearned=unlearned,
+        scores=scores,
+        evaluator=evaluator.of_views(views),
+        views=views,
+        metrics={n: m for n, m in metrics.items() if not m.needs_retain_model},
+        metric=name,
+        keep=setting.keep,
+        halvings=setting.halvings,
+        save_dtype=run.save_dtype,
+    )
+
+
+def _check_score(
+    name: str, views: Mapping[str, View], metrics: Mapping[str, Metric], key: str = "train.stop"
+) -> None:
     view, _, metric = name.rpartition(".")
     if metric in metrics and not metrics[metric].needs_retain_model and (not view or view in views):
         return
     names = [f"{v}.{m}" for v in views for m in metrics if not metrics[m].needs_retain_model]
     close = nearest(name, names)
     raise ConfigError(
-        f"train.stop: {name} is no score of this benchmark along the way; scores are named "
+        f"{key}: {name} is no score of this benchmark along the way; scores are named "
         f"VIEW.METRIC of {listed(views)} and {listed(metrics)}",
         f"{close} in place of {name}" if close else "",
     )

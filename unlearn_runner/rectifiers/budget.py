@@ -37,7 +37,7 @@ from unlearn_runner.rectifiers.base import (
     Rectified,
     RectifierState,
 )
-from unlearn_runner.rectifiers.metric import inverse_metric, times
+from unlearn_runner.rectifiers.metric import steepest
 from unlearn_runner.rectifiers.sides import facts_of
 from unlearn_runner.rectifiers.watched import MEAN, RISK, Watcher, advance_mean
 
@@ -177,7 +177,7 @@ class Budget(Watcher):
         if MEAN in state:
             risk = state[MEAN] if self.gamma < 1 else state.pop(MEAN)
             unbiased = 1 - (1 - self.gamma) ** state[COUNT]
-            along = times(inverse_metric("optimizer", step, [risk], space), risk, space)
+            along = steepest("optimizer", step, risk, space)
             planned, square, before = space.dots((update, risk), (along, risk), (update, update))
             planned, square = planned / unbiased, square / unbiased
             coefficient = self._coefficient(pace * planned - bound, square, step.lr)

@@ -20,7 +20,7 @@ from annotated_types import Gt, Le
 
 from unlearn_runner.methods.base import Term
 from unlearn_runner.rectifiers.base import Corrected, OptimizerStep, Rectified, RectifierState
-from unlearn_runner.rectifiers.metric import Metric, inverse_metric
+from unlearn_runner.rectifiers.metric import Metric, steepest
 from unlearn_runner.rectifiers.sides import cosine, facts_of
 from unlearn_runner.rectifiers.watched import MEAN, RISK, WatchesRisk, advance_mean
 
@@ -64,7 +64,8 @@ class GRUUpdate(WatchesRisk):
         if not math.isfinite(gramian[1][1]):
             del state[MEAN]  # one overflow would otherwise stay in the mean for good
         state[SQUARE] = gramian[1][1]
-        return Rectified(objective, facts_of(gramian, 0.0, gramian[0][0], acted=False))
+        facts = facts_of(gramian, 0.0, gramian[0][0], acted=False)
+        return Rectified(objective, facts, math.sqrt(gramian[0][0]))
 
     def correct(
         self, step: OptimizerStep, state: RectifierState, space: GradientSpace
@@ -77,8 +78,7 @@ class GRUUpdate(WatchesRisk):
         if MEAN not in state:
             return Corrected(None)
         update, mean = step.update, state[MEAN]
-        inverse = inverse_metric(self.metric, step, [mean], space)
-        along = mean if inverse is None else space.multiply(inverse, mean)
+        along = steepest(self.metric, step, mean, space)
         dot, square, norm_square = space.dots((update, mean), (along, mean), (update, update))
         mean_square = state[SQUARE]
         planned = cosine(dot, norm_square, mean_square)

@@ -28,14 +28,24 @@ def inverse_metric(
     """
     if metric == "euclidean":
         return None
+    return space.elementwise(_inverse, step.scale(), *directions)
 
-    def inverse(scale: Tensor, *numbers: Tensor) -> Tensor:
-        square = scale.square_()  # in place: each copy is a sweep over memory
-        for r in numbers:
-            square.addcmul_(r, r, value=1 / len(numbers))
-        return square.rsqrt_()
 
-    return space.elementwise(inverse, step.scale(), *directions)
+def steepest(
+    metric: Metric, step: OptimizerStep, direction: Gradient, space: GradientSpace
+) -> Gradient:
+    """Returns P r of one direction, in one sweep over memory; r itself under the Euclidean one."""
+    if metric == "euclidean":
+        return direction
+    return space.elementwise(lambda s, r: _inverse(s, r).mul_(r), step.scale(), direction)
+
+
+def _inverse(scale: Tensor, *directions: Tensor) -> Tensor:
+    """Returns P of a piece of numbers, in place: each copy is a sweep over memory."""
+    square = scale.square_()
+    for r in directions:
+        square.addcmul_(r, r, value=1 / len(directions))
+    return square.rsqrt_()
 
 
 def times(inverse: Gradient | None, direction: Gradient, space: GradientSpace) -> Gradient:

@@ -33,7 +33,7 @@ from unlearn_runner.utils.untrusted import (
 )
 
 CONFIG = "config.yaml"
-OTHERS = ("target.", "retain_model.")
+OTHERS = ("target.", "calibrated.", "retain_model.")
 """Prefixes of scores that are not the unlearned model's."""
 DERIVED = re.compile(r"([^-,]+)-([^-,]+)-([^-,]+)(?:,|$)")
 """How the runner names a folder: benchmark, method, rectifier, then what was overridden."""

@@ -194,7 +194,7 @@ def _names(rows: Sequence[Row]) -> list[str]:
     A test's statistic says the same as its p-value.
     """
     names = dict.fromkeys(n for _, results in rows for n in results.get("scores", {}))
-    own = [n for n in names if n.partition(".")[0] not in ("target", "retain_model")]
+    own = [n for n in names if n.partition(".")[0] not in ("target", "calibrated", "retain_model")]
     own = [n for n in own if not n.endswith("_ks")]
     own.sort(key=lambda n: ("." in n, not n.startswith("forget.")))
     return own[:MAX_SCORES]

@@ -203,7 +203,11 @@ def _reasons(settings: Sequence[Setting]) -> list[str]:
 
 def _all_rows(job: SweepJob) -> dict[str, float | None]:
     scores = job.written(RESULTS).get("scores", {})
-    return {k: v for k, v in scores.items() if not k.startswith(("target.", "retain_model."))}
+    return {
+        k: v
+        for k, v in scores.items()
+        if not k.startswith(("target.", "calibrated.", "retain_model."))
+    }
 
 
 def _table(scores: Mapping[str, Mapping[str, Sequence[float | None]]]) -> TitledTable:

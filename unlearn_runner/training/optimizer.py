@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import get_scheduler
 
 from unlearn_runner.distributed.layout import Layout
@@ -101,10 +101,15 @@ class AdamWStep(OptimizerStep):
             self.optimizer.state.get(p) or {} for p in self.space.parameters
         ]
         squares = [state.get("exp_avg_sq") for state in found]
-        out = [None if v is None else self.space.layout.to_local(v).clone() for v in squares]
-        for state, v in zip(found, out, strict=True):
+        local = [None if v is None else self.space.layout.to_local(v) for v in squares]
+        out: Gradient = [None if v is None else torch.empty_like(v) for v in local]
+        for state, x, v in zip(found, out, local, strict=True):
             unbiased = 1 - self.betas[1] ** float(state.get("step", 1))
-            self.space.elementwise(lambda x: x.div_(unbiased).sqrt_().add_(self.eps), [v])  # noqa: B023
+
+            def scale(x: Tensor, v: Tensor, by: float = unbiased) -> Tensor:
+                return torch.div(v, by, out=x).sqrt_().add_(self.eps)
+
+            self.space.elementwise(scale, [x], [v])
         return out
 
     def decay(self) -> Gradient:

@@ -49,7 +49,9 @@ class StopRule:
         return value < limit if self.below is not None else value > limit
 
 
-def known(scores: Mapping[str, float | None], name: str, problem: str) -> float:
+def known(
+    scores: Mapping[str, float | None], name: str, problem: str, key: str = "train.stop"
+) -> float:
     """Returns a score that must exist.
 
     Raises:
@@ -58,5 +60,5 @@ def known(scores: Mapping[str, float | None], name: str, problem: str) -> float:
     value = scores.get(name)
     if value is None:
         there = listed([other for other, score in scores.items() if score is not None], 12)
-        raise UserError(f"train.stop: {problem} {name}; there are {there}", "one of these")
+        raise UserError(f"{key}: {problem} {name}; there are {there}", "one of these")
     return value

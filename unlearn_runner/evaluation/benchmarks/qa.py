@@ -45,6 +45,17 @@ def _text(row: Row) -> tuple[str, str]:
     return row.question, row.answer
 
 
+def _reworded(rows: Rows, view: str) -> Rows:
+    """Returns rows that ask their paraphrased questions."""
+    for line, row in enumerate(rows, 1):
+        if row.paraphrased_question is None:
+            raise DataError(
+                f"{rows.name} row {line} has no 'paraphrased_question' for the view {view} to ask",
+                f"benchmark.view.{view}.asked=question, or a split whose rows have it",
+            )
+    return Rows(rows.name, tuple(replace(row, reworded=True) for row in rows))
+
+
 @dataclass(frozen=True)
 class QABenchmark(Benchmark):
     """Question/answer rows with paraphrased and perturbed answers (TOFU, pocket)."""
@@ -276,7 +287,7 @@ class QABenchmark(Benchmark):
             if self.compat == "locuslab":
                 rows = rows.first(LOCUSLAB["limit"])
             self._check(name, view, rows)
-            found[name] = (view, rows)
+            found[name] = (view, _reworded(rows, name) if view.asked == "paraphrased" else rows)
         return found
 
     def _view_rows(self, split: str) -> Rows:

@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from unlearn_runner.training.loop import TrainingLog
 
 
+MADE = ("unlearn", "calibrate")
+"""Kinds of models that a run is for; keep=scores does not keep their weights."""
+
+
 @dataclass(frozen=True)
 class StageContext:
     """Services of a running stage: folders, other artifacts, the session, telemetry."""
