@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.schema import (
+    GENERATING,
     PROBES,
     Generation,
     Probe,
@@ -44,6 +45,14 @@ class Evaluator:
     def of_views(self, names: Collection[str]) -> Evaluator:
         """Returns the evaluator of some views alone."""
         return replace(self, views={n: rows for n, rows in self.views.items() if n in names})
+
+    def teacher_forced(self) -> Evaluator:
+        """Returns the evaluator without the probes that generate."""
+        probes = {
+            name: tuple(p for p in self.probes.get(name, PROBES) if p not in GENERATING)
+            for name in self.views
+        }
+        return replace(self, probes=probes)
 
     def run(self, model: Any, tokenizer: Any, folder: Path, title: str, ranks: Ranks) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.

@@ -9,8 +9,8 @@ Version 1, which files without a version are, lacks the compressed length of an 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -34,6 +34,8 @@ Scale = Literal["answer", "options"]
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
 rows, `prefixes` of token sequences."""
+GENERATING: tuple[Probe, ...] = ("generations", "prefixes")
+"""Those that write token by token, and take most of an evaluation's time."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -111,6 +113,16 @@ def compressed_length(text: str) -> int:
 def evidence_file(view: str, probe: Probe) -> str:
     """Returns the name of the file that a probe leaves for a view."""
     return f"{view}.{probe}.parquet"
+
+
+def recorded(folder: Path, views: Mapping[str, View]) -> dict[str, View]:
+    """Returns the views that a folder has evidence of, with those of their probes that left it."""
+    found = {}
+    for name, view in views.items():
+        probes = tuple(p for p in view.probes if (folder / evidence_file(name, p)).exists())
+        if probes:
+            found[name] = replace(view, probes=probes)
+    return found
 
 
 def write_logprobs(

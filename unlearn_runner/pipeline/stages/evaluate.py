@@ -61,6 +61,9 @@ class PeriodicEval:
     """Whether to keep the models of those steps, too."""
     stop: StopCheck | None = None
     """Looks at the evidence of each of them, and may end unlearning."""
+    brief: bool = False
+    """Whether to generate only where teacher-forced evidence does not say already that unlearning
+    goes on."""
 
     def take(
         self,
@@ -88,7 +91,11 @@ class PeriodicEval:
         unfinished.mkdir(exist_ok=True)
         model.eval()
         with session.layout.autocast(self.evaluator.precision):
-            self.evaluator.run(model, tokenizer, unfinished, f"{title} at step {step}", ranks)
+            label = f"{title} at step {step}"
+            if self.brief:
+                self.evaluator.teacher_forced().run(model, tokenizer, unfinished, label, ranks)
+            if not self.brief or not self._fails(unfinished, context):
+                self.evaluator.run(model, tokenizer, unfinished, label, ranks)
         if self.models:
             save(unfinished / "model")
         if ranks.main:
@@ -102,6 +109,14 @@ class PeriodicEval:
             return False
         ranks = context.open_session().ranks
         return ranks.broadcast(ranks.main and self.stop.holds(place, context.path))
+
+    def _fails(self, place: Path, context: StageContext) -> bool:
+        """Returns, on every rank, whether the evidence so far says that unlearning goes on."""
+        ranks = context.open_session().ranks
+        stop = self.stop
+        return ranks.broadcast(
+            stop is not None and ranks.main and stop.fails(place, context.path)
+        )
 
     def collect(self, context: StageContext) -> None:
         """Links the evidence of all steps into the stage's artifact.
