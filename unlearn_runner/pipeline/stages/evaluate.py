@@ -114,9 +114,7 @@ class PeriodicEval:
         """Returns, on every rank, whether the evidence so far says that unlearning goes on."""
         ranks = context.open_session().ranks
         stop = self.stop
-        return ranks.broadcast(
-            stop is not None and ranks.main and stop.fails(place, context.path)
-        )
+        return ranks.broadcast(stop is not None and ranks.main and stop.fails(place, context.path))
 
     def collect(self, context: StageContext) -> None:
         """Links the evidence of all steps into the stage's artifact.
