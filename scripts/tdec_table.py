@@ -1,4 +1,4 @@
-"""What forgetting the extraction challenge's sequences takes and costs, by method, adapter and rank.
+"""What forgetting the extraction challenge takes and costs, by method, adapter and rank.
 
     python scripts/tdec_table.py outputs/sweeps/tdec
 
