@@ -116,6 +116,18 @@ def test_it_ends_at_the_first_step_where_the_rule_holds(
     assert ended["weights"] != free["weights"]
 
 
+def test_a_rule_that_holds_after_the_last_step_says_so(
+    ended: dict[str, Any], rule: dict[str, Any], place: Place
+) -> None:
+    found = place.run("name=last", stop=rule, steps=4)
+    assert [one["step"] for one in found["along"]] == [1, 2, 3]
+    assert found["weights"] == ended["weights"]
+    last, before = found["stopped"], ended["stopped"]
+    assert (last["step"], last["epochs"], last["bounds"]) == (4, 8.0, before["bounds"])
+    assert last["scores"] == pytest.approx(before["scores"], rel=1e-6)
+    assert any("stopped after step 4, 8 epochs to forget" in note for note in found["notes"])
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_resumed_it_ends_there_bit_for_bit(
     every: int, ended: dict[str, Any], rule: dict[str, Any], tmp_path: Path, own_threads: None
