@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 import csv
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ LIMIT = 21
 RATE = 2e-3
 """The plan's; others stand in the table, and in no ordering and no figure."""
 SCORES = ("forget.ma", "forget.el_10", "retain.perplexity", "heldout.perplexity")
+TICKS = (1.5, 2, 3, 5, 10, 20, 40)
 WAYS = ("ihl+fila", "ihl+lora", "gd+lora", "ga+lora")
 
 
@@ -99,16 +100,19 @@ def _ends(values: Sequence[float]) -> tuple[float, float]:
 def orderings(runs: Sequence[Run]) -> None:
     """Prints, rank by rank, whether the plan's two orderings hold."""
 
-    def at(way: str, rank: int, value: Callable[[Run], float]) -> list[float]:
-        return [value(run) for run in runs if (run.way, run.rank) == (way, rank)]
+    def at(way: str, rank: int) -> list[Run]:
+        return [run for run in runs if (run.way, run.rank) == (way, rank)]
 
     for rank in sorted({run.rank for run in runs}):
-        found = {way: at(way, rank, lambda run: run.heldout_perplexity) for way in WAYS}
         for other in ("gd+lora", "ga+lora"):
-            if found["ihl+lora"] and found[other]:
-                clear = max(found["ihl+lora"]) < min(found[other])
-                means = mean(found["ihl+lora"]) < mean(found[other])
-                print(f"rank {rank}: ihl+lora below {other}: all {clear}, in means {means}")
+            mine, theirs = at("ihl+lora", rank), at(other, rank)
+            if not mine or not theirs:
+                continue
+            most = max(run.heldout_perplexity for run in mine)
+            clear = most < min(run.heldout_perplexity for run in theirs)
+            short = sum(not run.forgotten for run in (*mine, *theirs))
+            verdict = f"{short} not forgotten" if short else "holds" if clear else "does not hold"
+            print(f"rank {rank}: ihl+lora keeps more than {other}: {verdict}")
         pairs = [
             (mine.epochs, other.epochs)
             for mine in runs
@@ -145,6 +149,8 @@ def draw(runs: Sequence[Run], path: Path) -> None:
         panel.set_title(title, fontsize=9)
         panel.spines[["top", "right"]].set_visible(False)
     axes[1].set_yscale("log")
+    axes[1].set_yticks(TICKS, [f"{tick:g}" for tick in TICKS])
+    axes[1].minorticks_off()
     axes[0].set_ylim(bottom=0)
     axes[0].legend(frameon=False)
     figure.tight_layout()
