@@ -4,8 +4,8 @@
     python benchmarks/lora.py --quick            generated rows, small sizes: does it work at all
 
 GRU's step and GradDiff's take the same forward and backward passes, in turns; so do the estimate
-and a plain loop. Machines are shared and noisy, so beside the median ratio of steps stands the time
-that is spent in rectification itself.
+and a plain loop. Machines are shared and noisy, so seconds are the process's own (CPU time), and
+beside the median ratio of steps stands the time that is spent in rectification itself.
 """
 
 from __future__ import annotations
@@ -150,16 +150,16 @@ def measure_fisher(workload: Workload, sizes: Sizes) -> tuple[dict[str, Any], Fi
     for number in range(sizes.pairs + 1):
         pair = pairs[number % len(pairs)]
         for name in works if number % 2 else reversed(works):
-            started = time.perf_counter()
+            started = time.process_time()
             works[name](pair)
-            spent = time.perf_counter() - started
+            spent = time.process_time() - started
             if number:
                 seconds[name].append(spent)
         console.print(f"Fisher estimate: round {number} of {sizes.pairs}", markup=False)
     # One estimate over few batches begins and ends as one over many does: that is not in a batch.
-    started = time.perf_counter()
+    started = time.process_time()
     estimate.sums([])
-    idle = time.perf_counter() - started
+    idle = time.process_time() - started
     ratios = zip(seconds["estimate"], seconds["plain"], strict=True)
     weights, _ = estimate.row_weights(pairs)
     cost = FisherCost(
@@ -180,7 +180,7 @@ def show_fisher(cost: FisherCost) -> None:
     for name in ("", "passes alone", "estimate", "ratio", "at most"):
         table.add_column(name, justify="right" if name else "left")
     seconds = (f"{cost.plain_s:.3f}", f"{cost.estimate_s:.3f}")
-    table.add_row("seconds per pair of batches", *seconds, f"{cost.ratio:.3f} x", f"{FISHER} x")
+    table.add_row("CPU seconds per pair of batches", *seconds, f"{cost.ratio:.3f} x", f"{FISHER} x")
     table.add_row("bytes kept per row", "", f"{cost.kept_bytes / cost.rows:.0f}", "", "4")
     results_console().print(table)
 
@@ -223,7 +223,9 @@ def measure(
     }
     loader = workload.step_loader("GradDiff", recipe)
     Timed.spent.clear()
-    turns = in_turns(engines, loader, sizes.pairs, f"GRU on {type(adapter).__name__}")
+    turns = in_turns(
+        engines, loader, sizes.pairs, f"GRU on {type(adapter).__name__}", time.process_time
+    )
     rectify = statistics.median(Timed.spent[1:])
     rows = loader.step(0)
     peaks = {n: _moving(e) + peak_bytes(lambda e=e: e.step(rows)) for n, e in engines.items()}
@@ -261,7 +263,7 @@ def show(name: str, cost: Cost, adapter: LoRA, workload: Workload, threads: int)
     for column in ("", "GradDiff", "GRU", "GRU over GradDiff", "at most"):
         table.add_column(column, justify="right" if column else "left")
     table.add_row(
-        "seconds per step",
+        "CPU seconds per step",
         f"{cost.plain_s:.3f}",
         f"{cost.gru_s:.3f}",
         f"{cost.ratio:.3f} x",

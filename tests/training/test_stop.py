@@ -116,6 +116,18 @@ def test_it_ends_at_the_first_step_where_the_rule_holds(
     assert ended["weights"] != free["weights"]
 
 
+def test_a_rule_that_holds_after_the_last_step_says_so(
+    ended: dict[str, Any], rule: dict[str, Any], place: Place
+) -> None:
+    found = place.run("name=last", stop=rule, steps=4)
+    assert [one["step"] for one in found["along"]] == [1, 2, 3]
+    assert found["weights"] == ended["weights"]
+    last, before = found["stopped"], ended["stopped"]
+    assert (last["step"], last["epochs"], last["bounds"]) == (4, 8.0, before["bounds"])
+    assert last["scores"] == pytest.approx(before["scores"], rel=1e-6)
+    assert any("stopped after step 4, 8 epochs to forget" in note for note in found["notes"])
+
+
 @pytest.mark.parametrize("every", [1, 3])
 def test_resumed_it_ends_there_bit_for_bit(
     every: int, ended: dict[str, Any], rule: dict[str, Any], tmp_path: Path, own_threads: None
@@ -144,6 +156,21 @@ def test_several_rules_must_all_hold_and_a_bound_may_be_the_targets_score(
     assert len(never["along"]) == 5
 
 
+def test_nothing_is_generated_while_another_rule_says_to_go_on(
+    free: dict[str, Any], ended: dict[str, Any], rule: dict[str, Any], place: Place
+) -> None:
+    rules = [{"metric": "forget.el_10", "below": 1.1}, rule]
+    found = place.run("name=brief", "evaluate.along=stop", stop=rules)
+    assert found["weights"] == ended["weights"]
+    assert [one["step"] for one in found["along"]] == [1, 2, 3, 4]
+    assert found["stopped"]["step"] == 4
+    brief, every = ([one["scores"] for one in run["along"]] for run in (found, free))
+    assert [one.get("forget.el_10") for one in brief] == [None] * 3 + [every[3]["forget.el_10"]]
+    assert [one["forget.ma"] for one in brief] == [one["forget.ma"] for one in every[:4]]
+    assert [one.get("heldout.perplexity") for one in brief] == [None] * 4
+    assert found["scores"]["heldout.perplexity"] is not None, "scored at the end"
+
+
 # --- what is refused
 
 
@@ -165,6 +192,7 @@ def test_a_rule_holds_strictly_beyond_its_bound() -> None:
 
 REFUSED = [
     (("evaluate.every=null", "train.stop={metric: forget.ma, below: 0.1}"), "evaluate.every"),
+    (("evaluate.along=stop",), "what train.stop is about, which is null"),
     (("train.stop={metric: forget.mo, below: 0.1}",), "no score of this benchmark along the way"),
     (("train.stop={metric: unseen.ma, below: 0.1}",), "no score of this benchmark along the way"),
     (("train.stop={metric: forget.ma, below: unsen.ma}",), "no score of this benchmark"),

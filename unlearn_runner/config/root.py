@@ -115,6 +115,9 @@ class Evaluation:
     every: Annotated[int, Ge(1), Le(10**9)] | str | None = None
     """Scores along the way: a number of optimizer steps, or epochs as in 1epoch or 0.5epochs;
     null only scores the end. The unlearned model is the same, but is computed again."""
+    along: Literal["all", "stop"] = "all"
+    """What is scored along the way: every view; or what `train.stop` is about alone, and nothing is
+    generated where teacher-forced scores say already that unlearning goes on."""
     path: str | None = None
     """A checkpoint, or an adapter on `model.path`, that is evaluated with no run around it: a
     folder or a hub id. Nothing is trained then."""
@@ -273,6 +276,11 @@ class Run:
                 "target.train.stop=null train.stop=...",
             )
         if self.train.stop is None:
+            if self.evaluate.along == "stop":
+                raise ConfigError(
+                    "evaluate.along=stop scores what train.stop is about, which is null",
+                    "evaluate.along=all",
+                )
             return
         if self.evaluate.every is None:
             raise ConfigError(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.evaluation.schema import (
+    GENERATING,
     PROBES,
     Generation,
     Probe,
@@ -54,8 +55,21 @@ class Evaluator:
         def chosen(by_view: dict[str, T]) -> dict[str, T]:
             return {name: value for name, value in by_view.items() if name in names}
 
-        views, probes = chosen(self.views), chosen(self.probes)
-        return replace(self, views=views, probes=probes, generations=chosen(self.generations))
+        return replace(
+            self,
+            views=chosen(self.views),
+            probes=chosen(self.probes),
+            generations=chosen(self.generations),
+            samplings=chosen(self.samplings),
+        )
+
+    def teacher_forced(self) -> Evaluator:
+        """Returns the evaluator without the probes that generate."""
+        probes = {
+            name: tuple(p for p in self.probes.get(name, PROBES) if p not in GENERATING)
+            for name in self.views
+        }
+        return replace(self, probes=probes)
 
     def run(
         self,

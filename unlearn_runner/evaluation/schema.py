@@ -9,8 +9,8 @@ Version 1, which files without a version are, lacks the compressed length of an 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
@@ -35,6 +35,8 @@ PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
 rows, `prefixes` continues every beginning of an answer or of a token sequence, `samples` generates
 many times, for leak@k."""
+GENERATING: tuple[Probe, ...] = ("generations", "prefixes", "samples")
+"""Those that write token by token, and take most of an evaluation's time."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -127,6 +129,16 @@ def compressed_length(text: str) -> int:
 def evidence_file(view: str, probe: Probe) -> str:
     """Returns the name of the file that a probe leaves for a view."""
     return f"{view}.{probe}.parquet"
+
+
+def recorded(folder: Path, views: Mapping[str, View]) -> dict[str, View]:
+    """Returns the views that a folder has evidence of, with those of their probes that left it."""
+    found = {}
+    for name, view in views.items():
+        probes = tuple(p for p in view.probes if (folder / evidence_file(name, p)).exists())
+        if probes:
+            found[name] = replace(view, probes=probes)
+    return found
 
 
 def write_logprobs(

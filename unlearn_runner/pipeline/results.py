@@ -56,24 +56,47 @@ def divergence(results: Iterable[StageResult]) -> dict[str, Any]:
     return {"stage": at.stage.label, **at.divergence} if at is not None else {}
 
 
-def stopped(job: PlannedJob, results: Iterable[StageResult]) -> dict[str, Any]:
-    """Returns where `train.stop` ended unlearning; empty where it did not."""
+def stopped(job: PlannedJob, results: Iterable[StageResult], flat_scores: Scores) -> dict[str, Any]:
+    """Returns after which step `train.stop` held, the last one included; empty where it did not."""
     for result in results:
         path = job.store.path(result.stage) / STOPPED
         if result.stage.kind == "unlearn" and result.outcome == "completed" and path.is_file():
             return json.loads(path.read_text(encoding="utf-8"))
-    return {}
+    return _held_at_last(job, flat_scores)
 
 
-def notes(job: PlannedJob, results: Iterable[StageResult]) -> list[str]:
-    """Returns what the stages have to say of the run, now that it has ended."""
+def _held_at_last(job: PlannedJob, flat_scores: Scores) -> dict[str, Any]:
+    """Returns the same of the last step, which is scored at the end, where its rules hold then."""
+    train, rules = job.run.train, job.run.train.stop_rules
+    names = [name for name in flat_scores if name.startswith("target.")]
+    start = {name.removeprefix("target."): flat_scores[name] for name in names}
+    scored = all(flat_scores.get(rule.metric) is not None for rule in rules)
+    if not rules or job.run.method.one_shot or not scored:
+        return {}
+    if not all(rule.holds(flat_scores, start) for rule in rules):
+        return {}
+    rows = len(job.plan.inputs.rowsets.splits.forget)
+    step = train.num_steps(rows)
+    return {
+        "step": step,
+        "epochs": step * train.batch_size / rows,
+        "scores": {rule.metric: flat_scores[rule.metric] for rule in rules},
+        "bounds": {rule.metric: rule.limit(start) for rule in rules},
+    }
+
+
+def notes(job: PlannedJob, results: Iterable[StageResult], facts: Mapping[str, Any]) -> list[str]:
+    """Returns what the stages have to say of the run, now that it has ended.
+
+    `facts` are those of `stopped`.
+    """
     found = []
     for result in results:
         if result.outcome == "completed" and not result.stage.given:
             lines = last_by_step(job.store.path(result.stage) / METRICS)
             note = result.stage.closing(json.loads(lines[-1])) if lines else None
             found += [note] if note else []
-    if facts := stopped(job, results):
+    if facts:
         scores = ", ".join(
             f"{name} {value:.4g} (bound {facts['bounds'][name]:.4g})"
             for name, value in facts["scores"].items()
@@ -94,8 +117,8 @@ def content(job: PlannedJob, results: list[StageResult], flat_scores: Scores) ->
     return {
         "status": "completed" if completed else "diverged",
         **({"divergence": facts} if (facts := divergence(results)) else {}),
-        **({"stopped": facts} if (facts := stopped(job, results)) else {}),
-        **({"notes": said} if (said := notes(job, results)) else {}),
+        **({"stopped": end} if (end := stopped(job, results, flat_scores)) else {}),
+        **({"notes": said} if (said := notes(job, results, end)) else {}),
         "name": job.folder.name,
         "scores": flat_scores,
         "directions": {name: way for found in better.values() for name, way in found.items()},

@@ -118,6 +118,9 @@ def unlearn_stage(
     stop = stop_check(run, inputs, scores)
     if periodic_eval is not None:
         periodic_eval = replace(periodic_eval, stop=stop)
+        if stop is not None and run.evaluate.along == "stop":
+            evaluator = periodic_eval.evaluator.of_views(stop.looks_at)
+            periodic_eval = replace(periodic_eval, evaluator=evaluator, brief=True)
     steps = run.train.num_steps(len(inputs.rowsets.splits.forget))
     return Unlearn(
         label="unlearn",

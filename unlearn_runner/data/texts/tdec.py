@@ -75,13 +75,24 @@ class Tdec(Source):
                 f"this benchmark has no split {split}; it has forget, {listed(files)}",
                 "one of these",
             )
-        path = find_file(str(self._folder(self.wikitext)), files[split])
-        ids = self._gpt2.encode(path.read_text(encoding="utf-8"), add_special_tokens=False).ids
+        ids = self._ids(files[split])
         starts = list(range(0, len(ids) - self.chunk + 1, self.chunk))
         wanted = {"retain": self.retain_chunks, "heldout": self.heldout_chunks}[split]
         if wanted is not None and wanted < len(starts):
             starts = [starts[i * len(starts) // wanted] for i in range(wanted)]
         return Rows(split, tuple(self._row(ids[i : i + self.chunk]) for i in starts))
+
+    def _ids(self, text: str) -> list[int]:
+        """Returns the tokens of one of WikiText's texts, which takes a second or two, once."""
+        if text not in self._encoded:
+            path = find_file(str(self._folder(self.wikitext)), text)
+            content = path.read_text(encoding="utf-8")
+            self._encoded[text] = self._gpt2.encode(content, add_special_tokens=False).ids
+        return self._encoded[text]
+
+    @cached_property
+    def _encoded(self) -> dict[str, list[int]]:
+        return {}
 
     @cached_property
     def _gpt2(self) -> Any:

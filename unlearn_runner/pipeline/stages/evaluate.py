@@ -71,6 +71,9 @@ class PeriodicEval:
     """Whether to keep the models of those steps, too."""
     stop: StopCheck | None = None
     """Looks at the evidence of each of them, and may end unlearning."""
+    brief: bool = False
+    """Whether to generate only where teacher-forced evidence does not say already that unlearning
+    goes on."""
 
     def take(
         self,
@@ -99,7 +102,11 @@ class PeriodicEval:
         model.eval()
         with session.layout.autocast(self.evaluator.precision):
             label, attempt = f"{title} at step {step}", unfinished / ATTEMPT
-            self.evaluator.run(model, tokenizer, unfinished, label, ranks, attempt)
+            given = (model, tokenizer, unfinished, label, ranks, attempt)
+            if self.brief:
+                self.evaluator.teacher_forced().run(*given)
+            if not self.brief or not self._fails(unfinished, context):
+                self.evaluator.run(*given)
         if self.models:
             save(unfinished / "model")
         if ranks.main:
@@ -114,6 +121,12 @@ class PeriodicEval:
             return False
         ranks = context.open_session().ranks
         return ranks.broadcast(ranks.main and self.stop.holds(place, context.path))
+
+    def _fails(self, place: Path, context: StageContext) -> bool:
+        """Returns, on every rank, whether the evidence so far says that unlearning goes on."""
+        ranks = context.open_session().ranks
+        stop = self.stop
+        return ranks.broadcast(stop is not None and ranks.main and stop.fails(place, context.path))
 
     def collect(self, context: StageContext) -> None:
         """Links the evidence of all steps into the stage's artifact.

@@ -10,7 +10,7 @@ from typing import ClassVar
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.metrics.base import Metric, compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import View, recorded
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.evaluate import step_folder
 from unlearn_runner.pipeline.stages.score_files import ALONG, DIRECTIONS, INTERVALS, SCORES
@@ -41,7 +41,8 @@ class Score(Stage):
         """Returns what a stage left in a folder of its artifact, or a log's forget rows."""
         if isinstance(source, RetainLog):
             return source.matched()
-        return Evidence.load(path(source) / folder, self.views)
+        place = path(source) / folder
+        return Evidence.load(place, recorded(place, self.views) if folder else self.views)
 
     def retain_evidence(self, path: Callable[[Stage], Path]) -> Evidence | None:
         """Returns the evidence of the retain-only model, or none."""

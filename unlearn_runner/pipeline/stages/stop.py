@@ -9,7 +9,7 @@ from typing import Any
 
 from unlearn_runner.evaluation.metrics.base import Metric, compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import View, recorded
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.score_files import SCORES, read
 from unlearn_runner.training.stop import StopRule, known
@@ -33,8 +33,22 @@ class StopCheck:
 
     def holds(self, folder: Path, path: Callable[[Stage], Path]) -> bool:
         """Returns whether every rule holds for the evidence in a folder."""
+        if self.fails(folder, path):
+            return False  # whatever the scores are that there is no evidence for
         scores, start = self._scores(folder), self._start(path)
         return all(rule.holds(scores, start) for rule in self.rules)
+
+    @property
+    def looks_at(self) -> tuple[str, ...]:
+        """Views that the rules are about."""
+        named = {rule.metric.rpartition(".")[0] for rule in self.rules}
+        return tuple(view for view in self.views if view in named or "" in named)
+
+    def fails(self, folder: Path, path: Callable[[Stage], Path]) -> bool:
+        """Returns whether some rule does not hold, by as much evidence as a folder has."""
+        scores, start = self._scores(folder), self._start(path)
+        known = (rule for rule in self.rules if scores.get(rule.metric) is not None)
+        return not all(rule.holds(scores, start) for rule in known)
 
     def facts(
         self, folder: Path, path: Callable[[Stage], Path], step: int, epochs: float
@@ -49,7 +63,7 @@ class StopCheck:
         }
 
     def _scores(self, folder: Path) -> dict[str, float | None]:
-        return compute(Evidence.load(folder, self.views), None, self.metrics)
+        return compute(Evidence.load(folder, recorded(folder, self.views)), None, self.metrics)
 
     def _start(self, path: Callable[[Stage], Path]) -> dict[str, float | None]:
         return {} if self.start is None else read(path(self.start), SCORES)
