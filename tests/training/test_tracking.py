@@ -246,8 +246,10 @@ def test_nothing_about_the_machine_is_collected(offline: Ended) -> None:
         assert not record.HasField("stats")
 
 
-def test_nothing_is_written_into_the_home(offline: Ended, place: Workplace) -> None:
-    assert [path for path in place.home.rglob("*") if path.is_file()] == []
+def test_only_hashes_of_code_are_written_into_the_home(offline: Ended, place: Workplace) -> None:
+    own = place.home / ".cache" / "unlearn-runner" / "code"
+    found = [path for path in place.home.rglob("*") if path.is_file()]
+    assert [path for path in found if path.parent != own or path.suffix != ".json"] == []
 
 
 def test_a_healthy_tracker_is_silent_and_recorded(offline: Ended) -> None:
