@@ -177,7 +177,7 @@ def test_every_group_has_options() -> None:
 
 
 LOOK = """
-import gc; gc.disable()  # over a hundred configurations, looking for cycles takes a sixth of the time
+import gc; gc.disable()  # looking for cycles takes a sixth of the time
 import json, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 from pathlib import Path
