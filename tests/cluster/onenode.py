@@ -16,6 +16,7 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "scontrol")
@@ -133,11 +134,16 @@ class OneNode:
         return done.stdout
 
     def hurry(self) -> None:
-        """Lets jobs that were put back start now; SLURM would hold them for two minutes."""
-        for line in self.call("squeue", "-h", "-t", "PENDING", "-r", "-o", "%i %r").splitlines():
-            job, _, reason = line.partition(" ")
-            if reason == "BeginTime":
-                self.call("scontrol", "update", f"JobId={job}", "StartTime=now", check=False)
+        """Lets jobs that were put back start soon; SLURM would hold them for two minutes.
+
+        Not at once: a node refuses a job whose credential it has revoked in the same second.
+        """
+        asked = self.call("squeue", "-h", "-t", "PENDING", "-r", "-o", "%i %S %r")
+        for job, start, reason in (line.split(" ", 2) for line in asked.splitlines()):
+            if reason != "BeginTime" or start == "N/A":
+                continue
+            if datetime.fromisoformat(start) - datetime.now() > timedelta(seconds=10):
+                self.call("scontrol", "update", f"JobId={job}", "StartTime=now+5", check=False)
 
     def stop(self) -> None:
         """Ends all jobs and the daemons, by their process numbers."""
