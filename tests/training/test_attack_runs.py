@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from helpers.finished import finished_run
 
 from unlearn_runner.commands.attack import main
 from unlearn_runner.commands.report import main as report
@@ -16,8 +17,6 @@ from unlearn_runner.config import names
 from unlearn_runner.config.compose import compose
 from unlearn_runner.config.root import validate
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.pipeline.job import plan_config
-from unlearn_runner.pipeline.runner import run_job
 
 # Twelve rows of two people, so that intervals are of something.
 TINY = (
@@ -38,13 +37,7 @@ def outputs(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def run(outputs: Path) -> Path:
-    words = [*TINY, "adapter=lora", f"output_dir={outputs}", "method=ga", "name=ga"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["unlearn", *words])
-        composed = compose(words)
-        job = plan_config(composed.config, composed.name_run, composed.choices)
-        run_job(job, brief=True)
-    return job.folder
+    return finished_run(*TINY, "adapter=lora", f"output_dir={outputs}", "method=ga", "name=ga")
 
 
 @pytest.fixture(autouse=True)

@@ -30,7 +30,7 @@ STRENGTHS = (
     f"+benchmark.metric.ps={{_target_: {CLASS}}}",
     f"+benchmark.metric.ps_similar={{_target_: {CLASS}, match: similar}}",
     "benchmark.view.forget.probes=[logprobs,prefixes]",
-    "+benchmark.view.reworded={split: request, goal: forget, asked: paraphrased, limit: 4}",
+    "+benchmark.view.reworded={split: request, goal: forget, question: paraphrased, limit: 4}",
 )
 METRIC = "calibrate.metric=retain.probability"
 

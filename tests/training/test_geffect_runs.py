@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 import pytest
 import yaml
+from helpers.finished import finished_run
 
 from unlearn_runner.commands.geffect import main
 from unlearn_runner.commands.report import main as report
@@ -26,14 +27,8 @@ TINY = (*TINY, "train.lr=1e-2", "train.steps=2")
 KEPT = ("evaluate.every=1", "keep=checkpoints")
 
 
-def performed(outputs: Path, name: str, *overrides: str) -> Path:
-    words = [*TINY, f"output_dir={outputs}", *overrides, f"name={name}"]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["unlearn", *words])
-        composed = compose(words)
-        job = plan_config(composed.config, composed.name_run, composed.choices)
-        run_job(job, brief=True)
-    return job.folder
+def finished(outputs: Path, name: str, *overrides: str) -> Path:
+    return finished_run(*TINY, f"output_dir={outputs}", *overrides, f"name={name}")
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +38,7 @@ def outputs(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> Path
 
 @pytest.fixture(scope="module")
 def run(outputs: Path) -> Path:
-    return performed(outputs, "npo", "method=npo", "method.retain.loss=none", *KEPT)
+    return finished(outputs, "npo", "method=npo", "method.retain.loss=none", *KEPT)
 
 
 @pytest.fixture(autouse=True)
@@ -133,7 +128,7 @@ def test_the_report_shows_what_a_run_folder_holds(run: Path, tmp_path: Path) -> 
 
 
 def test_adapters_are_loaded_and_their_tensors_measured(outputs: Path) -> None:
-    folder = performed(outputs, "lora", "method=ga", "adapter=lora", *KEPT)
+    folder = finished(outputs, "lora", "method=ga", "adapter=lora", *KEPT)
     assert main([str(folder)]) == 0
     found = summary(folder)
     rows = pq.read_table(folder / "geffect.parquet").to_pylist()
@@ -152,7 +147,7 @@ def test_adapters_are_loaded_and_their_tensors_measured(outputs: Path) -> None:
 def test_a_run_without_models_is_told_the_command_that_keeps_them(
     outputs: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = performed(outputs, "bare", "method=ga", "keep=model")
+    folder = finished(outputs, "bare", "method=ga", "keep=model")
     capsys.readouterr()
     assert main([str(folder)]) == 2
     problem, fix = capsys.readouterr().err.strip().splitlines()

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from unlearn_runner.config.compose import compose
-from unlearn_runner.pipeline.job import plan_config
-from unlearn_runner.pipeline.runner import run_job
+from helpers.finished import finished_run
 
 SETTINGS = (
     *("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "benchmark.limit=20", "name=run"),
@@ -31,23 +28,20 @@ def results(outputs: Path) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def undisturbed(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     outputs = tmp_path_factory.mktemp("in_turn")
-    composed = compose([*SETTINGS, f"output_dir={outputs}"])
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("sys.argv", ["unlearn", *SETTINGS, f"output_dir={outputs}"])
-        run_job(plan_config(composed.config, composed.name_run, composed.choices))
+    finished_run(*SETTINGS, f"output_dir={outputs}")
     return results(outputs)
 
 
 def test_a_run_says_who_was_asked_for_when(undisturbed: dict[str, Any]) -> None:
     first, second = undisturbed["requests"]
-    assert [(r["request"], r["people"], r["rows"], r["asked"]) for r in (first, second)] == [
+    assert [(r["request"], r["people"], r["rows"], r["requested"]) for r in (first, second)] == [
         ("one_a", [39], 10, ["one_a"]),
         ("one_b", [38], 10, ["one_a", "one_b"]),
     ]
     probability = "forget.probability"
     target = undisturbed["scores"]["target.forget.probability"]
     for row in (first, second):
-        each = [row["of_requests"][name][probability] for name in row["asked"]]
+        each = [row["of_requests"][name][probability] for name in row["requested"]]
         assert row["scores"][probability] == pytest.approx(sum(each) / len(each))
         assert each[-1] < target, "it unlearns"
     # The last row is the run's own.

@@ -93,8 +93,9 @@ def run_composed(composed: Composed) -> int:
     Raises:
         UserError: For anything wrong with the configuration or the data; nothing is written then.
     """
-    from unlearn_runner.config.root import refuse_selection, validate
+    from unlearn_runner.config.root import refuse_selection
     from unlearn_runner.distributed.external import world
+    from unlearn_runner.pipeline.job import plan_config
     from unlearn_runner.utils.process import few_collections
 
     if composed.config.get("estimate"):
@@ -102,9 +103,6 @@ def run_composed(composed: Composed) -> int:
 
         without_hub(composed.config)
     with few_collections():
-        validate(composed.config)  # a mistake is answered without loading what plans
-        from unlearn_runner.pipeline.job import plan_config
-
         job = plan_config(composed.config, composed.name_run, composed.choices)
     refuse_selection(job.run)
     if job.run.plan_only:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -107,6 +107,11 @@ class Rows:
 
     def __getitem__(self, index: int) -> Row:
         return self.items[index]
+
+    @staticmethod
+    def joined(name: str, parts: Iterable[Rows]) -> Rows:
+        """Returns the rows of several splits, one after another."""
+        return Rows(name, tuple(row for part in parts for row in part))
 
     def first(self, limit: int | None) -> Rows:
         """Returns the split cut after its first `limit` rows."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -91,100 +91,29 @@ class Evaluator:
             attempt: Folder that keeps every batch until the evaluation is whole: a later attempt
                 computes none of them again. None keeps nothing.
         """
-        from unlearn_runner.data.encode import encode_row, encode_rows, length_limit, stops
-        from unlearn_runner.evaluation.probes.choices import score_choices
-        from unlearn_runner.evaluation.probes.journal import journal_of
-        from unlearn_runner.evaluation.probes.logprobs import packing, probe
-        from unlearn_runner.evaluation.probes.prefixes import continuations
-        from unlearn_runner.evaluation.probes.samples import sample_answers
+        from unlearn_runner.data.encode import length_limit
 
-        size, max_tokens = self.batch_size, length_limit(model, self.max_length)
-        asked: dict[Generation, list[_Asked]] = {}
+        limit = length_limit(model, self.max_length)
+        probes = _Probes(self, model, tokenizer, folder, title, ranks, attempt, limit)
+        pending: dict[Generation, list[_Prompted]] = {}
         for name, rows in self.views.items():
-            probes, known = self.probes.get(name, PROBES), None
-            if "logprobs" in probes:
-                answers = scored_answers(rows)
-                encoded = [
-                    encode_row(
-                        tokenizer,
-                        self.template,
-                        rows[i],
-                        max_tokens,
-                        f"{rows.name} row {i + 1}, {role} answer",
-                        text,
-                    )
-                    for i, role, _, text in answers
-                ]
-                pad = tokenizer.pad_token_id
-                journal = journal_of(attempt, name, "logprobs", **packing())
-                label = f"{title}, {name} answers"
-                stats = probe(model, encoded, pad, size, label, ranks, journal)
-                if ranks.main:
-                    write_logprobs(folder, name, answers, stats)
-                    known = _hits(answers, stats)
-                known = ranks.broadcast(known)
-            if "choices" in probes:
-                label = f"{title}, {name} choices"
-                journal = journal_of(attempt, name, "choices")
-                scored = score_choices(model, tokenizer, rows, size, label, ranks, journal)
-                if ranks.main:
-                    write_choices(folder, name, scored)
-            if "generations" in probes:
-                prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
-                how = self.generations.get(name, self.generation)
-                hits = known or [()] * len(prompts)
-                asked.setdefault(how, []).append(_Asked(name, prompts, hits))
-            if "samples" in probes:
-                prompts = encode_rows(tokenizer, self.template, rows, max_tokens)
-                label = f"{title}, {name} samples"
-                how = self.generations.get(name, self.generation)
-                drawn = self.samplings.get(name, Sampling())
-                journal = journal_of(attempt, name, "samples")
-                ends = stops(tokenizer, self.template)
-                sampled = (prompts, how, drawn, ends, label, ranks, journal)
-                found = sample_answers(model, tokenizer, *sampled)
-                if ranks.main:
-                    write_samples(folder, name, found)
-            if "prefixes" in probes:
-                sequences = encode_rows(tokenizer, self.template, rows, max_tokens)
-                label = f"{title}, {name} prefixes"
-                journal = journal_of(attempt, name, "prefixes")
-                given = (sequences, known, size, label, ranks, journal)
-                found = continuations(model, tokenizer, *given)
-                if ranks.main:
-                    write_prefixes(folder, name, sequences, found)
-        for number, (how, views) in enumerate(asked.items()):
-            journal = journal_of(attempt, f"views-{number}", "generations")
-            texts = self._texts(model, tokenizer, how, views, title, ranks, journal)
-            for view in views if ranks.main else ():
-                mine = list(islice(texts, len(view.prompts)))
-                write_generations(folder, view.name, self.views[view.name], mine)
-
-    def _texts(
-        self,
-        model: Any,
-        tokenizer: Any,
-        how: Generation,
-        views: Sequence[_Asked],
-        title: str,
-        ranks: Ranks,
-        journal: Any,
-    ) -> Iterator[str]:
-        """Yields generated answers, view after view.
-
-        All views together: every batch has a last row, which is generated nearly alone.
-        """
-        from unlearn_runner.data.encode import stops
-        from unlearn_runner.evaluation.probes.generations import generate
-
-        ends, label = stops(tokenizer, self.template), f"{title}, generation"
-        prompts = [row for view in views for row in view.prompts]
-        hits = [row for view in views for row in view.hits]
-        given = (prompts, how, ends, self.batch_size, label, ranks, hits, journal)
-        return iter(generate(model, tokenizer, *given))
+            wanted = self.probes.get(name, PROBES)
+            known = probes.logprobs(name, rows) if "logprobs" in wanted else None
+            if "choices" in wanted:
+                probes.choices(name, rows)
+            if "generations" in wanted:
+                prompts = probes.encoded(rows)
+                prompted = _Prompted(name, prompts, known or [()] * len(prompts))
+                pending.setdefault(self.generations.get(name, self.generation), []).append(prompted)
+            if "samples" in wanted:
+                probes.samples(name, rows)
+            if "prefixes" in wanted:
+                probes.prefixes(name, rows, known)
+        for number, (how, views) in enumerate(pending.items()):
+            probes.generations(number, how, views)
 
 
-class _Asked(NamedTuple):
+class _Prompted(NamedTuple):
     """A view whose questions are to be answered."""
 
     name: str
@@ -192,6 +121,105 @@ class _Asked(NamedTuple):
     """Rows in tokens."""
     hits: Sequence[Sequence[bool]]
     """Per row, what is known of its own answer's tokens; see `_hits`."""
+
+
+@dataclass(frozen=True)
+class _Probes:
+    """The probes of one evaluation of one model; every rank calls each, rank 0 writes."""
+
+    settings: Evaluator
+    model: Any
+    tokenizer: Any
+    folder: Path
+    title: str
+    ranks: Ranks
+    attempt: Path | None
+    max_tokens: int
+
+    def encoded(self, rows: Rows) -> Sequence[Any]:
+        """Returns rows in tokens."""
+        from unlearn_runner.data.encode import encode_rows
+
+        return encode_rows(self.tokenizer, self.settings.template, rows, self.max_tokens)
+
+    def journal(self, view: str, probe: str, **packing: Any) -> Any:
+        """Returns what keeps the batches of a probe over a view, where they are kept."""
+        from unlearn_runner.evaluation.probes.journal import journal_of
+
+        return journal_of(self.attempt, view, probe, **packing)
+
+    def logprobs(self, name: str, rows: Rows) -> list[Any] | None:
+        """Scores all answers; returns what is then known of each row's own, see `_hits`."""
+        from unlearn_runner.data.encode import encode_row
+        from unlearn_runner.evaluation.probes.logprobs import packing, probe
+
+        answers, settings, known = scored_answers(rows), self.settings, None
+        given = (self.tokenizer, settings.template)
+        encoded = [
+            encode_row(
+                *given, rows[i], self.max_tokens, f"{rows.name} row {i + 1}, {role} answer", text
+            )
+            for i, role, _, text in answers
+        ]
+        pad, label = self.tokenizer.pad_token_id, f"{self.title}, {name} answers"
+        journal = self.journal(name, "logprobs", **packing())
+        size = settings.batch_size
+        stats = probe(self.model, encoded, pad, size, label, self.ranks, journal)
+        if self.ranks.main:
+            write_logprobs(self.folder, name, answers, stats)
+            known = _hits(answers, stats)
+        return self.ranks.broadcast(known)
+
+    def choices(self, name: str, rows: Rows) -> None:
+        """Scores the choices of every question."""
+        from unlearn_runner.evaluation.probes.choices import score_choices
+
+        label, journal = f"{self.title}, {name} choices", self.journal(name, "choices")
+        given = (rows, self.settings.batch_size, label, self.ranks, journal)
+        scored = score_choices(self.model, self.tokenizer, *given)
+        if self.ranks.main:
+            write_choices(self.folder, name, scored)
+
+    def samples(self, name: str, rows: Rows) -> None:
+        """Draws several answers to every question."""
+        from unlearn_runner.data.encode import stops
+        from unlearn_runner.evaluation.probes.samples import sample_answers
+
+        settings, label = self.settings, f"{self.title}, {name} samples"
+        how = settings.generations.get(name, settings.generation)
+        drawn = settings.samplings.get(name, Sampling())
+        ends, journal = stops(self.tokenizer, settings.template), self.journal(name, "samples")
+        given = (self.encoded(rows), how, drawn, ends, label, self.ranks, journal)
+        found = sample_answers(self.model, self.tokenizer, *given)
+        if self.ranks.main:
+            write_samples(self.folder, name, found)
+
+    def prefixes(self, name: str, rows: Rows, known: list[Any] | None) -> None:
+        """Continues every beginning of every row."""
+        from unlearn_runner.evaluation.probes.prefixes import continuations
+
+        sequences, label = self.encoded(rows), f"{self.title}, {name} prefixes"
+        journal = self.journal(name, "prefixes")
+        given = (sequences, known, self.settings.batch_size, label, self.ranks, journal)
+        found = continuations(self.model, self.tokenizer, *given)
+        if self.ranks.main:
+            write_prefixes(self.folder, name, sequences, found)
+
+    def generations(self, number: int, how: Generation, views: Sequence[_Prompted]) -> None:
+        """Answers the questions of views together: a batch's last row is generated nearly alone."""
+        from unlearn_runner.data.encode import stops
+        from unlearn_runner.evaluation.probes.generations import generate
+
+        settings, label = self.settings, f"{self.title}, generation"
+        ends = stops(self.tokenizer, settings.template)
+        prompts = [row for view in views for row in view.prompts]
+        hits = [row for view in views for row in view.hits]
+        journal = self.journal(f"views-{number}", "generations")
+        given = (prompts, how, ends, settings.batch_size, label, self.ranks, hits, journal)
+        texts = iter(generate(self.model, self.tokenizer, *given))
+        for view in views if self.ranks.main else ():
+            mine = list(islice(texts, len(view.prompts)))
+            write_generations(self.folder, view.name, settings.views[view.name], mine)
 
 
 def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:

@@ -92,8 +92,8 @@ class View:
     """How answers to these rows are generated; null is as the benchmark says for all."""
     sample: Sampling | None = None
     """How the probe `samples` draws answers; null is 128 at temperature 1."""
-    asked: Literal["question", "paraphrased"] = "question"
-    """What a model is asked: the row's question, or its `paraphrased_question`."""
+    question: Literal["original", "paraphrased"] = "original"
+    """Which is put to a model: the row's question, or its `paraphrased_question`."""
     start_only: bool = False
     """Score these rows on the model that unlearning starts from alone: unseen text, on which
     `train.stop` finds its thresholds."""

@@ -101,8 +101,8 @@ def _refuse(run: Run, attack: Attack, views: Mapping[str, View]) -> None:
         raise ConfigError(
             "attack: this benchmark has no view of rows to be forgotten to judge by", "attack=none"
         )
-    asked = run.benchmark.asks and not any("choices" in view.probes for view in views.values())
-    if attack.asks_otherwise and not asked:
+    free = run.benchmark.asks and not any("choices" in view.probes for view in views.values())
+    if attack.asks_otherwise and not free:
         raise ConfigError(
             f"attack: {type(attack).__name__} asks questions otherwise, and the rows of this "
             "benchmark are no free questions",

@@ -23,7 +23,7 @@ class Rowsets:
     splits: Splits
     views: dict[str, tuple[View, Rows]]
     turns: tuple[Turn, ...] = ()
-    """The requests that are asked one after another; none where there is one."""
+    """The requests that follow one another; none where there is one."""
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -23,12 +23,14 @@ from unlearn_runner.config.checkpoint import CHOICES
 from unlearn_runner.config.groups import outputs as default_outputs
 from unlearn_runner.config.root import Run, validate
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.pipeline.inputs import Rowsets, read_inputs
-from unlearn_runner.pipeline.plan import Plan, plan
 from unlearn_runner.store.store import Store
 from unlearn_runner.utils.console import console
 from unlearn_runner.utils.files import expanded
 from unlearn_runner.utils.redact import redacted
+
+if TYPE_CHECKING:
+    from unlearn_runner.pipeline.inputs import Rowsets
+    from unlearn_runner.pipeline.plan import Plan
 
 CONFIG = "config.yaml"
 
@@ -95,10 +97,18 @@ class PlannedJob:
         return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
+def _planned(run: Run, rowsets: Rowsets | None = None) -> Plan:
+    # A mistake in the configuration is answered without loading what plans.
+    from unlearn_runner.pipeline.inputs import read_inputs
+    from unlearn_runner.pipeline.plan import plan
+
+    return plan(run, read_inputs(run, rowsets))
+
+
 def plan_job(composed: ComposedJob) -> PlannedJob:
     """Returns a composed job with its inputs read and its stages planned."""
     run = validate(composed.config)
-    return PlannedJob(composed, run, plan(run, read_inputs(run)))
+    return PlannedJob(composed, run, _planned(run))
 
 
 def plan_config(
@@ -119,7 +129,7 @@ def plan_config(
         UserError: For anything wrong with the configuration or the data; nothing is written then.
     """
     run = validate(config)
-    planned = plan(run, read_inputs(run, rowsets))
+    planned = _planned(run, rowsets)
     outputs = default_outputs()
     if run.output_dir:
         outputs = expanded("output_dir", run.output_dir)

@@ -76,8 +76,8 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     before = {"target": target, "retain_model": retain_model}
     sources = _sources(run, inputs, before, evaluator)
     scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
-    asked = in_turn(run, target, inputs, scores)
-    start, now = asked.start, asked.inputs
+    earlier = in_turn(run, target, inputs, scores)
+    start, now = earlier.start, earlier.inputs
     forget = now.rowsets.splits.forget
     # A one-shot method has no steps to be scored along.
     steps = () if run.method.one_shot else run.evaluate.steps(run.train, len(forget))
@@ -103,9 +103,9 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     further: dict[str, Stage] = {}
     if run.geffect.mode != "none":
         further["geffect"] = geffect_stage(run, start, now, unlearned, steps)
-    if asked.models:
-        names = {f"after {name}": model for name, model in asked.models.items()}
-        of = {f"after {name}": base for name, base in asked.bases.items()}
+    if earlier.models:
+        names = {f"after {name}": model for name, model in earlier.models.items()}
+        of = {f"after {name}": base for name, base in earlier.bases.items()}
         after = _sources(run, inputs, {**names, "unlearned": unlearned}, evaluator, {**of, **bases})
         evaluated = [stage for name in (*names, "unlearned") if (stage := after[name])]
         further["turns"] = turns_stage(run, inputs, evaluated)

@@ -94,11 +94,11 @@ def print_turns(turns: list[dict[str, Any]]) -> None:
     whole = [n for n in sort_metrics(turns[0]["scores"]) if "." not in n]
     first = next(iter(turns[0]["of_requests"].values()))
     name = next(iter(first), "")
-    heads = (*whole, *(f"{name}.{request}" for request in turns[-1]["asked"]))
+    heads = (*whole, *(f"{name}.{request}" for request in turns[-1]["requested"]))
     columns = ["after", Column("people"), *number_columns(h.replace(".", " ", 1) for h in heads)]
     table = TitledTable("requests, one after another", *columns)
     for turn in turns:
-        each = (turn["of_requests"][request].get(name) for request in turns[-1]["asked"])
+        each = (turn["of_requests"][request].get(name) for request in turns[-1]["requested"])
         values = (*(turn["scores"].get(n) for n in whole), *each)
         people = ", ".join(map(str, turn["people"]))
         table.add_row(turn["request"], people, *map(format_score, values))

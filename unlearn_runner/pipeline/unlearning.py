@@ -288,8 +288,8 @@ def _of_objective(
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What several requests, asked one after another, come to before the last."""
+class Earlier:
+    """What several requests, one after another, come to before the last."""
 
     start: Stage
     """The model that the last one starts from."""
@@ -301,13 +301,13 @@ class Asked:
     """What such a model belongs to, where it is an adapter."""
 
 
-def in_turn(run: Run, target: Stage, inputs: Inputs, scores: Stage) -> Asked:
+def in_turn(run: Run, target: Stage, inputs: Inputs, scores: Stage) -> Earlier:
     """Returns the stages of all requests but the last, each from the model that the last one left.
 
     Raises:
         ConfigError: If `train.stop` is set, which looks at scores of one request.
     """
-    turns, found = inputs.rowsets.turns, Asked(target, inputs, {}, {})
+    turns, found = inputs.rowsets.turns, Earlier(target, inputs, {}, {})
     if turns and run.train.stop_rules:
         raise ConfigError(
             "train.stop ends one request, and benchmark.in_turn asks several", "train.stop=null"

@@ -10,15 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.metrics.scores import SEEDS
 from unlearn_runner.report import svg
 from unlearn_runner.report.compare import Comparison
 from unlearn_runner.report.run_folder import RunFolder
-from unlearn_runner.report.schema import is_verdict
+from unlearn_runner.report.schema import is_verdict, read_checked
 from unlearn_runner.report.tables import Cell, Column, Table, cell
 from unlearn_runner.utils.text import format_score
-from unlearn_runner.utils.untrusted import UntrustedError, clean, read_json
+from unlearn_runner.utils.untrusted import clean
 
 FILES = "attack-*.json"
 MAX_JUDGED = 400
@@ -63,15 +62,8 @@ def read(path: Path) -> Mapping[str, Any]:
     Raises:
         DataError: If it is not as a run writes it.
     """
-    try:
-        content = read_json(path)
-        if not is_verdict(content):
-            raise UntrustedError("it holds no verdict on an attack")
-    except UntrustedError as error:
-        raise DataError(
-            clean(f"{path} cannot be read: {error}"), f"unlearn-attack {path.parent} attack=relearn"
-        ) from None
-    return content
+    again = f"unlearn-attack {path.parent} attack=relearn"
+    return read_checked(path, is_verdict, "verdict on an attack", again)
 
 
 def judged(runs: Sequence[RunFolder]) -> list[Judged]:

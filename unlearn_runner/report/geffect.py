@@ -10,13 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.models.layer_groups import GROUPS
 from unlearn_runner.report import svg
 from unlearn_runner.report.run_folder import RunFolder
-from unlearn_runner.report.schema import is_effects
+from unlearn_runner.report.schema import is_effects, read_checked
 from unlearn_runner.report.tables import Cell, Column, Table, cell
-from unlearn_runner.utils.untrusted import UntrustedError, clean, read_json
+from unlearn_runner.utils.untrusted import clean
 
 FILES = "geffect*.json"
 MAX_MEASURED = 24
@@ -64,15 +63,8 @@ def read(path: Path, number: int = 1) -> Measured:
     Raises:
         DataError: If it is not as a run writes it.
     """
-    try:
-        content = read_json(path)
-        if not is_effects(content):
-            raise UntrustedError("it holds no G-effects by step")
-    except UntrustedError as error:
-        raise DataError(
-            clean(f"{path} cannot be read: {error}"), f"unlearn-geffect {path.parent}"
-        ) from None
-    return Measured(number, path.stem, content)
+    again = f"unlearn-geffect {path.parent}"
+    return Measured(number, path.stem, read_checked(path, is_effects, "G-effects by step", again))
 
 
 def measured(runs: Sequence[RunFolder]) -> list[Measured]:

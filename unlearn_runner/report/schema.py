@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
-from unlearn_runner.utils.untrusted import UntrustedError, is_number
+from unlearn_runner.errors import DataError
+from unlearn_runner.utils.untrusted import UntrustedError, clean, is_number, read_json
 
 SAFE_NAME = re.compile(r"(?!\.+$)[A-Za-z0-9_.-]{1,200}")
 """A name that may become part of a path: one part, and never a folder above."""
@@ -122,6 +124,27 @@ def is_verdict(content: Any) -> bool:
     """Returns whether content is a verdict on an attack as a run writes it."""
     words = {"attack": _text, "models": _text, "settings": _mapping, "scores": _list(_judged)}
     return _has(words)(content)
+
+
+def read_checked(path: Path, passes: Check, holds: str, again: str) -> Mapping[str, Any]:
+    """Returns the content of a file that a measurement has left in a run folder.
+
+    Args:
+        path: The file.
+        passes: What its content must pass.
+        holds: What it should hold.
+        again: The command that writes it anew.
+
+    Raises:
+        DataError: If it is not as a run writes it.
+    """
+    try:
+        content = read_json(path)
+        if not passes(content):
+            raise UntrustedError(f"it holds no {holds}")
+    except UntrustedError as error:
+        raise DataError(clean(f"{path} cannot be read: {error}"), again) from None
+    return content
 
 
 def check(content: Mapping[str, Any], checks: Checks) -> None:

@@ -63,8 +63,11 @@ def repository() -> dict[str, str]:
 
     The remote is without the name and password that its address may hold.
     """
-    found, asked = {}, {"commit": ("rev-parse", "HEAD"), "remote": ("remote", "get-url", "origin")}
-    for name, words in asked.items():
+    found, queries = (
+        {},
+        {"commit": ("rev-parse", "HEAD"), "remote": ("remote", "get-url", "origin")},
+    )
+    for name, words in queries.items():
         with suppress(OSError, subprocess.CalledProcessError):
             found[name] = re.sub(r"//[^/@]*@", "//", _git(Path.cwd(), *words))
     return found

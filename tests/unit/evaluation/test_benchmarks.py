@@ -16,7 +16,8 @@ from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits
-from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
+from unlearn_runner.evaluation.benchmarks.qa import QABenchmark
+from unlearn_runner.evaluation.benchmarks.requests import Request
 from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs, compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality

@@ -12,7 +12,8 @@ from unlearn_runner.data.encode import Encoded
 from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import DataError
-from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
+from unlearn_runner.evaluation.benchmarks.qa import QABenchmark
+from unlearn_runner.evaluation.benchmarks.requests import Request
 from unlearn_runner.evaluation.metrics.evidence import Continuation, Record, ViewEvidence
 from unlearn_runner.evaluation.metrics.memorisation.extraction import extraction_strength
 from unlearn_runner.evaluation.metrics.memorisation.prefix import (
@@ -138,7 +139,7 @@ def _qa(name: str, other: str | None) -> QA:
 
 def test_a_view_that_asks_in_other_words() -> None:
     views = {"plain": View("request", "forget"), "other": View("request", "forget")}
-    views["other"] = View("request", "forget", asked="paraphrased")
+    views["other"] = View("request", "forget", question="paraphrased")
     request = {"f": Request(retain="r", view="f")}
     benchmark = QABenchmark("1", Reworded(), "f", request, views, {}, rows_per_person=1)
     found = benchmark.views()
@@ -153,6 +154,6 @@ def test_a_view_that_asks_in_other_words() -> None:
     assert found["plain"][1].digest != found["other"][1].digest
     people = units(benchmark.source.read("full"), found, 1)
     assert people["plain"] == people["other"]
-    views["other"] = View("r", asked="paraphrased")
+    views["other"] = View("r", question="paraphrased")
     with pytest.raises(DataError, match="r row 1 has no 'paraphrased_question' for the view other"):
         benchmark.views()

@@ -10,7 +10,8 @@ import pytest
 from unlearn_runner.config.select import CriterionValue, Select
 from unlearn_runner.data.sources import Tofu
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.evaluation.benchmarks.qa import QABenchmark, Request
+from unlearn_runner.evaluation.benchmarks.qa import QABenchmark
+from unlearn_runner.evaluation.benchmarks.requests import Request
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
 from unlearn_runner.evaluation.metrics.parts import divide, part, units
 

@@ -52,16 +52,16 @@ class PocketTexts(Source):
         by = {ours: _grouped(people[name], self.facts) for ours, name in names.items()}
         # The examples are about people who are asked about nowhere else.
         shown = [rows[0] for rows in by["retain"][:SHOTS]]
-        front = "".join(_asked(row).question + _asked(row).answer + BETWEEN for row in shown)
-        asked = {name: [row for rows in by[name] for row in rows] for name in names}
+        front = "".join(_question(row).question + _question(row).answer + BETWEEN for row in shown)
+        by_name = {name: [row for rows in by[name] for row in rows] for name in names}
         articles = {name: [_article(rows) for rows in by[name]] for name in names}
         return {
             "sequences": [self._sequence(i) for i in range(self.sequences)],
             **{name: [Passage("", text) for text in articles[name]] for name in names},
-            "questions": [_asked(row) for row in asked["forget"] + asked["retain"]],
-            "knowmem_forget": [_asked(row, front) for row in asked["forget"]],
+            "questions": [_question(row) for row in by_name["forget"] + by_name["retain"]],
+            "knowmem_forget": [_question(row, front) for row in by_name["forget"]],
             "knowmem_retain": [
-                _asked(row, front) for rows in by["retain"][SHOTS : SHOTS + 4] for row in rows
+                _question(row, front) for rows in by["retain"][SHOTS : SHOTS + 4] for row in rows
             ],
             "verbmem": [_halves(text) for text in articles["forget"]],
         }
@@ -82,7 +82,7 @@ def _article(rows: list[dict[str, Any]]) -> str:
     return " ".join(row["answer"] for row in rows)
 
 
-def _asked(row: dict[str, Any], front: str = "") -> Passage:
+def _question(row: dict[str, Any], front: str = "") -> Passage:
     prompt = QUESTION.replace("{question}", row["question"])
     return Passage(front + prompt, ANSWER.replace("{answer}", row["answer"]))
 

@@ -47,12 +47,12 @@ class AskOtherwise(Attack):
     def evaluator(self, evaluator: Evaluator, splits: Splits) -> Evaluator:
         """Returns the evaluator with every question asked otherwise."""
 
-        def asked(row: Row) -> Row:
+        def reworded(row: Row) -> Row:
             return replace(row, question=self.question(row.question, splits))
 
         views = evaluator.views.items()
         return replace(
-            evaluator, views={n: Rows(v.name, tuple(asked(row) for row in v)) for n, v in views}
+            evaluator, views={n: Rows(v.name, tuple(reworded(row) for row in v)) for n, v in views}
         )
 
 

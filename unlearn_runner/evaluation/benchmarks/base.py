@@ -44,11 +44,11 @@ class Splits:
 
 @dataclass(frozen=True)
 class Turn:
-    """One of several requests to forget, asked one after another."""
+    """One of several requests to forget, one after another."""
 
     request: str
     splits: Splits
-    """Forget rows are this request's alone, retain rows those that nobody has asked for yet."""
+    """Forget rows are this request's alone, retain rows those of no request so far."""
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Benchmark(ABC):
         """Reads and checks the training rows."""
 
     def turns(self) -> tuple[Turn, ...]:
-        """Reads the requests that are asked one after another; none where there is one request.
+        """Reads the requests that follow one another; none where there is one request.
 
         Their forget rows together are those of `splits`, and so are the last one's retain rows.
         """

@@ -51,8 +51,8 @@ class ChoiceBenchmark(Benchmark):
     def splits(self) -> Splits:
         """Reads the training rows; there are none without `training`."""
         if self.training is None:
-            none = [Rows(name, ()) for name in ("full", "forget", "retain", "pretrain")]
-            return Splits(none[0], none[1], none[2], none[3])
+            none = Rows("none", ())
+            return Splits(full=none, forget=none, retain=none, pretrain=none)
         return self.training.splits()
 
     def refusals(self) -> tuple[str, ...]:

@@ -12,37 +12,17 @@ from typing import Annotated, Literal
 
 from annotated_types import Ge
 
-from unlearn_runner.data.rows import Row, Rows
+from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits, Turn
+from unlearn_runner.evaluation.benchmarks.requests import HOLDOUT, Request, Requests, pair
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.schema import Generation, View
 
-REQUEST, HOLDOUT = "request", "holdout"
 UNSEEN = View(HOLDOUT, goal="unseen", probes=("logprobs",))
 Suite = Literal["default", "full"]
 LOCUSLAB = {"limit": 300, "max_length": 200}  # sizes of the TOFU repository's own evaluation
-
-
-@dataclass(frozen=True)
-class Request:
-    """Splits that belong to one choice of forget split."""
-
-    retain: str
-    view: str
-    """The forget rows with their paraphrased and perturbed answers."""
-    holdout: str | None = None
-    """Rows like the forget rows that no model has seen, which membership attacks compare with."""
-    of: str | None = None
-    """Split that holds the forget rows; null is the one that is called as the request is."""
-    people: tuple[Annotated[int, Ge(0)], ...] | None = None
-    """Only the rows of these people, numbered from 0 as `full` has them; retain rows are then all
-    others'. Null takes the whole split."""
-
-
-def _text(row: Row) -> tuple[str, str]:
-    return row.question, row.answer
 
 
 def _reworded(rows: Rows, view: str) -> Rows:
@@ -51,7 +31,7 @@ def _reworded(rows: Rows, view: str) -> Rows:
         if row.paraphrased_question is None:
             raise DataError(
                 f"{rows.name} row {line} has no 'paraphrased_question' for the view {view} to ask",
-                f"benchmark.view.{view}.asked=question, or a split whose rows have it",
+                f"benchmark.view.{view}.question=original, or a split whose rows have it",
             )
     return Rows(rows.name, tuple(replace(row, reworded=True) for row in rows))
 
@@ -87,7 +67,7 @@ class QABenchmark(Benchmark):
     """Rows of `full`, one after another, that are about one person (TOFU's author); null where
     each row stands by itself. A selection of a sweep never divides them."""
     in_turn: tuple[str, ...] = ()
-    """Several of `requests`, asked one after another: each starts from the model that the last one
+    """Several of `requests`, one after another: each starts from the model that the last one
     left. Together they take the place of `forget`."""
     authors: Annotated[int, Ge(2)] | None = None
     """Keep so many of the people: those of the forget split, and the first of the others. Rows that
@@ -149,16 +129,20 @@ class QABenchmark(Benchmark):
 
     @property
     def _names(self) -> tuple[str, ...]:
-        """What is asked, in order."""
+        """Names of the requests, in order."""
         return self.in_turn or (self.forget,)
+
+    @property
+    def _requests(self) -> Requests:
+        return Requests(self.source, self.full, self.requests, self.rows_together)
 
     def splits(self) -> Splits:
         """Reads the training rows and checks that forget and retain make up the full set."""
-        full, (forget, retain) = self.source.read(self.full), self._both()
+        full, (forget, retain) = self.source.read(self.full), self._requests.both(self._names)
         retain = self._kept(retain, forget)
         if self.authors is not None:
-            known = {_text(row) for row in (*retain, *forget)}
-            full = Rows(full.name, tuple(row for row in full if _text(row) in known))
+            known = {pair(row) for row in (*retain, *forget)}
+            full = Rows(full.name, tuple(row for row in full if pair(row) in known))
         rows = [(row.question, row.answer) for row in full]
         parts = [(row.question, row.answer) for row in (*retain, *forget)]
         if sorted(rows) != sorted(parts):
@@ -167,8 +151,11 @@ class QABenchmark(Benchmark):
                 "the splits come from different versions of the data",
                 "fetch the three files again from one revision",
             )
-        replay = self._joined(self.replay)
-        if known := {*map(_text, forget)} & {*map(_text, replay)}:
+        replay, pretrain = (
+            Rows.joined("+".join(names), map(self.source.read, names))
+            for names in (self.replay, self.pretrain)
+        )
+        if known := {*map(pair, forget)} & {*map(pair, replay)}:
             raise ConfigError(
                 f"benchmark.replay: {len(known)} of its rows are to be forgotten",
                 "benchmark.replay=[]",
@@ -177,63 +164,13 @@ class QABenchmark(Benchmark):
             Rows(full.name, (*full, *replay)),
             forget,
             Rows(retain.name, (*retain, *replay)),
-            self._joined(self.pretrain),
+            pretrain,
             replayed=len(replay),
         )
 
-    def _joined(self, names: tuple[str, ...]) -> Rows:
-        return Rows("+".join(names), tuple(row for name in names for row in self.source.read(name)))
-
     def turns(self) -> tuple[Turn, ...]:
         """Reads the requests of `in_turn`."""
-        if not self.in_turn:
-            return ()
-        whole, asked, found = self.splits(), set[tuple[str, str]](), list[Turn]()
-        for name in self.in_turn:
-            forget = self._forget(name)
-            asked |= {_text(row) for row in forget}
-            rest = tuple(row for row in whole.full if _text(row) not in asked)
-            retain = Rows(f"{whole.full.name} after {name}", rest)
-            found.append(Turn(name, replace(whole, forget=forget, retain=retain)))
-        return tuple(found)
-
-    def _both(self) -> tuple[Rows, Rows]:
-        """Returns the rows of all requests together, and all others; whoever they are about."""
-        names = self._names
-        parts = [self._forget(name) for name in names]
-        if len(names) == 1 and self.requests[names[0]].people is None:
-            return parts[0], self.source.read(self.requests[names[0]].retain)
-        forget = Rows("+".join(names), tuple(row for part in parts for row in part))
-        asked = {_text(row) for row in forget}
-        if len(asked) < len(forget):
-            raise ConfigError(
-                f"benchmark.in_turn=[{','.join(names)}]: two of these requests share rows",
-                f"benchmark.in_turn=[{','.join(names[:-1])}]",
-            )
-        rest = (row for row in self.source.read(self.full) if _text(row) not in asked)
-        return forget, Rows(f"{self.full} without {forget.name}", tuple(rest))
-
-    def _forget(self, name: str) -> Rows:
-        """Returns the forget rows of a request.
-
-        Raises:
-            ConfigError: If it names people whom its split does not have.
-        """
-        request = self.requests[name]
-        rows = self.source.read(request.of or name)
-        if request.people is None:
-            return rows
-        together = self.rows_together
-        places = {_text(row): i // together for i, row in enumerate(self.source.read(self.full))}
-        known = {places.get(_text(row)) for row in rows} - {None}
-        if lacking := sorted({*request.people} - known):
-            raise ConfigError(
-                f"benchmark.requests.{name}.people: {rows.name} has no rows of {lacking[0]}; "
-                f"allowed: {listed(sorted(map(str, known)))}",
-                f"benchmark.requests.{name}.people=[{next(iter(known), 0)}]",
-            )
-        chosen = (row for row in rows if places.get(_text(row)) in request.people)
-        return Rows(name, tuple(chosen))
+        return self._requests.turns(self.in_turn, self.splits()) if self.in_turn else ()
 
     def _kept(self, retain: Rows, forget: Rows) -> Rows:
         """Returns the retain rows of the people that `authors` keeps."""
@@ -258,9 +195,9 @@ class QABenchmark(Benchmark):
         """Returns question and answer of the rows whose people `authors` leaves out."""
         if self.authors is None:
             return set()
-        forget, retain = self._both()
+        forget, retain = self._requests.both(self._names)
         kept = self._kept(retain, forget)
-        return {_text(row) for row in retain.items[len(kept) :]}
+        return {pair(row) for row in retain.items[len(kept) :]}
 
     def refusals(self) -> tuple[str, ...]:
         """Reads `refusals_file`, or returns the runner's own list."""
@@ -281,46 +218,14 @@ class QABenchmark(Benchmark):
         found, dropped = {}, self._dropped()
         unseen = {HOLDOUT: UNSEEN} if self._scores_unseen() else {}
         for name, view in (self.view | unseen).items():
-            rows = self._view_rows(view.split)
-            rows = Rows(rows.name, tuple(row for row in rows if _text(row) not in dropped))
+            rows = self._requests.view_rows(view.split, self._names)
+            rows = Rows(rows.name, tuple(row for row in rows if pair(row) not in dropped))
             rows = rows.first(view.limit)
             if self.compat == "locuslab":
                 rows = rows.first(LOCUSLAB["limit"])
             self._check(name, view, rows)
-            found[name] = (view, _reworded(rows, name) if view.asked == "paraphrased" else rows)
+            found[name] = (view, _reworded(rows, name) if view.question == "paraphrased" else rows)
         return found
-
-    def _view_rows(self, split: str) -> Rows:
-        """Returns the rows of a view's split, which may stand for those of the requests."""
-        requests = [self.requests[name] for name in self._names]
-        if split == REQUEST:
-            parts = [self._evaluated(name) for name in self._names]
-        else:
-            held = dict.fromkeys(request.holdout for request in requests)
-            names = [name for name in held if name] if split == HOLDOUT else []
-            parts = [self.source.read(name) for name in names or [split]]
-        if len(parts) == 1:
-            return parts[0]
-        return Rows("+".join(p.name for p in parts), tuple(row for part in parts for row in part))
-
-    def _evaluated(self, name: str) -> Rows:
-        """Returns the evaluated form of a request's rows.
-
-        Raises:
-            DataError: If some of them have none.
-        """
-        request = self.requests[name]
-        rows = self.source.read(request.view)
-        if request.people is None:
-            return rows
-        asked = {_text(row) for row in self._forget(name)}
-        found = tuple(row for row in rows if _text(row) in asked)
-        if len(found) != len(asked):
-            raise DataError(
-                f"{request.view} has {len(found)} of the {len(asked)} rows that {name} forgets",
-                f"benchmark.requests.{name}.view names the split that has them all",
-            )
-        return Rows(name, found)
 
     def _scores_unseen(self) -> bool:
         held = any(self.requests[name].holdout is not None for name in self._names)

@@ -59,14 +59,11 @@ class TextBenchmark(Benchmark):
         """Reads the training rows."""
         forget, retain = self.source.read(self.forget), self.source.read(self.retain)
         return Splits(
-            self._joined("full", forget, retain, *map(self.source.read, self.full)),
+            Rows.joined("full", (forget, retain, *map(self.source.read, self.full))),
             forget,
             retain,
-            self._joined("+".join(self.pretrain), *map(self.source.read, self.pretrain)),
+            Rows.joined("+".join(self.pretrain), map(self.source.read, self.pretrain)),
         )
-
-    def _joined(self, name: str, *parts: Rows) -> Rows:
-        return Rows(name, tuple(row for rows in parts for row in rows))
 
     def views(self) -> dict[str, tuple[View, Rows]]:
         """Reads the rows each view scores."""

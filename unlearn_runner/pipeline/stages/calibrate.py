@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -123,17 +123,13 @@ class Calibrate(Stage):
         return "completed"
 
 
-@dataclass
 class Mixture:
     """A model whose weights are mixed of its own and another's."""
 
-    model: Any
-    start: Any
-    own: dict[str, Any] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.own = {name: x.detach().clone() for name, x in self.model.named_parameters()}
-        self.other = dict(self.start.named_parameters())
+    def __init__(self, model: Any, start: Any) -> None:
+        self.model = model
+        self.own = {name: x.detach().clone() for name, x in model.named_parameters()}
+        self.other = dict(start.named_parameters())
 
     def set(self, share: float) -> None:
         """Sets the weights to (1 - share) of the other model's and share of its own."""

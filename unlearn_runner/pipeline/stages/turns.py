@@ -1,4 +1,4 @@
-"""Scores after each of several requests to forget: who was asked for when, and what is left."""
+"""Scores after each of several requests to forget: who was to go when, and what is left."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from unlearn_runner.utils.files import finite, write_json
 
 @dataclass(frozen=True)
 class ScoreTurns(Stage):
-    """Scores the model after each request, on what was asked for so far, and on each request."""
+    """Scores the model after each request, on what was requested so far, and on each request."""
 
     evaluated: tuple[Stage, ...]
     """The evaluation after each request, in order."""
@@ -44,8 +44,8 @@ class ScoreTurns(Stage):
         names, found = list(self.requests), list[dict[str, Any]]()
         for number, (name, stage) in enumerate(zip(names, self.evaluated, strict=True), 1):
             evidence = Evidence.load(context.path(stage), self.views)
-            asked = names[:number]
-            scores = self._scores(evidence, asked)
+            requested = names[:number]
+            scores = self._scores(evidence, requested)
             goals = {view: evidence.views[view].goal for view in self.requests[name]}
             each = {
                 other: {
@@ -60,7 +60,7 @@ class ScoreTurns(Stage):
                     "request": name,
                     "rows": max(map(len, self.requests[name].values())),
                     "people": self.people[name],
-                    "asked": asked,
+                    "requested": requested,
                     "scores": scores,
                     "of_requests": each,
                 }
@@ -69,10 +69,10 @@ class ScoreTurns(Stage):
         write_json(context.folder / TURNS, finite(found))
         return "completed"
 
-    def _scores(self, evidence: Evidence, asked: list[str]) -> dict[str, float | None]:
+    def _scores(self, evidence: Evidence, requested: list[str]) -> dict[str, float | None]:
         """Returns all scores, those of rows to be forgotten on some requests' alone."""
         rows: Places = {name: tuple(range(view.rows)) for name, view in evidence.views.items()}
-        for view in self.requests[asked[0]]:
-            chosen = (row for name in asked for row in self.requests[name][view])
+        for view in self.requests[requested[0]]:
+            chosen = (row for name in requested for row in self.requests[name][view])
             rows[view] = tuple(sorted(chosen))
         return compute(part(evidence, rows), None, self.metrics)

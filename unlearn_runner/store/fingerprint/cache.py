@@ -26,7 +26,7 @@ def recall(roots: tuple[str, ...], locate: Locate) -> str | None:
     """Returns the hash that an earlier process found for the roots, if it is still theirs.
 
     Args:
-        roots: What `code_hash` was asked for.
+        roots: As of `code_hash`.
         locate: Where a module's file is now, if there is one.
     """
     kept = read_object(_file(roots)) or {}
