@@ -161,25 +161,10 @@ def draw(compared: Comparison, found: Sequence[Judged]) -> svg.Figure | None:
     ends = (svg.path([(frame.x(at), TOP), (frame.x(at), bottom)]) for at in (0.0, 1.0))
     marks = [svg.Mark([svg.Shape(end, "front-line") for end in ends])]
     for i, attack in enumerate(attacks):
-        top = TOP + height * i + 10
         of_attack = [one for one in shown if one.attack == attack]
-        for one in of_attack:
-            series = titles.index(compared.title(one.run, SEEDS))
-            share = one.scores[0]["recovered"]
-            place = frame.x(share["value"]), top + 13 * series
-            kind = f"pt front s{series % COLORS}"
-            shape = svg.Shape(svg.marker(series), "", place)
-            title = f"{titles[series]}: {_told(share)} of what was forgotten"
-            run = str(one.run.number)
-            marks.append(svg.Mark([shape], None, kind, run, title, [_bar(frame, share, place[1])]))
-        controls = [one.scores[0]["control"] for one in of_attack]
-        for share in {c["value"]: c for c in controls if c is not None}.values():
-            place = frame.x(share["value"]), top + 13 * len(titles)
-            shape = svg.Shape(svg.STAR, "anchor", place)
-            title = f"retain model: {_told(share)} of what it lacks"
-            marks.append(
-                svg.Mark([shape], None, "pt s6", "", title, [_bar(frame, share, place[1])])
-            )
+        named = [titles.index(compared.title(one.run, SEEDS)) for one in of_attack]
+        top = TOP + height * i + 10
+        marks += _line(frame, top, list(zip(of_attack, named, strict=True)), titles)
     keys = [svg.Key(f"pt front s{i % COLORS}", svg.marker(i), t) for i, t in enumerate(titles)]
     keys.append(svg.Key("anchor", svg.STAR, "retain model, attacked alike"))
     described = " ".join(
@@ -188,6 +173,28 @@ def draw(compared: Comparison, found: Sequence[Judged]) -> svg.Figure | None:
     )
     title = "What comes back under attack"
     return svg.Figure("attacks", title, described, WIDTH, bottom + 52, frame, marks, keys)
+
+
+def _line(
+    frame: svg.Frame, top: float, found: Sequence[tuple[Judged, int]], titles: Sequence[str]
+) -> list[svg.Mark]:
+    """Returns the marks of one attack: each run's, by its title's number, and retain models'."""
+    marks = []
+    for one, series in found:
+        share = one.scores[0]["recovered"]
+        place = frame.x(share["value"]), top + 13 * series
+        shape = svg.Shape(svg.marker(series), "", place)
+        title = f"{titles[series]}: {_told(share)} of what was forgotten"
+        bars = [_bar(frame, share, place[1])]
+        kind = f"pt front s{series % COLORS}"
+        marks.append(svg.Mark([shape], None, kind, str(one.run.number), title, bars))
+    controls = (one.scores[0]["control"] for one, _ in found)
+    for share in {c["value"]: c for c in controls if c is not None}.values():
+        place = frame.x(share["value"]), top + 13 * len(titles)
+        shape = svg.Shape(svg.STAR, "anchor", place)
+        title = f"retain model: {_told(share)} of what it lacks"
+        marks.append(svg.Mark([shape], None, "pt s6", "", title, [_bar(frame, share, place[1])]))
+    return marks
 
 
 def _told(share: Mapping[str, float]) -> str:
