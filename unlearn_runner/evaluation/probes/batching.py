@@ -69,14 +69,16 @@ def map_batches(
     return [everything[i] for i in range(len(lengths))] if ranks.main else []
 
 
-def _batches(lengths: Sequence[int], rows: Sequence[int], size: int, most: int) -> list[list[int]]:
+def _batches(
+    lengths: Sequence[int], rows: Sequence[int], size: int, max_tokens: int
+) -> list[list[int]]:
     """Returns the indices of each batch, the shortest items first."""
     found: list[list[int]] = []
     filled = 0
     for i in sorted(range(len(lengths)), key=lambda i: lengths[i]):
         tokens = (len(found[-1]) + 1) * lengths[i] if found else 0
         filled += rows[i]
-        if not found or filled > size or tokens > size * most:
+        if not found or filled > size or tokens > size * max_tokens:
             found.append([])
             filled = rows[i]
         found[-1].append(i)

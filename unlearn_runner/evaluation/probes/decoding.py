@@ -79,7 +79,7 @@ def decode(
     pad: int,
     prompts: Sequence[Sequence[int]],
     known: Sequence[Sequence[int]],
-    rooms: Sequence[int],
+    limits: Sequence[int],
     ends: Sequence[int],
     ranks: Ranks = ALONE,
 ) -> list[list[int]]:
@@ -90,15 +90,15 @@ def decode(
         pad: Padding token.
         prompts: Token ids.
         known: Tokens, none of `ends`, that are known to be the first behind each prompt.
-        rooms: Most new tokens of each row, known ones among them; fewer where the model has fewer
+        limits: Most new tokens of each row, known ones among them; fewer where the model has fewer
             positions left, but then at least one.
         ends: Tokens that end a row.
         ranks: Of a sharded model, those that decode at the same time: all go on until all are done.
     """
     if (bound := positions(model)) is not None:
-        rooms = [min(n, max(1, bound - len(p))) for n, p in zip(rooms, prompts, strict=True)]
-    found = [list(tokens[:room]) for tokens, room in zip(known, rooms, strict=True)]
-    live = [i for i, tokens in enumerate(found) if len(tokens) < rooms[i]]
+        limits = [min(n, max(1, bound - len(p))) for n, p in zip(limits, prompts, strict=True)]
+    found = [list(tokens[:limit]) for tokens, limit in zip(known, limits, strict=True)]
+    live = [i for i, tokens in enumerate(found) if len(tokens) < limits[i]]
     together = ranks if is_sharded(model) else ALONE
     table = _Table(model, pad, [[*prompts[i], *found[i]] for i in live])
     with narrowed(model, lambda states: states[:, -1:]):
@@ -108,7 +108,7 @@ def decode(
                 row = found[live[slot]]
                 if token not in ends:
                     row.append(token)
-                    if len(row) < rooms[live[slot]]:
+                    if len(row) < limits[live[slot]]:
                         stay.append(slot)
             live = [live[slot] for slot in table.keep(stay)]
     return found

@@ -57,7 +57,7 @@ def generate(
         journal: As for `map_batches`.
     """
     prompts = [row.ids[: row.prompt_length] for row in encoded]
-    rooms, known = [], []
+    limits, known = [], []
     for i, row in enumerate(encoded):
         limit = setting.max_new_tokens
         if setting.max_length is not None:  # counted with the row's own prompt, not padding
@@ -65,12 +65,12 @@ def generate(
         said = row.ids[row.prompt_length :][: 0 if hits is None else _leading(hits[i])]
         end = next((at for at, token in enumerate(said) if token in ends), None)
         known.append(said[:end])
-        rooms.append(limit if end is None else min(limit, end))
+        limits.append(limit if end is None else min(limit, end))
 
     def texts(batch: Sequence[int]) -> Iterator[str]:
         chosen = [prompts[i] for i in batch]
-        said, room = [known[i] for i in batch], [rooms[i] for i in batch]
-        found = continued(model, tokenizer, chosen, said, room, ends, ranks)
+        said, allowed = [known[i] for i in batch], [limits[i] for i in batch]
+        found = continued(model, tokenizer, chosen, said, allowed, ends, ranks)
         for prompt, tokens in zip(chosen, found, strict=True):
             yield answer_text(tokenizer, setting, prompt, tokens)
 
@@ -89,7 +89,7 @@ def continued(
     tokenizer: Any,
     prompts: Sequence[Sequence[int]],
     known: Sequence[Sequence[int]],
-    rooms: Sequence[int],
+    limits: Sequence[int],
     ends: Sequence[int],
     ranks: Ranks,
 ) -> list[list[int]]:
@@ -98,10 +98,10 @@ def continued(
     By transformers where the model remembers more than keys and values.
     """
     if can_decode(model):
-        return decode(model, tokenizer.pad_token_id, prompts, known, rooms, ends, ranks)
+        return decode(model, tokenizer.pad_token_id, prompts, known, limits, ends, ranks)
     greedy = {"do_sample": False, "num_beams": 1}
-    found = continue_prompts(model, tokenizer, prompts, ends, max(rooms), **greedy)
-    return [tokens[:room] for tokens, room in zip(found, rooms, strict=True)]
+    found = continue_prompts(model, tokenizer, prompts, ends, max(limits), **greedy)
+    return [tokens[:limit] for tokens, limit in zip(found, limits, strict=True)]
 
 
 def answer_text(

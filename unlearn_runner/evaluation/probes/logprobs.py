@@ -91,8 +91,8 @@ def probe(
 
     given = ([len(tree) for tree in sequences], batch_size, title, ranks, compute, journal)
     counts, device = [len(tree.rows) for tree in sequences], device_of(model)
-    most = CACHED if device.type == "cpu" else TOKENS
-    found = map_batches(model, *given, rows=counts, tokens=most)
+    max_tokens = CACHED if device.type == "cpu" else TOKENS
+    found = map_batches(model, *given, rows=counts, tokens=max_tokens)
     return [one for stats in found for one in stats]
 
 

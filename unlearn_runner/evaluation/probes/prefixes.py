@@ -56,14 +56,14 @@ def continuations(
     ]
 
     lengths = [length for _, length in places]
-    rooms = [len(rows[i].ids) - length for i, length in places]
+    limits = [len(rows[i].ids) - length for i, length in places]
 
     def generated(batch: Sequence[int]) -> Iterator[list[int]]:
         prompts = [rows[i].ids[:length] for i, length in (places[place] for place in batch)]
-        room = [rooms[place] for place in batch]
-        found = continued(model, tokenizer, prompts, [()] * len(prompts), room, [end], ranks)
-        for tokens, most in zip(found, room, strict=True):
-            yield [*tokens, end][:most]
+        allowed = [limits[place] for place in batch]
+        found = continued(model, tokenizer, prompts, [()] * len(prompts), allowed, [end], ranks)
+        for tokens, limit in zip(found, allowed, strict=True):
+            yield [*tokens, end][:limit]
 
     if not places:
         return [_chained(row, {}, end) for row in rows] if ranks.main else []
