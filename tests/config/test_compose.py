@@ -72,6 +72,7 @@ STAGES = [
     "score unlearned",
 ]
 
+WITHOUT_RETAIN_MODEL = [label for label in STAGES if "retain_model" not in label]
 
 PAIRS = [
     (method, rectifier)
@@ -120,8 +121,16 @@ def command(folder: Path, *arguments: str, **env: str) -> Any:
 
 
 def over_texts(*overrides: str) -> bool:
-    """Whether a command's benchmark is over texts, which are compared with no retain model."""
-    return composed(*overrides)["benchmark"]["_target_"].endswith("TextBenchmark")
+    """Whether a command's benchmark is over texts, or trains on them."""
+    benchmark = composed(*overrides)["benchmark"]
+    both = (benchmark, benchmark.get("training") or {})
+    return any(part.get("_target_", "").endswith("TextBenchmark") for part in both)
+
+
+def compares(*overrides: str) -> bool:
+    """Whether one of a command's metrics compares with a retain model."""
+    benchmark = composed(*overrides)["benchmark"]
+    return over_texts(*overrides) <= ("privleak" in benchmark["metric"])
 
 
 def needs_tofu(*overrides: str) -> bool:
@@ -140,12 +149,13 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
         overrides.append("benchmark=pocket_rec")
     if over_texts(override) and "pocket" not in override:
         overrides.append(f"benchmark.data_dir={write_texts(folder)}")
+        if composed(override)["benchmark"].get("training"):
+            overrides.append(f"benchmark.training.data_dir={folder}")
+    if composed(override)["retain_model"]["path"] is not None:
+        overrides.append(f"retain_model.path={folder}")
     target = composed(*overrides)["target"]["path"] is not None  # of the hub
     if override in ASKED_ALONE:
-        row = {"question": "Q?", "choices": ["a", "b"], "answer": 0, "subject": "letters"}
-        for view in composed(override)["benchmark"]["view"].values():
-            (folder / f"{view['split']}.jsonl").write_text(json.dumps(row))
-        overrides += [f"benchmark.data_dir={folder}", f"evaluate.path={folder}"]
+        overrides += [f"benchmark.data_dir={write_texts(folder)}", f"evaluate.path={folder}"]
     given = ("model=hf", "model=chat", "model=smollm2", "sweep=demo_pretrained")
     if target or override in (*given, *ASKED_ALONE):
         for name, text in MODELS["model"].items():
@@ -218,12 +228,14 @@ def test_every_option_composes_builds_and_plans(group: str, name: str, looked: A
         assert labels == ["model", "evaluate model", "score model"]
         return
     if f"{group}={name}" in NO_RETAIN_MODEL:
-        assert labels == [label for label in STAGES if "retain_model" not in label]
+        assert labels == WITHOUT_RETAIN_MODEL
         return
     given = labels[0] == "target"  # it comes before the base, which only the retain model needs
     expected = STAGES
     if over_texts(f"{group}={name}"):
-        expected = [label for label in STAGES if "retain_model" not in label][given:]
+        # A target and a retain model that are one folder are one stage.
+        both = compares(f"{group}={name}") and not given
+        expected = STAGES if both else WITHOUT_RETAIN_MODEL[given:]
         if "loku/tdec" in name:  # what ends unlearning may be a score of the target
             labels, expected = sorted(labels), sorted(expected)
     elif given:

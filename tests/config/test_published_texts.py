@@ -31,3 +31,22 @@ def test_gru_and_simnpo_on_muse(corpus: str) -> None:
     assert vars(gru.rectifier)["gamma"] == 0.8
     simnpo = vars(validate(composed(f"experiment=simnpo/muse_{corpus}")).method)
     assert (simnpo["beta"], simnpo["gamma"]) == (0.7, 3.0)
+
+
+def test_gru_and_rmu_on_wmdp() -> None:
+    gru = validate(composed("experiment=gru/wmdp_zephyr"))
+    assert (gru.train.lr, gru.train.steps, gru.train.batch_size) == (4e-6, 20, 32)
+    assert (vars(gru.rectifier)["gamma"], vars(gru.method)["beta"]) == (0.8, 0.1)
+    rmu = validate(composed("experiment=rmu/wmdp_zephyr"))
+    assert (rmu.train.lr, rmu.train.steps, rmu.train.batch_size) == (5e-5, 150, 4)
+    method = vars(rmu.method)
+    assert (method["layer"], method["coefficient"]) == (8, 6.5)
+    assert (method["retain"].loss, method["retain"].weight) == ("rr", 1200.0)
+    names = [
+        f"model.layers.{i}.mlp.{part}_proj.weight" for i in range(9) for part in ("up", "down")
+    ]
+    assert [name for name in names if rmu.method.trains(name)] == [
+        f"model.layers.{i}.mlp.down_proj.weight" for i in (5, 6, 7)
+    ]
+    for run in (gru, rmu):
+        assert run.target.path == "HuggingFaceH4/zephyr-7b-beta"

@@ -12,7 +12,10 @@ WORDS = [f"word{i}" for i in range(300)]
 
 
 def write_texts(folder: Path) -> Path:
-    """Writes what `tdec`, `muse` and `muse_books` read; returns the folder."""
+    """Writes what `tdec`, `muse`, `muse_books`, `rwku` and `wmdp_corpora` read; returns the folder.
+
+    And questions under WMDP's names.
+    """
     for corpus in ("news", "books"):
         for name in ("raw/forget", "raw/retain1", *(f"privleak/{n}" for n in PRIVLEAK)):
             _write(folder / corpus / f"{name}.json", [" ".join(WORDS[i : i + 9]) for i in range(3)])
@@ -21,6 +24,15 @@ def write_texts(folder: Path) -> Path:
             _write(folder / corpus / f"knowmem/{name}.json", rows)
         rows = [{"prompt": "One two", "gt": word} for word in WORDS[:3]]
         _write(folder / corpus / "verbmem/forget.json", rows)
+    for name in ("forget_mia", "retain_mia", *CORPORA):
+        _write(folder / f"{name}.json", [{"text": " ".join(WORDS[i : i + 9])} for i in range(3)])
+    for name in ("forget_level1", "forget_level2", "forget_level3", *NEIGHBOURS):
+        _write(
+            folder / f"{name}.json", [{"query": f"What is {w}?", "answer": w} for w in WORDS[:3]]
+        )
+    for name in ("wmdp_bio", "wmdp_cyber", "wmdp_chem", "mmlu"):
+        row = {"question": "Q?", "choices": ["a", "b"], "answer": 0, "subject": "letters"}
+        _write(folder / f"{name}.json", [row])
     (folder / "lm_extraction").mkdir(exist_ok=True)
     for name, width in (("preprefix", 100), ("prefix", 50), ("suffix", 50)):
         numbers = np.arange(40 * width, dtype=np.uint16).reshape(40, width) % len(WORDS)
@@ -36,6 +48,9 @@ def write_texts(folder: Path) -> Path:
 
 
 PRIVLEAK = ("forget", "retain", "holdout")
+NEIGHBOURS = ("neighbor_level1", "neighbor_level2")
+CORPORA = ("bio_remove_dataset", "bio-retain-corpus", "wikitext")
+CORPORA += ("cyber-forget-corpus", "cyber-retain-corpus")
 
 
 def _write(path: Path, rows: list[object]) -> None:

@@ -41,6 +41,11 @@ class Inputs:
     """An evaluation log of a retain model, in the model's place."""
     checkpoint: Stage | None = None
     """The model that is evaluated alone; then nothing is trained."""
+    retrains: bool = False
+    """Whether a retain model is fine-tuned here."""
+    knows_from_base: bool = False
+    """Whether one is wanted and cannot be made, as the target is the base itself, which knows all
+    that is to be forgotten before it is fine-tuned."""
 
 
 def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
@@ -64,14 +69,26 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
             "evaluate.path=FOLDER, or benchmark=pocket_choices, which is trained and asked",
         )
     target = _given(run, "target", "target", run.target)
-    fine_tunes = target is None or (retain_model is None and needs_retain_model(run))
-    base = _base(run) if fine_tunes else None
+    retrains = retain_model is None and needs_retain_model(run)
+    base = _base(run) if target is None or retrains else None
+    itself = retrains and target is not None and base is not None and base.key == target.key
+    if itself:
+        base, retrains = None, False
     _check_template(run, "target.path", target)
     _check_template(run, "model.path", base)
     methods = (run.method, run.geffect.method)
     refuses = any(method.prerequisites().refusals for method in methods if method is not None)
     refusals = run.benchmark.refusals() if refuses else ()
-    return Inputs(rowsets, refusals, base, target, retain_model, log)
+    return Inputs(
+        rowsets,
+        refusals,
+        base,
+        target,
+        retain_model,
+        log,
+        retrains=retrains,
+        knows_from_base=itself,
+    )
 
 
 def needs_retain_model(run: Run) -> bool:

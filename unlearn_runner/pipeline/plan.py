@@ -15,7 +15,7 @@ from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.attacking import verdict_stage
-from unlearn_runner.pipeline.inputs import Inputs, Rowsets, needs_retain_model
+from unlearn_runner.pipeline.inputs import Inputs, Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.evaluate import Evaluate, PeriodicEval
 from unlearn_runner.pipeline.stages.finetune import Finetune, FinetuneAdapter, Pretrain
@@ -71,7 +71,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
         return _scored(run, inputs, inputs.checkpoint, models, evaluator)
     base = cache(lambda: _base(run, inputs))  # not looked at where nothing is fine-tuned
     target = inputs.target or _finetune_base(run, base(), splits.full, inputs, "target")
-    if retain_model is None and needs_retain_model(run):
+    if inputs.retrains:
         retain_model = _finetune_base(run, base(), splits.wished, inputs, "retain_model")
     before = {"target": target, "retain_model": retain_model}
     sources = _sources(run, inputs, before, evaluator)

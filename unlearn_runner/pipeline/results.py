@@ -85,12 +85,18 @@ def _held_at_last(job: PlannedJob, flat_scores: Scores) -> dict[str, Any]:
     }
 
 
+NO_RETAIN_MODEL = (
+    "target.path is model.path: a retain model made of it would know the forget rows, so there is "
+    "none, and no score or attack is compared with it; retain_model.path=FOLDER gives one"
+)
+
+
 def notes(job: PlannedJob, results: Iterable[StageResult], facts: Mapping[str, Any]) -> list[str]:
     """Returns what the stages have to say of the run, now that it has ended.
 
     `facts` are those of `stopped`.
     """
-    found = []
+    found = [NO_RETAIN_MODEL] if job.plan.inputs.knows_from_base else []
     for result in results:
         if result.outcome == "completed" and not result.stage.given:
             lines = last_by_step(job.store.path(result.stage) / METRICS)

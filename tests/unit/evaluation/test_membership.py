@@ -256,3 +256,16 @@ def test_members_of_the_perturbed_split_are_the_forget_rows(shared: Path) -> Non
         assert members == forget
         assert len(unseen) == len(forget)
         assert not full & set(unseen)
+
+
+def test_an_attack_compares_the_views_that_it_names() -> None:
+    """The first forget view may be of questions, and the texts that were read be another one."""
+    both = evidence([[-1.0, -1.0]], [[-3.0, -3.0]])
+    texts = [view("texts", "forget", [tokens([-5.0, -5.0])], [10])]
+    texts += [view("kept", "keep", [tokens([-4.0, -4.0])], [10])]
+    whole = Evidence(both.views | {each.name: each for each in texts})
+    assert compute(whole, None, {"loss": attacks.Loss()})["loss"] == 1.0  # forget, holdout
+    named = attacks.Loss(members="texts", others="kept")
+    assert compute(whole, None, {"loss": named})["loss"] == 0.0
+    absent = attacks.MinK(members="none such")
+    assert compute(whole, None, {"mia": absent})["mia"] is None

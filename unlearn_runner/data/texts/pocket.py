@@ -24,8 +24,9 @@ class PocketTexts(Source):
 
     Splits: `sequences`, random words, which nothing but memory can continue; `forget`, `retain` and
     `holdout`, an article per person; `knowmem_forget` and `knowmem_retain`, few-shot questions;
-    `questions`, the same questions of all people with no examples, for a model that is to learn
-    how one answers; `verbmem`, the forget articles, their first half as the prompt.
+    `questions_forget` and `questions_retain`, the questions of all people with no examples, for a
+    model that is to learn how one answers; `verbmem`, the forget articles, their first half as the
+    prompt.
     """
 
     seed: Annotated[int, Ge(0)] = 0
@@ -58,7 +59,8 @@ class PocketTexts(Source):
         return {
             "sequences": [self._sequence(i) for i in range(self.sequences)],
             **{name: [Passage("", text) for text in articles[name]] for name in names},
-            "questions": [_question(row) for row in by_name["forget"] + by_name["retain"]],
+            "questions_forget": [_question(row) for row in by_name["forget"]],
+            "questions_retain": [_question(row) for row in by_name["retain"]],
             "knowmem_forget": [_question(row, front) for row in by_name["forget"]],
             "knowmem_retain": [
                 _question(row, front) for rows in by["retain"][SHOTS : SHOTS + 4] for row in rows

@@ -25,6 +25,8 @@ class Splits:
     corrected: Rows | None = None
     """What the forget rows should have been, row by row, where they are to be corrected and not
     forgotten."""
+    further: Rows | None = None
+    """Rows of `full` beside forget and retain rows that a model with nothing to forget sees too."""
     replayed: int = 0
     """Rows at the end of `full` and `retain` that are about nobody: each stands by itself."""
 
@@ -36,10 +38,11 @@ class Splits:
     @property
     def wished(self) -> Rows:
         """Rows that a model with nothing to forget is trained on."""
-        if self.corrected is None:
+        more = [rows for rows in (self.corrected, self.further) if rows is not None]
+        if not more:
             return self.retain
-        name = f"{self.retain.name}+{self.corrected.name}"
-        return Rows(name, (*self.retain.items, *self.corrected.items))
+        name = "+".join((self.retain.name, *(rows.name for rows in more)))
+        return Rows.joined(name, (self.retain, *more))
 
 
 @dataclass(frozen=True)

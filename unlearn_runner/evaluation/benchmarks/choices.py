@@ -44,6 +44,11 @@ class ChoiceBenchmark(Benchmark):
         return self.metric
 
     @property
+    def asks(self) -> bool:
+        """Whether what is trained on are questions."""
+        return self.training is None or self.training.asks
+
+    @property
     def rows_together(self) -> int:
         """Rows of one person, of what is trained on."""
         return 1 if self.training is None else self.training.rows_together

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, NamedTuple
 
 import numpy as np
@@ -53,27 +53,32 @@ class Attack(Metric):
 
     recorded: ClassVar[str]
     """Under which name open-unlearning's logs record the scores."""
+    members: str | None = field(default=None, kw_only=True)
+    """View of the rows that the model may have read; null is the first to be forgotten."""
+    others: str | None = field(default=None, kw_only=True)
+    """View of rows that no model has read; null is the first unseen one."""
 
     @abstractmethod
     def of_answers(self, view: ViewEvidence, retain_model: ViewEvidence | None) -> Floats | None:
         """Returns the score of each row from its own evidence, or none where that lacks it."""
 
     def attacked(self, model: Evidence, retain_model: Evidence | None) -> Attacked | None:
-        """Returns the scores of the first forget and the first unseen view that have them."""
-        sides = [
-            next(self._of_views(model, retain_model, goal), None) for goal in ("forget", "unseen")
-        ]
-        members, others = sides
+        """Returns the scores of both sides, each of the first of its views that has them."""
+        wanted: tuple[tuple[Goal, str | None], ...]
+        wanted = (("forget", self.members), ("unseen", self.others))
+        members, others = (
+            next(self._of_views(model, retain_model, goal, name), None) for goal, name in wanted
+        )
         if members is None or others is None:
             return None
         return Attacked(members[1], others[1], (members[0], others[0]))
 
     def _of_views(
-        self, model: Evidence, retain_model: Evidence | None, goal: Goal
+        self, model: Evidence, retain_model: Evidence | None, goal: Goal, wanted: str | None
     ) -> Iterator[tuple[str, Floats]]:
         theirs = {} if retain_model is None else retain_model.views
         for name, view in model.views.items():
-            if view.goal == goal:
+            if name == wanted or (wanted is None and view.goal == goal):
                 found = view.recorded(self.recorded)
                 found = self.of_answers(view, theirs.get(name)) if found is None else found
                 if found is not None and len(found):
