@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help install demo demo-pretrained attacks test test-long test-slurm check docs clean
+.PHONY: help install demo demo-pretrained attacks benchmark-gpu test test-long test-slurm check docs clean
 help:  ## this list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
@@ -34,6 +34,9 @@ attacks: install  ## four methods attacked in eight ways, beside the retain mode
 	$(BIN)/unlearn-attack outputs/sweeps/attacks attack=relearn $(RELEARN) attack.share=0.5
 	$(BIN)/unlearn-attack outputs/sweeps/attacks attack=relearn_other $(RELEARN) attack.epochs=0.2
 	@$(BIN)/unlearn-report outputs/sweeps/attacks
+
+benchmark-gpu: install  ## ten minutes on any CUDA machine: a baseline file and a page
+	$(BIN)/python benchmarks/gpu.py
 
 test: install  ## the default tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

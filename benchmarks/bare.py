@@ -7,6 +7,7 @@ NPO's start log-probabilities are stored numbers, AdamW is fused, nothing waits 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,13 @@ class Step:
         return sum(batch.num_rows for batch in self.batches[split])
 
 
-def steps(loader: StepLoader, recipe: Recipe, count: int, pad: int) -> list[Step]:
+def steps(
+    loader: StepLoader,
+    recipe: Recipe,
+    count: int,
+    pad: int,
+    device: str = "cpu",
+) -> list[Step]:
     """Returns the batches that the runner's feed makes, ready-made."""
     found = []
     for number in range(count):
@@ -45,7 +52,7 @@ def steps(loader: StepLoader, recipe: Recipe, count: int, pad: int) -> list[Step
         batches = {
             split: [
                 micro.batch
-                for micro in rows.micro(split, recipe.micro_batch, pad, torch.device("cpu"))
+                for micro in rows.micro(split, recipe.micro_batch, pad, torch.device(device))
             ]
             for split in rows.splits
         }
@@ -71,13 +78,21 @@ def _backward_npo(model: Any, step: Step) -> None:
     rows = step.rows("forget")
     for batch in step.batches["forget"]:
         nll = cross_entropy(_logits(model, batch), batch.labels, reduction="none")
-        gap = torch.zeros(batch.num_rows).index_add(0, batch.row, -nll - batch.start_logprob)
+        zero = torch.zeros(batch.num_rows, device=nll.device)
+        gap = zero.index_add(0, batch.row, -nll - batch.start_logprob)
         loss = -2 / BETA * logsigmoid(-BETA * gap).sum() / rows
         loss.backward()
 
 
 def run(model: Any, method: str, recipe: Recipe, work: list[Step]) -> None:
     """Trains `model` in place over the steps."""
+    step = stepper(model, method, recipe)
+    for each in work:
+        step(each)
+
+
+def stepper(model: Any, method: str, recipe: Recipe) -> Callable[[Step], None]:
+    """Returns what takes one step with `model` in place."""
     parameters = list(model.parameters())
     adamw = torch.optim.AdamW(
         parameters,
@@ -88,7 +103,8 @@ def run(model: Any, method: str, recipe: Recipe, work: list[Step]) -> None:
         fused=True,
     )
     model.train()
-    for step in work:
+
+    def take(step: Step) -> None:
         if method == "fine-tune":
             _backward(model, step, "train", 1.0)
         else:
@@ -101,3 +117,5 @@ def run(model: Any, method: str, recipe: Recipe, work: list[Step]) -> None:
             torch.nn.utils.clip_grad_norm_(parameters, recipe.clip, foreach=True)
         adamw.step()
         adamw.zero_grad(set_to_none=True)
+
+    return take

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 from torch.profiler import ProfilerActivity, profile
 
 from unlearn_runner.training.engine import Engine
@@ -30,7 +31,7 @@ def state_bytes(engine: Engine) -> int:
 
 def _tensors(content: Any) -> Iterator[Tensor]:
     if isinstance(content, Tensor):
-        yield content
+        yield content.to_local() if isinstance(content, DTensor) else content
     elif isinstance(content, dict):
         for value in content.values():
             yield from _tensors(value)
