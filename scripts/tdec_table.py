@@ -27,7 +27,7 @@ RATE = 2e-3
 """The plan's; others stand in the table, and in no ordering and no figure."""
 SCORES = ("forget.ma", "forget.el_10", "retain.perplexity", "heldout.perplexity")
 TICKS = (1.5, 2, 3, 5, 10, 20, 40)
-WAYS = ("ihl+fila", "ihl+lora", "gd+lora", "ga+lora")
+WAYS = ("ihl+fila", "ihl+pissa", "ihl+lora", "gd+lora", "ga+lora")
 
 
 @dataclass(frozen=True)
