@@ -15,12 +15,13 @@ run() { "${UNLEARN:-.venv/bin/unlearn}" "${common[@]}" "$@"; }
 
 run benchmark=muse_pocket train.lr=1e-4 name=muse-pocket "$@"
 
-# Twenty articles on either side, in rows of a hundred words, and a model made from scratch.
+# Twenty articles on either side, the first 96 tokens of each hundred words, and a model made from scratch.
 split=benchmark.source.split
 run benchmark=muse benchmark.data_dir="$data/muse" name=muse-news benchmark.limit=20 \
     "$split.retain.file=news/privleak/retain" "$split.forget.chunk=100" "$split.retain.chunk=100" \
+    "$split.forget.limit=96" "$split.retain.limit=96" \
     "$split.privleak_forget.limit=256" "$split.privleak_retain.limit=256" "$split.privleak_holdout.limit=256" \
-    model.vocab_size=2048 target.train.max_length=2048 train.max_length=2048 target.train.epochs=30 train.lr=1e-4 "$@"
+    model.vocab_size=2048 target.train.max_length=2048 train.max_length=2048 target.train.epochs=10 train.lr=1e-4 "$@"
 
 # Questions of MMLU in the places of WMDP's (nothing hazardous), corpora made of their right answers.
 shaped=$(mktemp -d)

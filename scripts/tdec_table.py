@@ -113,15 +113,21 @@ def orderings(runs: Sequence[Run]) -> None:
             short = sum(not run.forgotten for run in (*mine, *theirs))
             verdict = f"{short} not forgotten" if short else "holds" if clear else "does not hold"
             print(f"rank {rank}: ihl+lora keeps more than {other}: {verdict}")
-        pairs = [
-            (mine.epochs, other.epochs)
-            for mine in runs
-            for other in runs
-            if (mine.way, mine.rank) == ("ihl+fila", rank)
-            and (other.way, other.rank, other.seed) == ("ihl+lora", rank, mine.seed)
-        ]
-        fewer = sum(mine < other for mine, other in pairs)
-        print(f"rank {rank}: ihl+fila needs fewer epochs than ihl+lora: {fewer} of {len(pairs)}")
+        for other in ("ihl+lora", "ihl+pissa"):
+            pairs = [
+                (mine, theirs)
+                for mine in at("ihl+fila", rank)
+                for theirs in at(other, rank)
+                if theirs.seed == mine.seed
+            ]
+            fewer = sum(mine.epochs < theirs.epochs for mine, theirs in pairs)
+            known = sum(
+                mine.heldout_perplexity < theirs.heldout_perplexity for mine, theirs in pairs
+            )
+            print(
+                f"rank {rank}: ihl+fila needs fewer epochs than {other}: {fewer} of {len(pairs)}; "
+                f"known WikiText is lower: {known}"
+            )
 
 
 def draw(runs: Sequence[Run], path: Path) -> None:
@@ -140,9 +146,9 @@ def draw(runs: Sequence[Run], path: Path) -> None:
             mine = [run for run in runs if run.way == way]
             there = [rank for rank in ranks if any(run.rank == rank for run in mine)]
             means = [mean(getattr(r, name) for r in mine if r.rank == rank) for rank in there]
-            at = [ranks.index(rank) + (place - 1.5) * 0.06 for rank in there]
-            panel.plot(at, means, "osd^"[place], ls="-", color=f"C{place}", ms=5, label=way)
-            dots = [(ranks.index(r.rank) + (place - 1.5) * 0.06, getattr(r, name)) for r in mine]
+            at = [ranks.index(rank) + (place - 2) * 0.06 for rank in there]
+            panel.plot(at, means, "ovsd^"[place], ls="-", color=f"C{place}", ms=5, label=way)
+            dots = [(ranks.index(r.rank) + (place - 2) * 0.06, getattr(r, name)) for r in mine]
             panel.plot(*zip(*dots, strict=True), ".", color=f"C{place}", ms=3, alpha=0.6)
         panel.set_xticks(range(len(ranks)), map(str, ranks))
         panel.set_xlabel("rank")
