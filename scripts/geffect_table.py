@@ -2,9 +2,9 @@
 
     python scripts/geffect_table.py RUN... [--at 0.4 0.75 2]
 
-Reads `geffect.json` of each run folder. Between measured models all is taken as straight over the forget
-NLL, at its first crossing. Runs whose names differ in a last `-0`, `-1`, ... are seeds of one
-setting: mean, least and most.
+Reads `geffect.json` of each run folder. Between measured models all is taken as straight over the
+forget NLL, at its first crossing. Runs whose names differ in a last `-0`, `-1`, ... are seeds of
+one setting: mean, least and most.
 """
 
 from __future__ import annotations

@@ -96,7 +96,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
     import matplotlib as mpl
 
     mpl.use("svg")
-    mpl.rcParams["svg.hashsalt"] = "loku-tofu"
+    mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "loku-tofu", "font.size": 9})
     from matplotlib import pyplot
 
     figure, axes = pyplot.subplots(1, 3, figsize=(10, 3.4), sharey=True, layout="constrained")
@@ -109,7 +109,7 @@ def draw(rows: list[dict[str, Any]], path: Path) -> None:
         axis.set(xscale="log", xlabel="forget probability", title=forget)
     axes[0].set_ylabel("utility (line: 0.9 of the target's)")
     axes[0].legend(frameon=False, fontsize=8)
-    figure.savefig(path, metadata={"Date": None})
+    figure.savefig(path, metadata={"Date": None, "Creator": None})
 
 
 def main() -> None:
