@@ -21,7 +21,7 @@ run benchmark=muse benchmark.data_dir="$data/muse" name=muse-news benchmark.limi
     "$split.retain.file=news/privleak/retain" "$split.forget.chunk=100" "$split.retain.chunk=100" \
     "$split.forget.limit=96" "$split.retain.limit=96" \
     "$split.privleak_forget.limit=256" "$split.privleak_retain.limit=256" "$split.privleak_holdout.limit=256" \
-    model.vocab_size=2048 target.train.max_length=2048 train.max_length=2048 target.train.epochs=10 train.lr=1e-4 "$@"
+    model.vocab_size=2048 model.shape.context=2048 target.train.max_length=2048 train.max_length=2048 target.train.epochs=10 train.lr=1e-4 "$@"
 
 # Questions of MMLU in the places of WMDP's (nothing hazardous), corpora made of their right answers.
 shaped=$(mktemp -d)
