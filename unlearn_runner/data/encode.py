@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from unlearn_runner.data.images.picture import PLACEHOLDER, Picture, Shown
 from unlearn_runner.data.prompts import Prompting, Rendered
 from unlearn_runner.data.rows import Row, Rows
 from unlearn_runner.errors import DataError
@@ -26,6 +27,8 @@ class Encoded:
     """Per scored token, its log-probability under the start model, where a method needs it."""
     other: Encoded | None = None
     """The same question with another answer (a refusal, an alternate), where a method needs it."""
+    image: Shown | None = None
+    """What the placeholders among its tokens stand for."""
 
     @property
     def num_labels(self) -> int:
@@ -49,7 +52,13 @@ def encode(
     return _encode(tokenizer, template.render(tokenizer, question, answer), max_tokens, question)
 
 
-def _encode(tokenizer: Any, rendered: Rendered, max_tokens: int, question: str) -> Encoded:
+def _encode(
+    tokenizer: Any,
+    rendered: Rendered,
+    max_tokens: int,
+    question: str,
+    picture: Picture | None = None,
+) -> Encoded:
     """Encodes what a model sees of a row; the first token of all is never scored."""
     ids, prompt_length = list(rendered.ids or ()), 1
     if rendered.ids is None:
@@ -62,6 +71,12 @@ def _encode(tokenizer: Any, rendered: Rendered, max_tokens: int, question: str) 
         behind = (i for i, span in enumerate(spans) if span[1] > rendered.prompt_end)
         prompt_length = max(1, next(behind, len(ids)))
         ids = _ended(tokenizer, ids, spans, rendered)
+    shown = None
+    if picture is not None:
+        shown = _shown(tokenizer, picture, ids[:prompt_length], question)
+        at, more = ids.index(shown.how.token), shown.how.tokens - 1
+        ids[at:at] = [shown.how.token] * more
+        prompt_length += more
     ids = ids[: min(max_tokens, rendered.limit or max_tokens)]
     known = getattr(tokenizer, "num_embeddings", None)  # set where the model is known
     if known is not None and max(ids) >= known:
@@ -77,7 +92,27 @@ def _encode(tokenizer: Any, rendered: Rendered, max_tokens: int, question: str) 
             "no answer token is left",
             "raise max_length, or shorten the row",
         )
-    return Encoded(tuple(ids), prompt_length)
+    return Encoded(tuple(ids), prompt_length, image=shown)
+
+
+def _shown(tokenizer: Any, picture: Picture, prompt: Sequence[int], question: str) -> Shown:
+    """Returns a picture as the tokenizer's model takes it.
+
+    Raises:
+        DataError: If that model sees nothing, or the prompt has not one place for a picture.
+    """
+    how = getattr(tokenizer, "images", None)  # set where the model is known
+    if how is None:
+        raise DataError(
+            f"the row {question[:60]!r} shows a picture, and the model reads text alone",
+            "model=tiny_llava, or another one with a preprocessor_config.json in its folder",
+        )
+    if prompt.count(how.token) != 1:
+        raise DataError(
+            f"the row {question[:60]!r} has {prompt.count(how.token)} places for one picture",
+            f"take {PLACEHOLDER} out of its question",
+        )
+    return Shown(picture, how)
 
 
 def _ended(
@@ -120,22 +155,16 @@ def encode_row(
     where: str,
     answer: str | None = None,
 ) -> Encoded:
-    """Encodes a row, or its question with another answer, that must fit; see `encode_whole`."""
-    rendered = row.rendered(tokenizer, template, answer)
-    encoded = _encode(tokenizer, rendered, 1 << 30, row.question or row.answer)
-    return _fitting(encoded, row.question or row.answer, max_tokens, where)
+    """Encodes a row, or its question with another answer, that must fit.
 
-
-def encode_whole(
-    tokenizer: Any, template: Prompting, question: str, answer: str, max_tokens: int, where: str
-) -> Encoded:
-    """Encodes a row that must fit: what a cut answer scores is not what its whole would.
+    What a cut answer scores is not what its whole would.
 
     Raises:
         DataError: If the row is longer than `max_tokens`, naming `where` it stands.
     """
-    row = encode(tokenizer, template, question, answer, max_tokens=1 << 30)
-    return _fitting(row, question, max_tokens, where)
+    rendered = row.rendered(tokenizer, template, answer)
+    encoded = _encode(tokenizer, rendered, 1 << 30, row.question or row.answer, row.picture)
+    return _fitting(encoded, row.question or row.answer, max_tokens, where)
 
 
 def _fitting(row: Encoded, question: str, max_tokens: int, where: str) -> Encoded:
@@ -185,6 +214,9 @@ class Batch:
     start_logprob: Tensor | None
     other: Batch | None = None
     """The same questions with other answers, row by row."""
+    images: dict[str, Tensor] = field(default_factory=dict)
+    """Further arguments of the model's forward pass, where rows have pictures: `pixel_values`, one
+    for each such row, in their order; [pictures, 3, height, width]."""
 
     def everywhere(self) -> Batch:
         """Returns the batch with every token's position scored, prompts included; no labels."""
@@ -219,4 +251,14 @@ def collate(rows: Sequence[Encoded], pad: int, device: torch.device) -> Batch:
         num_rows=len(rows),
         start_logprob=None if start is None else start.to(device),
         other=collate(others, pad, device) if len(others) == len(rows) else None,
+        images=pixels_of([row.image for row in rows], device),
     )
+
+
+def pixels_of(images: Sequence[Shown | None], device: torch.device) -> dict[str, Tensor]:
+    """Returns what a forward pass is given of the pictures of rows; nothing where they have none.
+
+    A model puts them in the places of the placeholders, in the order of rows.
+    """
+    values = [image.values() for image in images if image is not None]
+    return {"pixel_values": torch.from_numpy(np.stack(values)).to(device)} if values else {}

@@ -6,10 +6,11 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
+from unlearn_runner.data.images.picture import PLACEHOLDER, Picture
 from unlearn_runner.data.prompts import Prompting, Rendered
 from unlearn_runner.errors import DataError
 
@@ -26,6 +27,16 @@ class Row(ABC):
     reworded: bool = False
     """Whether a model is asked the paraphrased question; the row is the same all the same."""
 
+    @property
+    def picture(self) -> Picture | None:
+        """What the question is about, where that is seen and not read."""
+        return None
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """What makes a row the same in two splits."""
+        return self.question, self.answer
+
     @abstractmethod
     def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
         """Returns what a model sees of the row, or of its question with another answer."""
@@ -39,6 +50,33 @@ class QA(Row):
         """Returns question and answer, prompted by the model's template."""
         question = (self.paraphrased_question if self.reworded else None) or self.question
         return template.render(tokenizer, question, self.answer if answer is None else answer)
+
+
+@dataclass(frozen=True)
+class VisualQA(QA):
+    """One question about a picture, which stands in front of it."""
+
+    image: Picture = field(kw_only=True)
+    category: str = field(default="", kw_only=True)
+    """What the question is about; scores are given for each."""
+    noisy_answer: str | None = field(default=None, kw_only=True)
+    """What is to stand in the answer's place in training, where the data say so."""
+
+    @property
+    def picture(self) -> Picture:
+        """Its image."""
+        return self.image
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """With what the picture shows."""
+        return self.question, self.answer, self.image.identity
+
+    def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
+        """Returns question and answer, the picture's placeholder in front of the question."""
+        asked = (self.paraphrased_question if self.reworded else None) or self.question
+        text = f"{PLACEHOLDER}\n{asked}"
+        return template.render(tokenizer, text, self.answer if answer is None else answer)
 
 
 @dataclass(frozen=True)
@@ -120,5 +158,6 @@ class Rows:
     @cached_property
     def digest(self) -> str:
         """Hash of the content: equal for equal rows in equal order, wherever they came from."""
-        text = json.dumps([vars(item) for item in self.items], ensure_ascii=False)
+        rows = [vars(item) for item in self.items]
+        text = json.dumps(rows, ensure_ascii=False, default=lambda picture: picture.identity)
         return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from unlearn_runner.data.encode import Batch
 from unlearn_runner.errors import ConfigError
+from unlearn_runner.models.towers import TOWER
 
 DIRECTION = 7  # a stream of draws of its own
 Autocast = Callable[[], AbstractContextManager[object]]
@@ -38,7 +39,10 @@ def scored_logits(model: Any, batch: Batch) -> Tensor:
     hook = model.get_output_embeddings().register_forward_pre_hook(narrow)
     try:
         logits = model(
-            input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+            **batch.images,
         ).logits
     finally:
         hook.remove()
@@ -77,7 +81,12 @@ def hidden_states(model: Any, batch: Batch, layer: int | None) -> Tensor:
         lambda _, inputs: (inputs[0][batch.row[:1], batch.position[:1]], *inputs[1:])
     )
     try:
-        model(input_ids=batch.input_ids, attention_mask=batch.attention_mask, use_cache=False)
+        model(
+            input_ids=batch.input_ids,
+            attention_mask=batch.attention_mask,
+            use_cache=False,
+            **batch.images,
+        )
     finally:
         hook.remove()
         narrow.remove()
@@ -86,9 +95,13 @@ def hidden_states(model: Any, batch: Batch, layer: int | None) -> Tensor:
 
 
 def blocks(model: Any) -> nn.ModuleList:
-    """Returns a causal LM's stack of blocks, whatever its family calls it."""
-    number = model.config.num_hidden_layers
-    return next(m for m in model.modules() if isinstance(m, nn.ModuleList) and len(m) == number)
+    """Returns a causal LM's stack of blocks, whatever its family calls it; of its text part."""
+    number = model.config.get_text_config().num_hidden_layers
+    return next(
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, nn.ModuleList) and len(module) == number and not TOWER.search(name)
+    )
 
 
 def _exact(values: Tensor) -> Tensor:

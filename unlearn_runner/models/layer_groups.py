@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal
 
+from unlearn_runner.models.towers import TOWER
+
 GROUPS = ("embed", "shallow", "middle", "deep", "norm", "lm")
 """Names of the groups, from the input to the output."""
 Scope = Literal["whole", "group", "tensor"]
@@ -30,7 +32,7 @@ def layer_groups(names: Sequence[str], boundaries: tuple[int, int] | None = None
             layer that they adapt.
         boundaries: First block of `middle` and of `deep`; none: thirds, rounded down.
 
-    Tied embeddings are one parameter and count as `embed`.
+    Tied embeddings are one parameter and count as `embed`, as does all that a model sees with.
     """
     blocks = [_block(name) for name in names]
     depth = 1 + max((block for block in blocks if block is not None), default=0)
@@ -39,7 +41,7 @@ def layer_groups(names: Sequence[str], boundaries: tuple[int, int] | None = None
     for name, block in zip(names, blocks, strict=True):
         if block is not None:
             groups.append("shallow" if block < middle else "middle" if block < deep else "deep")
-        elif _EMBEDDING.search(name):
+        elif _EMBEDDING.search(name) or TOWER.search(name):
             groups.append("embed")
         else:
             groups.append("lm" if _OUTPUT.search(name) else "norm")
@@ -47,5 +49,5 @@ def layer_groups(names: Sequence[str], boundaries: tuple[int, int] | None = None
 
 
 def _block(name: str) -> int | None:
-    found = _BLOCK.search(name)
+    found = None if TOWER.search(name) else _BLOCK.search(name)
     return None if found is None else int(found[1])

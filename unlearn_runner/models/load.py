@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,19 @@ import torch
 from safetensors import SafetensorError
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer
+from transformers import (
+    MODEL_FOR_CAUSAL_LM_MAPPING,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+)
 from transformers import PreTrainedTokenizerFast as FastTokenizer
 from transformers.utils.logging import disable_progress_bar
 
 from unlearn_runner.errors import DataError, listed
 from unlearn_runner.models.contents import Fault, read_object, vocab_size
+from unlearn_runner.models.images import read_images, write_images
 from unlearn_runner.models.quiet import quietly
 from unlearn_runner.models.shape import Shape
 
@@ -29,32 +36,51 @@ END, PAD = "<|end|>", "<|pad|>"
 DTYPES = {"float32": torch.float32, "bf16": torch.float32, "float64": torch.float64}
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int) -> FastTokenizer:
-    """Returns a byte-level BPE tokenizer trained on `texts`; equal texts give equal merges."""
+def train_tokenizer(
+    texts: Iterable[str], vocab_size: int, further: Sequence[str] = ()
+) -> FastTokenizer:
+    """Returns a byte-level BPE tokenizer trained on `texts`; equal texts give equal merges.
+
+    `further` are special tokens beside end and padding.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=[END, PAD],
+        special_tokens=[END, PAD, *further],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
     tokenizer.train_from_iterator(texts, trainer)
-    return FastTokenizer(tokenizer_object=tokenizer, eos_token=END, pad_token=PAD)
+    special: dict[str, Any] = {"eos_token": END, "pad_token": PAD}
+    if further:
+        special["additional_special_tokens"] = list(further)
+    return FastTokenizer(tokenizer_object=tokenizer, **special)
 
 
 def new_model(shape: Shape, tokenizer: Any, seed: int) -> Any:
-    """Returns a model of a shape with random weights drawn from `seed` alone."""
+    """Returns a model of a shape with random weights drawn from `seed` alone.
+
+    The tokenizer is told what the model takes of a picture, if it takes any.
+    """
+    tokenizer.images = images = shape.images(tokenizer)
     config = shape.config(
         vocab_size=len(tokenizer),
         bos_token_id=None,
         eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
+        **({} if images is None else {"images": images}),
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(config)
+        return _auto(config).from_config(config)
+
+
+def _auto(config: Any) -> Any:
+    """Returns transformers' maker of a model: of the one that sees where none reads text alone."""
+    known = type(config) in MODEL_FOR_CAUSAL_LM_MAPPING
+    return AutoModelForCausalLM if known else AutoModelForImageTextToText
 
 
 def load_model(
@@ -174,7 +200,8 @@ def for_training(model: Any, checkpointing: bool) -> Any:
 def _from_folder(folder: Path, dtype: torch.dtype, attention: str, **further: Any) -> Any:
     try:
         with quietly():
-            loaded: Any = AutoModelForCausalLM.from_pretrained(
+            maker = _auto(AutoConfig.from_pretrained(folder, **OWN_CODE))
+            loaded: Any = maker.from_pretrained(
                 folder,
                 dtype=dtype,
                 # None is sdpa, but eager where an architecture has none (Gemma 2 caps its scores).
@@ -244,6 +271,13 @@ def load_tokenizer(folder: Path) -> Any:
             "save its fast form (tokenizer.json) with eos_token set beside the model",
         )
     tokenizer.num_embeddings = size = _num_embeddings(folder)
+    try:
+        tokenizer.images = read_images(folder, tokenizer)
+    except Fault as fault:
+        raise DataError(
+            f"the model in {folder} sees in a way that is not known: {fault.problem}",
+            "a folder of a LLaVA-1.5 architecture, its processor's files beside it",
+        ) from None
     beyond = size is not None and (tokenizer.pad_token_id or 0) >= size
     if tokenizer.pad_token_id is None or beyond:
         tokenizer.pad_token = tokenizer.eos_token
@@ -295,7 +329,13 @@ def save(
         if model.dtype != wanted:
             model = deepcopy(model).to(wanted)
         model.save_pretrained(folder)
+    save_tokenizer(tokenizer, folder)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Saves a tokenizer, and beside it what its model takes of a picture."""
     tokenizer.save_pretrained(folder)
+    write_images(getattr(tokenizer, "images", None), folder)
 
 
 def _name_dtype(folder: Path, dtype: torch.dtype) -> None:

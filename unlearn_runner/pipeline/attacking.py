@@ -70,7 +70,7 @@ def verdict_stage(
             model = ChangeWeights(f"attack {name}", model, attack)
         return Evaluate(f"evaluate attacked {name}", model, how, base)
 
-    told = {(row.question, row.answer) for row in training.rows} if training is not None else set()
+    told = {row.identity for row in training.rows} if training is not None else set()
     rows = {name: _untold(inputs.rowsets.views[name][1], told) for name in views}
     retain = evaluated.get("retain_model")
     return Verdict(
@@ -90,9 +90,9 @@ def verdict_stage(
     )
 
 
-def _untold(rows: Rows, told: set[tuple[str, str]]) -> tuple[int, ...]:
+def _untold(rows: Rows, told: set[tuple[str, ...]]) -> tuple[int, ...]:
     """Returns the rows that an attack has not trained on; all where it has trained on all."""
-    found = tuple(i for i, row in enumerate(rows) if (row.question, row.answer) not in told)
+    found = tuple(i for i, row in enumerate(rows) if row.identity not in told)
     return found or tuple(range(len(rows)))
 
 

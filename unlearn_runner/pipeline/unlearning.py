@@ -336,17 +336,13 @@ def turns_stage(run: Run, inputs: Inputs, evaluated: Iterable[Source]) -> ScoreT
     rowsets, metrics = inputs.rowsets, run.benchmark.metrics
     views = {name: view for name, (view, _) in rowsets.views.items() if not view.start_only}
     full, together = rowsets.splits.full, run.benchmark.rows_together
-    places = {(row.question, row.answer): i // together for i, row in enumerate(full)}
+    places = {row.identity: i // together for i, row in enumerate(full)}
     requests, people = {}, {}
     for turn in rowsets.turns:
-        texts = {(row.question, row.answer) for row in turn.splits.forget}
+        texts = {row.identity for row in turn.splits.forget}
         people[turn.request] = tuple(sorted({places[text] for text in texts}))
         requests[turn.request] = {
-            name: tuple(
-                i
-                for i, row in enumerate(rowsets.views[name][1])
-                if (row.question, row.answer) in texts
-            )
+            name: tuple(i for i, row in enumerate(rowsets.views[name][1]) if row.identity in texts)
             for name, view in views.items()
             if view.goal == "forget"
         }

@@ -85,6 +85,11 @@ class Benchmark(ABC):
         return True
 
     @property
+    def sees(self) -> bool:
+        """Whether its questions are about pictures."""
+        return False
+
+    @property
     def rows_together(self) -> int:
         """Number of rows of `full`, one after another, about one person; 1: each by itself."""
         return 1

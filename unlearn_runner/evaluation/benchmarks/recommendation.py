@@ -1,39 +1,35 @@
 """Recommendation: the next item among candidates, some training records of which are corrupted.
 
-The target is trained on the corrupted records. The request is to correct them, or to remove them:
-`forget` are those records as the target saw them, `corrected` as they should have been.
+What is corrupted is the last title of a history, or the answer.
 """
 
 from __future__ import annotations
 
-import random
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Annotated, Literal
+from typing import Annotated, Literal, cast
 
 from annotated_types import Ge, Gt, Le, Lt
 
 from unlearn_runner.data.recommendation.interactions import Interacted, Interactions
 from unlearn_runner.data.recommendation.records import (
-    Noise,
     Record,
     Split,
     corrupted,
     records,
     split_users,
 )
-from unlearn_runner.data.rows import QA, Rows
+from unlearn_runner.data.rows import QA
 from unlearn_runner.errors import ConfigError
-from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits
+from unlearn_runner.evaluation.benchmarks.corrected import TEST, VALIDATION, Corrected, drawn
 from unlearn_runner.evaluation.metrics.base import Metric
-from unlearn_runner.evaluation.schema import View
 
 Share = Annotated[float, Ge(0), Lt(1)]
-TEST, VALIDATION, FORGET, CORRECTED = "test", "validation", "forget", "corrected"
 
 
 @dataclass(frozen=True)
-class Recommendation(Benchmark):
+class Recommendation(Corrected):
     """Sequential recommendation as text (LLaRA's task), with noise in some training records."""
 
     source: Interacted
@@ -94,21 +90,23 @@ class Recommendation(Benchmark):
             seed=self.seed + 1_000_003 * draw,
         )
 
-    @cached_property
-    def _pairs(self) -> dict[int, tuple[Record, Record]]:
-        """By place among training records: a corrupted one, and what it should have been."""
-        clean = self._records("train", self.each)
+    def right(self, split: str) -> Sequence[QA]:
+        """Returns the rows of a split's users; of the test once for each draw of candidates."""
+        titles = self._data.titles
+        if split == TEST:
+            found = [r for draw in range(self.draws) for r in self._records("test", 1, draw)]
+        else:
+            found = self._records(cast(Split, split), 1 if split == VALIDATION else self.each)
+        return [record.row(titles) for record in found]
+
+    def wrong(self) -> Mapping[int, QA]:
+        """Returns the corrupted records, by place among the training records."""
+        data, clean = self._data, self._records("train", self.each)
         # A history of three that loses one would be too short.
         may = [i for i, r in enumerate(clean) if self.noise != "remove_last" or len(r.history) > 3]
-        wanted = max(1, int(self.noise_share * len(clean)))
-        chosen = random.Random(f"corrupted:{self.seed}").sample(may, min(wanted, len(may)))
-        kind: Noise = self.noise
-        return {
-            i: (corrupted(clean[i], kind, self._data, self.seed), clean[i]) for i in sorted(chosen)
-        }
-
-    def _rows(self, name: str, found: list[Record]) -> Rows:
-        return Rows(name, tuple(record.row(self._data.titles) for record in found))
+        chosen = drawn(may, self.noise_share, len(clean), self.seed)
+        noise = self.noise
+        return {i: corrupted(clean[i], noise, data, self.seed).row(data.titles) for i in chosen}
 
     @property
     def metrics(self) -> dict[str, Metric]:
@@ -124,36 +122,3 @@ class Recommendation(Benchmark):
             for name, (view, rows) in self.views().items()
             if "generations" in view.probes
         }
-
-    def splits(self) -> Splits:
-        """Returns the training rows: all as the target sees them, those in question, the others."""
-        clean, pairs = self._records("train", self.each), self._pairs
-        seen = [pairs[i][0] if i in pairs else record for i, record in enumerate(clean)]
-        return Splits(
-            full=self._rows("train", seen),
-            forget=self._rows(FORGET, [old for old, _ in pairs.values()]),
-            retain=self._rows("untouched", [r for i, r in enumerate(clean) if i not in pairs]),
-            pretrain=self._rows("pretrain", self._records("pretrain", self.each)),
-            corrected=self._rows(CORRECTED, [new for _, new in pairs.values()]),
-        )
-
-    def views(self) -> dict[str, tuple[View, Rows]]:
-        """Returns the test rows, once for each draw of candidates, and the request's own."""
-        test = [r for draw in range(self.draws) for r in self._records("test", 1, draw)]
-        splits = self.splits()
-        assert splits.corrected is not None
-        only = ("logprobs",)
-        return {
-            TEST: (View(TEST), self._rows(TEST, test)),
-            VALIDATION: (
-                View(VALIDATION, probes=only),
-                self._rows(VALIDATION, self._records("validation", 1)),
-            ),
-            FORGET: (View(FORGET, "forget", probes=only), _answers_only(splits.forget)),
-            CORRECTED: (View(CORRECTED, probes=only), _answers_only(splits.corrected)),
-        }
-
-
-def _answers_only(rows: Rows) -> Rows:
-    """Returns rows without what else might have been answered, which then is not scored."""
-    return Rows(rows.name, tuple(QA(row.question, row.answer) for row in rows))

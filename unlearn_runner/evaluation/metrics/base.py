@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
@@ -12,6 +13,8 @@ from unlearn_runner.evaluation.schema import Goal, Role, View
 
 Candidates = tuple[tuple[str, ...], ...]
 """Texts to choose from, row by row."""
+Categories = Mapping[str, tuple[str, ...]]
+"""By view, what each row is about."""
 
 
 @dataclass(frozen=True)
@@ -65,12 +68,18 @@ class Metric(ABC):
             inputs: The evidence and the scores so far.
         """
 
-    def told(self, candidates: Mapping[str, Candidates], draws: int) -> Metric:
+    def told(
+        self,
+        candidates: Mapping[str, Candidates],
+        draws: int,
+        categories: Categories = MappingProxyType({}),
+    ) -> Metric:
         """Returns the metric for rows with named candidates; most do not ask for them.
 
         Args:
             candidates: By view and row.
             draws: Rows of each record: as often as candidates were drawn for it.
+            categories: What rows are about, by view and row, where that is known.
         """
         return self
 

@@ -70,12 +70,12 @@ def units(
             unseen rows. Another row that is not in it stands by itself, and is the same unit in all
             views of its split.
     """
-    places = {(row.question, row.answer): i for i, row in enumerate(full)}
+    places = {row.identity: i for i, row in enumerate(full)}
     numbers: dict[Hashable, int] = {}
     found: dict[str, tuple[int, ...]] = {}
     for name, (view, rows) in views.items():
         apart = together if view.goal == "unseen" else 1
-        at = [places.get((row.question, row.answer)) for row in rows]
+        at = [places.get(row.identity) for row in rows]
         owners = [
             (rows.name, i // apart) if place is None else place // together
             for i, place in enumerate(at)

@@ -5,11 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
 
-from unlearn_runner.evaluation.metrics.base import Candidates, Metric, MetricInputs, ViewMetric
+from unlearn_runner.evaluation.metrics.base import (
+    Candidates,
+    Categories,
+    Metric,
+    MetricInputs,
+    ViewMetric,
+)
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 
 Z = 1.959963984540054
@@ -62,7 +69,12 @@ class Hits(Metric):
     among those (HitRatio@1).
     """
 
-    def told(self, candidates: Mapping[str, Candidates], draws: int) -> Metric:
+    def told(
+        self,
+        candidates: Mapping[str, Candidates],
+        draws: int,
+        categories: Categories = MappingProxyType({}),
+    ) -> Metric:
         """Returns the metric that counts."""
         return CountedHits(candidates, draws)
 

@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from unlearn_runner.data.encode import positions
+from unlearn_runner.data.encode import pixels_of, positions
+from unlearn_runner.data.images.picture import Shown
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, narrowed
 
@@ -82,6 +83,7 @@ def decode(
     limits: Sequence[int],
     ends: Sequence[int],
     ranks: Ranks = ALONE,
+    images: Sequence[Shown | None] = (),
 ) -> list[list[int]]:
     """Returns the most likely tokens behind each prompt, up to one of `ends`, which is left out.
 
@@ -94,13 +96,15 @@ def decode(
             positions left, but then at least one.
         ends: Tokens that end a row.
         ranks: Of a sharded model, those that decode at the same time: all go on until all are done.
+        images: What the prompts show; none where no prompt shows anything.
     """
     if (bound := positions(model)) is not None:
         limits = [min(n, max(1, bound - len(p))) for n, p in zip(limits, prompts, strict=True)]
     found = [list(tokens[:limit]) for tokens, limit in zip(known, limits, strict=True)]
     live = [i for i, tokens in enumerate(found) if len(tokens) < limits[i]]
     together = ranks if is_sharded(model) else ALONE
-    table = _Table(model, pad, [[*prompts[i], *found[i]] for i in live])
+    shown = [images[i] for i in live] if images else []
+    table = _Table(model, pad, [[*prompts[i], *found[i]] for i in live], shown)
     with narrowed(model, lambda states: states[:, -1:]):
         while together.all_reduce_sum(torch.tensor(len(live))) > 0:
             stay = []
@@ -117,11 +121,18 @@ def decode(
 class _Table:
     """Rows of a batch, padded on the left, and the cache of what was read of them."""
 
-    def __init__(self, model: Any, pad: int, rows: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        model: Any,
+        pad: int,
+        rows: Sequence[Sequence[int]],
+        images: Sequence[Shown | None] = (),
+    ) -> None:
         self.model, self.pad, self.device = model, pad, device_of(model)
-        self._begin(rows or [[pad]])
+        self._begin(rows or [[pad]], images)
 
-    def _begin(self, rows: Sequence[Sequence[int]]) -> None:
+    def _begin(self, rows: Sequence[Sequence[int]], images: Sequence[Shown | None] = ()) -> None:
+        self.unseen = pixels_of(images, self.device)
         self.width = max(map(len, rows))
         padded = [[self.pad] * (self.width - len(row)) + list(row) for row in rows]
         self.ids = torch.tensor(padded, device=self.device)
@@ -141,7 +152,9 @@ class _Table:
             position_ids=(new - self.starts[:, None]).clamp(min=0),
             past_key_values=self.cache,
             use_cache=True,
+            **self.unseen,
         ).logits
+        self.unseen = {}  # the cache has them
         best = logits[:, -1].argmax(-1)
         self.ids, self.width = best[:, None], self.width + 1
         return best.tolist()

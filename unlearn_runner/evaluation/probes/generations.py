@@ -13,7 +13,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig
 
-from unlearn_runner.data.encode import Encoded, positions
+from unlearn_runner.data.encode import Encoded, pixels_of, positions
+from unlearn_runner.data.images.picture import Shown
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, map_batches
 from unlearn_runner.evaluation.probes.decoding import can_decode, decode
@@ -70,7 +71,8 @@ def generate(
     def texts(batch: Sequence[int]) -> Iterator[str]:
         chosen = [prompts[i] for i in batch]
         said, allowed = [known[i] for i in batch], [limits[i] for i in batch]
-        found = continued(model, tokenizer, chosen, said, allowed, ends, ranks)
+        images = [encoded[i].image for i in batch]
+        found = continued(model, tokenizer, chosen, said, allowed, ends, ranks, images)
         for prompt, tokens in zip(chosen, found, strict=True):
             yield answer_text(tokenizer, setting, prompt, tokens)
 
@@ -92,14 +94,15 @@ def continued(
     limits: Sequence[int],
     ends: Sequence[int],
     ranks: Ranks,
+    images: Sequence[Shown | None] = (),
 ) -> list[list[int]]:
     """Returns the greedy tokens behind each prompt; see `decoding.decode`.
 
     By transformers where the model remembers more than keys and values.
     """
     if can_decode(model):
-        return decode(model, tokenizer.pad_token_id, prompts, known, limits, ends, ranks)
-    greedy = {"do_sample": False, "num_beams": 1}
+        return decode(model, tokenizer.pad_token_id, prompts, known, limits, ends, ranks, images)
+    greedy = {"do_sample": False, "num_beams": 1, "images": images}
     found = continue_prompts(model, tokenizer, prompts, ends, max(limits), **greedy)
     return [tokens[:limit] for tokens, limit in zip(found, limits, strict=True)]
 
@@ -122,6 +125,7 @@ def continue_prompts(
     prompts: Sequence[Sequence[int]],
     ends: Sequence[int],
     max_new_tokens: int,
+    images: Sequence[Shown | None] = (),
     **sampling: Any,
 ) -> list[list[int]]:
     """Returns the tokens behind each prompt, cut at the first of `ends`.
@@ -132,6 +136,7 @@ def continue_prompts(
         prompts: Token ids.
         ends: Tokens that end an answer.
         max_new_tokens: Fewer where the model has fewer positions left, but at least one.
+        images: What the prompts show; none where no prompt shows anything.
         sampling: Of `model.generate`: `do_sample`, `temperature`, ...
     """
     longest = max(map(len, prompts))
@@ -149,6 +154,7 @@ def continue_prompts(
             eos_token_id=list(ends),
             use_cache=True,
             synced_gpus=is_sharded(model),
+            **pixels_of(images, device_of(model)),
             **sampling,
         )
     return [

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn_runner.data.encode import Encoded
+from unlearn_runner.data.encode import Encoded, pixels_of
 from unlearn_runner.evaluation.probes.batching import narrowed
 
 LONGEST = 768  # tokens of a packed sequence: attention to what the mask hides is computed, too
@@ -54,7 +54,7 @@ def trees(model: Any, encoded: Sequence[Encoded]) -> list[Tree]:
     found: list[Tree] = []
     possible, before, filled = _goes_by_masks(model, encoded), None, 0
     for row in encoded:
-        prompt = row.ids[: row.prompt_length]
+        prompt = row.ids[: row.prompt_length], row.image
         filled += row.num_labels
         if not possible or prompt != before or filled > LONGEST:
             found.append(Tree())
@@ -112,6 +112,7 @@ def packed_logits(
             attention_mask=mask,
             position_ids=torch.from_numpy(places).to(device),
             use_cache=False,
+            **pixels_of([tree.rows[0].image for tree in sequences], device),
         ).logits
     wanted = torch.tensor(labels, device=device)
     return logits if logits.dtype == torch.float64 else logits.float(), wanted

@@ -52,6 +52,7 @@ def sample_answers(
                     temperature=sampling.temperature,
                     top_p=sampling.top_p,
                     top_k=0,
+                    images=[encoded[row].image] * number,
                 )
                 texts += [answer_text(tokenizer, setting, prompts[row], one) for one in found]
             yield texts

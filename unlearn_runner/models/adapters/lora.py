@@ -182,12 +182,12 @@ class LoRA(Adapter):
         state: dict[str, Any] | None = None,
     ) -> None:
         """Writes a folder that peft loads, or an ordinary model."""
-        tokenizer.save_pretrained(folder)
+        from unlearn_runner.models import load
+
+        load.save_tokenizer(tokenizer, folder)
         if not self.merge:
             write_adapter(model, folder, base.name, state, self.exported)
             return
-        from unlearn_runner.models import load
-
         write_adapter(model, folder / SUBFOLDER, base.name, state, self.exported)
         # The start model in float32: bf16 weights would swallow most of what is added to them.
         merged = load.merged(base.folder, folder / SUBFOLDER)

@@ -7,18 +7,13 @@ from collections.abc import Iterable
 from typing import Any, Literal
 
 from unlearn_runner.errors import DataError, listed
+from unlearn_runner.models.towers import TOWER
 
 Targets = Literal["all_linear", "attention", "mlp"]
 Layers = tuple[int, int]
 
 LAYER = re.compile(r"(?:^|\.)(\d+)\.")
 ATTENTION = re.compile(r"attn|attention", re.IGNORECASE)
-
-TOWER = re.compile(
-    r"(?:^|[._])(?:vision|visual|audio|speech|image|img|mm|multi_?modal|modality|connector)(?:[._]|$)"
-)
-"""In names of what a model of several modalities sees or hears with, and of what leads from there
-to its text part."""
 
 
 def linear_modules(model: Any) -> dict[str, Any]:

@@ -150,7 +150,7 @@ class Pretrain(TrainOnRows):
         session, precision = context.open_session(), self.recipe.precision
         rows = [*self.full, *self.rows]
         texts = [row.rendered(None, self.template).text for row in rows]
-        tokenizer = train_tokenizer(texts, self.vocab_size)
+        tokenizer = train_tokenizer(texts, self.vocab_size, self.shape.special_tokens)
         model = in_precision(new_model(self.shape, tokenizer, self.seed), precision)
         model = session.layout.place(model, precision)
         if len(self.rows):

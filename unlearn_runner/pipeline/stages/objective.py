@@ -92,14 +92,14 @@ class OfObjective(Stage):
 
     def extra_splits(self, tokenizer: Any, max_tokens: int, context: StageContext) -> ExtraSplits:
         """Returns what the method's terms need beside the rows: other answers, tails."""
-        from unlearn_runner.data.encode import encode_whole
+        from unlearn_runner.data.encode import encode_row
         from unlearn_runner.evaluation.schema import read_logprobs
         from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
 
         def encoder(rows: Rows) -> Callable[[int, str], Encoded]:
             def encode(row: int, text: str) -> Encoded:
-                question, where = rows[row].question, f"{text[:60]!r} as answer"
-                return encode_whole(tokenizer, self.template, question, text, max_tokens, where)
+                where = f"{text[:60]!r} as answer"
+                return encode_row(tokenizer, self.template, rows[row], max_tokens, where, text)
 
             return encode
 

@@ -167,12 +167,10 @@ class AlternativeLogprobs(StartLogprobs):
         self, tokenizer: Any, answers: Sequence[ScoredAnswer], max_tokens: int
     ) -> list[Encoded]:
         """Returns these answers, behind their questions, in tokens."""
-        from unlearn_runner.data.encode import encode_whole
+        from unlearn_runner.data.encode import encode_row
 
         template, rows = self.template, self.rows
         return [
-            encode_whole(
-                tokenizer, template, rows[row].question, text, max_tokens, f"refusal {text!r}"
-            )
+            encode_row(tokenizer, template, rows[row], max_tokens, f"refusal {text!r}", text)
             for row, _, _, text in answers
         ]

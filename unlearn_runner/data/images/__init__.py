@@ -1,0 +1,1 @@
+"""Images: drawn from a seed or read from files, and questions about them."""
