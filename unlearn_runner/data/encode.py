@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from unlearn_runner.data.images.picture import PLACEHOLDER, Picture, Shown
+from unlearn_runner.data.picture import PLACEHOLDER, Picture, Shown
 from unlearn_runner.data.prompts import Prompting, Rendered
 from unlearn_runner.data.rows import Row, Rows
 from unlearn_runner.errors import DataError

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-from unlearn_runner.data.images.picture import PLACEHOLDER, Picture
+from unlearn_runner.data.picture import PLACEHOLDER, Picture
 from unlearn_runner.data.prompts import Prompting, Rendered
 from unlearn_runner.errors import DataError
 

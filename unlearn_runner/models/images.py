@@ -9,23 +9,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from unlearn_runner.data.images.picture import PLACEHOLDER, ImageInput
+from unlearn_runner.data.picture import PLACEHOLDER, ImageInput
 from unlearn_runner.models.contents import Fault, read_object
 
 PICTURES, PROMPTS = "preprocessor_config.json", "processor_config.json"
 """How a picture is prepared, and what stands for it in a prompt."""
+LLAVA = "LlavaProcessor"
 
 
 def sees(folder: Path) -> bool:
-    """Returns whether a folder is of a model that is shown pictures."""
-    return (folder / PROMPTS).is_file()
+    """Returns whether a folder is of a model that is shown pictures as LLaVA is."""
+    path = folder / PROMPTS
+    return path.is_file() and read_object(path).get("processor_class") == LLAVA
 
 
 def read_images(folder: Path, tokenizer: Any) -> ImageInput | None:
-    """Returns what a folder's model takes of a picture; none of a model that reads text alone.
+    """Returns what a folder's model takes of a picture.
+
+    None of a model that reads text alone, and of one of another family, which then does.
 
     Raises:
-        Fault: If it takes pictures in another way than LLaVA does.
+        Fault: If the files are not as LLaVA-1.5 has them.
     """
     if not sees(folder):
         return None
@@ -74,10 +78,10 @@ def write_images(images: ImageInput | None, folder: Path) -> None:
         "do_normalize": True,
         "image_mean": images.mean,
         "image_std": images.deviation,
-        "processor_class": "LlavaProcessor",
+        "processor_class": LLAVA,
     }
     prompts = {
-        "processor_class": "LlavaProcessor",
+        "processor_class": LLAVA,
         "image_token": PLACEHOLDER,
         "patch_size": images.patch,
         "vision_feature_select_strategy": "default",

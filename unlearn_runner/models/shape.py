@@ -7,7 +7,7 @@ from typing import Annotated, Any, ClassVar
 
 from annotated_types import Ge, Le
 
-from unlearn_runner.data.images.picture import PLACEHOLDER, ImageInput
+from unlearn_runner.data.picture import PLACEHOLDER, ImageInput
 from unlearn_runner.errors import ConfigError
 
 MAX_WEIGHTS = 10**11
@@ -175,7 +175,7 @@ class LlavaShape(Shape):
         return LlavaConfig(
             vision_config=vision,
             text_config=super().config(**tokens),
-            image_token_id=how.token,
+            image_token_index=how.token,
             image_seq_length=how.tokens,
             vision_feature_layer=-1,
             vision_feature_select_strategy="default",

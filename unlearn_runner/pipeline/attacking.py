@@ -108,6 +108,12 @@ def _refuse(run: Run, attack: Attack, views: Mapping[str, View]) -> None:
             "benchmark are no free questions",
             "attack=relearn, or nf4",
         )
+    if attack.tells_rows and run.benchmark.sees:
+        raise ConfigError(
+            f"attack: {type(attack).__name__} tells other rows as text, and the questions of this "
+            "benchmark are about pictures",
+            "attack=paraphrase, or relearn",
+        )
 
 
 def describe(attack: Attack) -> str:

@@ -10,6 +10,8 @@ from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.benchmarks.base import Splits, Turn
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.schema import View
+from unlearn_runner.models.folder import is_adapter
+from unlearn_runner.models.images import sees
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.given import given
 from unlearn_runner.pipeline.stages.package import from_package
@@ -106,8 +108,16 @@ def _given(
 
 
 def _check_template(run: Run, key: str, stage: Stage | None) -> None:
-    if stage is not None and (folder := stage.outside()) is not None:
-        run.model.template.check(folder, key)
+    """Refuses a given model that lacks what its prompts, or the benchmark's pictures, need."""
+    if stage is None or (folder := stage.outside()) is None:
+        return
+    run.model.template.check(folder, key)
+    if run.benchmark.sees and not (is_adapter(folder) or sees(folder)):
+        raise ConfigError(
+            f"{key}: the questions of this benchmark are about pictures, and the model there has "
+            "no processor_config.json of LLaVA's kind",
+            f"{key}=FOLDER of a LLaVA-1.5 model, or model=tiny_llava {key}=null",
+        )
 
 
 def _base(run: Run) -> Stage | None:

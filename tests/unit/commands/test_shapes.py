@@ -28,6 +28,7 @@ PUBLISHED = {
     "gptneo_1.3b": 1_315_575_808,
     "gptneo_2.7b": 2_651_307_520,
     "smollm2": 134_515_008,
+    "llava15_7b": 7_063_427_072,
 }
 """Weights by option, as the models' pages on the hub count them."""
 SHAPES = yaml.safe_load(Path(sizes.__file__).with_name("shapes.yaml").read_text("utf-8"))
@@ -57,12 +58,23 @@ def test_the_count_is_the_published_one(option: str) -> None:
 @pytest.mark.parametrize("option", PUBLISHED)
 def test_transformers_counts_the_same(option: str) -> None:
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import (
+        AutoConfig,
+        AutoModelForCausalLM,
+        AutoModelForImageTextToText,
+        LlavaConfig,
+    )
 
     shape = dict(SHAPES[hub_id(option)])
-    config = AutoConfig.for_model(shape.pop("model_type"), **shape)
+    kind, maker = shape.pop("model_type"), AutoModelForCausalLM
+    if kind == "llava":  # its own configuration's defaults are CLIP's tower of LLaVA-1.5
+        shape.pop("vision_weights")
+        config: object = LlavaConfig(text_config={"model_type": "llama", **shape})
+        maker = AutoModelForImageTextToText
+    else:
+        config = AutoConfig.for_model(kind, **shape)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(config)
+        model = maker.from_config(config)
     assert model.num_parameters() == PUBLISHED[option]
 
 

@@ -53,6 +53,7 @@ class Sizes:
                 "phi": (projected + 2 * hidden + width, hidden + vocab),  # one norm, with a bias
                 "qwen2": (projected, 0),
                 "gemma2": (2 * hidden, 0),
+                "llava": (0, config.get("vision_weights", 0)),
                 "gpt_neo": (  # learned positions
                     4 * hidden + width,
                     hidden * (1 + config.get("max_position_embeddings", 2048)),

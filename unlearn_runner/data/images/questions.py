@@ -69,7 +69,7 @@ class Drawn(Asked):
     spurious: Annotated[float, Ge(0), Le(1)] = 0.9
     """Share of pictures to train on whose background is that of their shape."""
     open: Annotated[float, Ge(0), Le(1)] = 0.5
-    """Share of questions answered with a word; the others are answered with yes or no, half each."""
+    """Share of questions answered with a word; the others are answered with yes or no."""
 
     def read(self, split: str) -> Sequence[VisualQA]:
         """Draws the rows of a split."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from unlearn_runner.data.images.picture import Picture
+from unlearn_runner.data.picture import Picture
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from unlearn_runner.data.images.picture import Pixels
+    from unlearn_runner.data.picture import Pixels
 
     Mask = NDArray[np.bool_]
 

@@ -36,6 +36,8 @@ class Attack:
     """Whether `change` does anything."""
     asks_otherwise: ClassVar[bool] = False
     """Whether `evaluator` does anything; then the benchmark's rows must be questions."""
+    tells_rows: ClassVar[bool] = False
+    """Whether it puts other rows into a prompt, as text."""
 
     def training(self, splits: Splits) -> Training | None:
         """Returns what the model is trained on; none where it is not trained."""

@@ -99,6 +99,8 @@ class Paraphrase(AskOtherwise):
 class FewShot(AskOtherwise):
     """Other rows, questions with answers, before the question."""
 
+    tells_rows: ClassVar[bool] = True
+
     rows: Literal["forget", "retain"] = "retain"
     """Rows that were kept (the first), or other rows that were forgotten (the next, so mostly about
     the same person)."""

@@ -16,7 +16,7 @@ from unlearn_runner.evaluation.metrics.base import (
     Sample,
 )
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
-from unlearn_runner.evaluation.metrics.recommendation import chosen, wilson
+from unlearn_runner.evaluation.metrics.recommendation import chosen
 
 YES, NO = "yes", "no"
 NEGATIONS = frozenset(("No", "not", "no"))

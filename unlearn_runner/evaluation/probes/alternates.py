@@ -6,11 +6,12 @@ the answer, or another sample, is drawn again, hotter each time.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
 
-from unlearn_runner.data.encode import encode, stops
+from unlearn_runner.data.encode import encode_row, stops
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
 from unlearn_runner.distributed.ranks import ALONE, Ranks
@@ -42,7 +43,10 @@ def sample(
         setting.instruction.replace("{question}", row.question).replace("{answer}", row.answer)
         for row in rows
     ]
-    encoded = [encode(tokenizer, template, text, "A", max_tokens=1 << 30) for text in instructions]
+    encoded = [
+        encode_row(tokenizer, template, replace(row, question=text), 1 << 30, rows.name, "A")
+        for row, text in zip(rows, instructions, strict=True)
+    ]
     prompts = [row.ids[: row.prompt_length] for row in encoded]
     ends = stops(tokenizer, template)
     found: list[list[str]] = [[] for _ in prompts]
@@ -53,7 +57,8 @@ def sample(
             ]
             drawn: dict[int, list[str]] = {}
             for start in ranks.shard(range(0, len(missing), BATCH)):
-                chosen = [prompts[i] for i in missing[start : start + BATCH]]
+                at_once = missing[start : start + BATCH]
+                chosen = [prompts[i] for i in at_once]
                 torch.manual_seed(seed * 1_000_003 + turn * 10_007 + start)
                 tokens = continue_prompts(
                     model,
@@ -65,6 +70,7 @@ def sample(
                     temperature=setting.temperature * HOTTER**turn,
                     top_p=1.0,
                     top_k=0,
+                    images=[encoded[i].image for i in at_once],
                 )
                 texts = tokenizer.batch_decode(tokens, skip_special_tokens=True)
                 drawn[start] = [text.strip() for text in texts]

@@ -15,7 +15,7 @@ from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
 from unlearn_runner.data.encode import pixels_of, positions
-from unlearn_runner.data.images.picture import Shown
+from unlearn_runner.data.picture import Shown
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, narrowed
 

@@ -14,7 +14,7 @@ import torch
 from transformers import GenerationConfig
 
 from unlearn_runner.data.encode import Encoded, pixels_of, positions
-from unlearn_runner.data.images.picture import Shown
+from unlearn_runner.data.picture import Shown
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, map_batches
 from unlearn_runner.evaluation.probes.decoding import can_decode, decode
