@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 from helpers.movielens import write_movielens
+from helpers.pictures import write_pictures
 from helpers.planning import plan_run
 from helpers.texts import write_texts
 from mistakes import MODELS
@@ -145,6 +146,11 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
         overrides.append(f"benchmark.data_dir={tofu}")
     if composed(*overrides)["benchmark"]["source"]["_target_"].endswith("MovieLens"):
         overrides.append(f"benchmark.data_dir={write_movielens(folder)}")
+    source = composed(*overrides)["benchmark"]["source"]["_target_"]
+    if source.endswith("Annotations"):
+        overrides.append(f"benchmark.data_dir={write_pictures(folder)}")
+    if override.startswith("benchmark=") and "data.images" in source:
+        overrides.append("model=tiny_llava")  # others read text alone
     if override == CORRECTING:
         overrides.append("benchmark=pocket_rec")
     if over_texts(override) and "pocket" not in override:

@@ -257,17 +257,7 @@ class Run:
             )
 
     def _check_rows(self) -> None:
-        """Refuses a method that gives other answers to questions where nothing is asked.
-
-        And pictures for a model that reads text alone.
-        """
-        made = self.model.pretraining
-        reads = made is not None and not made.shape.sees
-        if self.benchmark.sees and reads and self.target.path is None and not self.evaluate.path:
-            raise ConfigError(
-                "benchmark: its questions are about pictures, and the model reads text alone",
-                "model=tiny_llava, or model=llava15_7b",
-            )
+        """Refuses a method that gives other answers to questions where nothing is asked."""
         if self.benchmark.asks:
             return
         for method in filter(None, (self.method, self.geffect.method)):

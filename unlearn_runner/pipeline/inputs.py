@@ -76,6 +76,13 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     itself = retrains and target is not None and base is not None and base.key == target.key
     if itself:
         base, retrains = None, False
+    made = run.model.pretraining
+    reads = made is not None and not made.shape.sees
+    if run.benchmark.sees and reads and (target is None or retrains):
+        raise ConfigError(
+            "benchmark: its questions are about pictures, and the model reads text alone",
+            "model=tiny_llava, or model=llava15_7b",
+        )
     _check_template(run, "target.path", target)
     _check_template(run, "model.path", base)
     methods = (run.method, run.geffect.method)
