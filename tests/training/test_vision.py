@@ -24,6 +24,7 @@ from unlearn_runner.evaluation.probes.packing import trees
 from unlearn_runner.methods.losses.base import token_nll
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models, blocks, hidden_states
+from unlearn_runner.models.gradients import GradientSpace
 from unlearn_runner.models.layer_groups import layer_groups
 from unlearn_runner.models.load import (
     in_precision,
@@ -37,6 +38,7 @@ from unlearn_runner.pipeline.execute import Executor
 from unlearn_runner.pipeline.results import flat, scores
 from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.record import Record
+from unlearn_runner.training.influence.risk import Risk
 
 TINY = ("debug=tiny", "model=tiny_llava", "benchmark=pocket_vqa")
 FEW = tuple(
@@ -145,6 +147,26 @@ def test_the_text_part_is_what_is_adapted_and_counted(bench: Bench) -> None:
     trained = [name for name, p in adapted.named_parameters() if p.requires_grad]
     assert len(trained) == 14
     assert all(".language_model." in name for name in trained)
+
+
+def test_products_with_the_hessian_agree(bench: Bench) -> None:
+    """Of an adapter's risk over answers about pictures: exact against central differences."""
+    model = LoRA(rank=2, dropout=0.0).attach(Bench().model, 0)
+    with torch.no_grad():
+        for parameter in filter(lambda p: p.requires_grad, model.parameters()):
+            parameter.add_(0.05)
+    space = GradientSpace(model.named_parameters())
+    models = Models(model.eval(), None, torch.enable_grad)
+    risk, rows = Risk(models, space, "token", 3, bench.pad), bench.encoded[:6]
+    torch.manual_seed(0)
+    v: Any = [torch.randn_like(p) for p in space.parameters]
+    exact, near, gauss = (
+        risk.product(kind, rows, risk.size(rows), v)
+        for kind in ("double", "difference", "gauss_newton")
+    )
+    apart = space.add(space.copy(near), exact, -1.0)
+    assert space.norm(apart) < 1e-6 * space.norm(exact)
+    assert space.dots((v, gauss))[0] > 0
 
 
 def test_a_folder_says_how_it_sees(bench: Bench, tmp_path: Path) -> None:
