@@ -188,6 +188,11 @@ def test_a_folder_says_how_it_sees(bench: Bench, tmp_path: Path) -> None:
     blind = load_tokenizer(tmp_path)
     with pytest.raises(DataError, match="the model reads text alone"):
         encode_rows(blind, bench.template, bench.rows, 128)
+    given = ("benchmark=pocket_vqa", *FEW, "model=hf", f"model.path={tmp_path}")
+    with pytest.raises(ConfigError, match=r"no processor_config\.json of LLaVA's kind"):
+        plan_run(compose(*given))
+    (tmp_path / "processor_config.json").write_text(json.dumps(settings))
+    assert plan_run(compose(*given)).stages
 
 
 @pytest.mark.parametrize(
@@ -226,20 +231,22 @@ def test_wrong_answers_are_corrected_by_influence(own_threads: None, tmp_path: P
 
 @pytest.mark.long
 def test_two_ranks_unlearn_what_one_does(tmp_path: Path) -> None:
-    """NPO with GRU on questions about pictures."""
-    found = []
-    for ranks in (1, 2):
-        parallel = ["parallel=ddp", f"parallel.ranks={ranks}"] if ranks > 1 else ["parallel=single"]
-        options = ["method=npo", "rectifier=gru", "adapter=lora", "adapter.dropout=0"]
-        options += ["train.precision=float64", "target.train.precision=float64", "train.lr=1e-2"]
-        places = [f"output_dir={tmp_path / str(ranks)}", "name=run", *parallel, *HERE]
+    """NPO with GRU on questions about pictures; whole models, and shards."""
+    found = {}
+    options = ["method=npo", "rectifier=gru", "adapter=lora", "adapter.dropout=0"]
+    options += ["train.precision=float64", "target.train.precision=float64", "train.lr=1e-2"]
+    for engine in ("single", "ddp", "fsdp2"):
+        parallel = [f"parallel={engine}", *(["parallel.ranks=2"] if engine != "single" else [])]
+        places = [f"output_dir={tmp_path / engine}", "name=run", *parallel, *HERE]
         command = [sys.executable, "-m", "unlearn_runner.run", *TINY, *FEW, *options, *places]
         done = subprocess.run(command, env={**os.environ}, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
-        path = tmp_path / str(ranks) / "runs" / "run" / "results.json"
-        found.append(json.loads(path.read_text())["scores"])
-    assert found[0].keys() == found[1].keys()
-    for name, value in found[0].items():
-        expected = None if value is None else pytest.approx(value, rel=1e-5)
-        assert found[1][name] == expected, name
-    assert found[0]["forget.probability"] != found[0]["target.forget.probability"]
+        path = tmp_path / engine / "runs" / "run" / "results.json"
+        found[engine] = json.loads(path.read_text())["scores"]
+    alone = found["single"]
+    assert alone["forget.probability"] != alone["target.forget.probability"]
+    for engine in ("ddp", "fsdp2"):
+        assert found[engine].keys() == alone.keys()
+        for name, value in alone.items():
+            expected = None if value is None else pytest.approx(value, rel=1e-5)
+            assert found[engine][name] == expected, (engine, name)

@@ -42,15 +42,9 @@ class ImageQuestions(Corrected):
         """They are."""
         return True
 
-    @cached_property
-    def _read(self) -> dict[str, Sequence[VisualQA]]:
-        return {}
-
     def right(self, split: str) -> Sequence[VisualQA]:
         """Returns the rows of a split, as they should be."""
-        if split not in self._read:
-            self._read[split] = self.source.read(split)
-        return self._read[split]
+        return self.source.read(split)
 
     def wrong(self) -> Mapping[int, VisualQA]:
         """Returns the rows with another answer: those that the data name, or as many as drawn."""
