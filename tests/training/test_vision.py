@@ -195,6 +195,26 @@ def test_a_folder_says_how_it_sees(bench: Bench, tmp_path: Path) -> None:
     assert plan_run(compose(*given)).stages
 
 
+def test_transformers_own_processor_gives_the_same(bench: Bench, tmp_path: Path) -> None:
+    """Token ids and pixel values of a saved folder, by `AutoProcessor`."""
+    Image = pytest.importorskip("PIL.Image")
+    from transformers import AutoProcessor
+
+    save(bench.model.float(), bench.tokenizer, tmp_path)
+    bench.model.double()
+    processor = AutoProcessor.from_pretrained(tmp_path)
+    for row, encoded in zip(bench.rows.first(4), bench.encoded, strict=False):
+        assert row.picture is not None
+        assert encoded.image is not None
+        text = row.rendered(None, bench.template).text
+        theirs = processor(
+            images=Image.fromarray(row.picture.pixels()), text=text, return_tensors="pt"
+        )
+        assert tuple(theirs["input_ids"][0].tolist()) == encoded.ids[:-1], "but for the end"
+        mine = torch.from_numpy(encoded.image.values().copy())
+        assert torch.allclose(theirs["pixel_values"][0], mine, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("overrides", "problem", "fix"),
     [
