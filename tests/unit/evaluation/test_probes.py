@@ -16,6 +16,7 @@ from transformers import GPTNeoConfig, LlamaConfig, MistralConfig, PreTrainedCon
 
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.ranks import ALONE
+from unlearn_runner.evaluation.probes import decoding
 from unlearn_runner.evaluation.probes.batching import map_batches
 from unlearn_runner.evaluation.probes.decoding import decode
 from unlearn_runner.evaluation.probes.generations import continue_prompts, generate
@@ -76,9 +77,16 @@ def computed(model: Any) -> Counter[str]:
     return counts
 
 
+@pytest.mark.parametrize("tokens", [decoding.READ_AT_ONCE, 14])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_rows_that_leave_say_what_transformers_lets_them_say(name: str) -> None:
-    """Row by row alone, by `model.generate`; some end, some fill their rooms, or the positions."""
+def test_rows_that_leave_say_what_transformers_lets_them_say(
+    name: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Row by row alone, by `model.generate`; some end, some fill their rooms, or the positions.
+
+    Prompts are read together, or in parts of few tokens.
+    """
+    monkeypatch.setattr(decoding, "READ_AT_ONCE", tokens)
     model, rows, rooms = random_model(name), prompts(), [4, 20, 9, 50, 1, 6, 0]
     ends = [END, *range(30, 34)]
     expected = [
@@ -93,6 +101,7 @@ def test_rows_that_leave_say_what_transformers_lets_them_say(name: str) -> None:
     ended = [n < min(room, 40 - len(p)) for n, room, p in zip(lengths, rooms, rows, strict=True)]
     steps = [n - 1 + end for n, end in zip(lengths, ended, strict=True)][:6]
     assert counts["rows"] == 6 + sum(steps)
+    assert counts["calls"] == max(steps) + (1 if tokens > 14 else 5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)
@@ -159,6 +168,7 @@ def test_answers_behind_one_prompt_score_what_they_score_alone(dtype: torch.dtyp
     together = probe(model, rows, 0, 64, "")
     assert counts["rows"] == 3
     assert counts["tokens"] == 3 * 17, "as long as the longest"
+    assert len(trees(model, rows)[0].scored) == 4 + 2 + 7 - 3, "the third begins as the first"
     for one, other in zip(together, alone, strict=True):
         for field in fields(TokenStats):
             found, expected = getattr(one, field.name), getattr(other, field.name)

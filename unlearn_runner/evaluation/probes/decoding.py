@@ -7,7 +7,7 @@ Tokens that are known to follow a prompt are read together with it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
@@ -20,6 +20,7 @@ from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, narrowed
 
 GROWTH = 32  # columns more at once: a cache that grows by one is copied at every token
+READ_AT_ONCE = 2048  # tokens of prompts in a pass on a processor: what its cache holds
 
 
 class Slots(DynamicLayer):
@@ -56,6 +57,23 @@ class Slots(DynamicLayer):
                 table[:, :, :kept] = before[i][:rows, :, self.first : self.end]
             self.table.append(table)
         self.first, self.end = 0, kept
+
+    @staticmethod
+    def joined(parts: Sequence[Slots]) -> Slots:
+        """Returns parts that have read their prompts as one table, which end in one column."""
+        slots, rows = Slots(), sum(part.rows for part in parts)
+        slots.end, slots.rows, slots.is_initialized = max(p.end for p in parts), rows, True
+        for tables in zip(*(part.table for part in parts), strict=True):
+            _, heads, _, dimension = tables[0].shape
+            shape = (rows, heads, slots.end + GROWTH, dimension)
+            # What no row attends to must be numbers, too.
+            whole, row = tables[0].new_zeros(shape), 0
+            for part, table in zip(parts, tables, strict=True):
+                columns = slice(slots.end - part.end, slots.end)
+                whole[row : row + part.rows, :, columns] = table[:, :, : part.end]
+                row += part.rows
+            slots.table.append(whole)
+        return slots
 
     def get_seq_length(self) -> int:
         """Number of columns in use."""
@@ -130,8 +148,14 @@ class _Table:
     ) -> None:
         self.model, self.pad, self.device = model, pad, device_of(model)
         self._begin(rows or [[pad]], images)
+        # Ranks that compute in step have as many passes as each other.
+        if self.device.type == "cpu" and not is_sharded(model) and not images:
+            pieces = list(_pieces(rows))
+            if len(pieces) > 1:
+                self.parts = [_Table(model, pad, piece) for piece in pieces]
 
     def _begin(self, rows: Sequence[Sequence[int]], images: Sequence[Shown | None] = ()) -> None:
+        self.parts: list[_Table] = []
         self.unseen = pixels_of(images, self.device)
         self.width = max(map(len, rows))
         padded = [[self.pad] * (self.width - len(row)) + list(row) for row in rows]
@@ -144,6 +168,8 @@ class _Table:
 
     def step(self) -> list[int]:
         """Reads what is new of every row; returns each one's most likely next token."""
+        if self.parts:
+            return self._join()
         columns = torch.arange(self.width, device=self.device)
         new = columns[self.width - self.ids.shape[1] :]
         logits = self.model(
@@ -158,6 +184,15 @@ class _Table:
         best = logits[:, -1].argmax(-1)
         self.ids, self.width = best[:, None], self.width + 1
         return best.tolist()
+
+    def _join(self) -> list[int]:
+        """Reads the prompts part by part, and puts the caches together."""
+        best = [token for part in self.parts for token in part.step()]
+        self.ids, self.width = torch.tensor(best, device=self.device)[:, None], self.width + 1
+        pairs = zip(*(part.slots for part in self.parts), strict=True)
+        self.slots = [Slots.joined(parts) for parts in pairs]
+        self.cache.layers, self.parts = list[Any](self.slots), []
+        return best
 
     def keep(self, stay: Sequence[int]) -> list[int]:
         """Keeps some slots, the last in the places of those that leave; returns their order.
@@ -180,3 +215,15 @@ class _Table:
         for layer in self.slots:
             layer.leave(holes, movers, unused)
         return order
+
+
+def _pieces(rows: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
+    """Yields neighbours that are read together, `READ_AT_ONCE` tokens at most, padding included."""
+    piece: list[Sequence[int]] = []
+    for row in rows:
+        if piece and (len(piece) + 1) * max(map(len, [*piece, row])) > READ_AT_ONCE:
+            yield piece
+            piece = []
+        piece.append(row)
+    if piece:
+        yield piece

@@ -23,7 +23,8 @@ from unlearn_runner.evaluation.probes.journal import Journal
 from unlearn_runner.evaluation.probes.packing import Tree, packed_logits, trees
 from unlearn_runner.models.forward import scored_logits
 
-LOGITS_AT_ONCE = 2**20  # numbers per softmax: what a processor's cache holds
+LOGITS_AT_ONCE = 2**24  # numbers per softmax on an accelerator
+CACHED_LOGITS = 2**18  # and on a processor: two such tables are what a core's cache holds
 CACHED = 32  # tokens of a pass per row of a batch: 2,048, which a processor's cache holds
 LEAST = -1e15  # in place of -inf: its square is a number, and 0 times either is 0
 
@@ -98,15 +99,22 @@ def probe(
 
 def _probe_batch(model: Any, sequences: Sequence[Tree], pad: int) -> Iterator[TokenStats]:
     rows, device = [row for tree in sequences for row in tree.rows], device_of(model)
-    if len(rows) > len(sequences):
+    packed = len(rows) > len(sequences)
+    if packed:
         logits, labels = packed_logits(model, sequences, pad, device)
     else:
         batch = collate(rows, pad, device)
         logits, labels = scored_logits(model, batch), batch.labels
-    size = max(1, LOGITS_AT_ONCE // logits.shape[1])
+    at_once = CACHED_LOGITS if device.type == "cpu" else LOGITS_AT_ONCE
+    size = max(1, at_once // logits.shape[1])
     chunks = zip(logits.split(size), labels.split(size), strict=True)
     pieces = [moments(*chunk) for chunk in chunks]
     columns = [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
+    if packed:
+        counts = [0, *(len(tree.scored) for tree in sequences[:-1])]
+        pairs = zip(sequences, np.cumsum(counts), strict=True)
+        picks = np.concatenate([np.add(tree.picks, start) for tree, start in pairs])
+        columns = [column[picks] for column in columns]
     ends = np.cumsum([row.num_labels for row in rows])
     for end, start in zip(ends, [0, *ends[:-1]], strict=True):
         yield TokenStats(*(column[start:end] for column in columns))

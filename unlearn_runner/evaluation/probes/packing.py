@@ -27,10 +27,12 @@ class Tree:
 
     rows: list[Encoded] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    parents: list[int] = field(default_factory=list)
-    """Of each token, the place of the one before it; the first one's is -1."""
-    states: list[int] = field(default_factory=list)
-    """Places of the tokens behind which each scored one stands, row after row."""
+    paths: list[list[int]] = field(default_factory=list)
+    """Per row, the places of its tokens."""
+    scored: dict[tuple[int, int], int] = field(default_factory=dict)
+    """What is scored, numbered: a place, and the token behind it; once where rows begin alike."""
+    picks: list[int] = field(default_factory=list)
+    """Numbers of what is scored of the rows, one after another."""
     _places: dict[tuple[int, int], int] = field(default_factory=dict)
 
     def add(self, row: Encoded) -> None:
@@ -40,10 +42,12 @@ class Tree:
             place = self._places.setdefault((place, token), len(self.tokens))
             if place == len(self.tokens):
                 self.tokens.append(token)
-                self.parents.append(path[-1] if path else -1)
             path.append(place)
         self.rows.append(row)
-        self.states += path[row.prompt_length - 1 :]
+        self.paths.append(path)
+        start = row.prompt_length
+        for one in zip(path[start - 1 :], row.ids[start:], strict=True):
+            self.picks.append(self.scored.setdefault(one, len(self.scored)))
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -81,7 +85,7 @@ def _goes_by_masks(model: Any, encoded: Sequence[Encoded]) -> bool:
 def packed_logits(
     model: Any, sequences: Sequence[Tree], pad: int, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Returns logits [scored tokens, vocabulary] and labels of the rows of trees.
+    """Returns logits [scored, vocabulary] and labels of what is scored in trees, each once.
 
     Logits are float32, or float64 when the model is.
     """
@@ -89,24 +93,23 @@ def packed_logits(
     shape = (len(sequences), longest)
     ids, places = np.full(shape, pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
     seen = np.zeros((*shape, longest), dtype=bool)
+    before = np.tri(longest, dtype=bool)
     for i, tree in enumerate(sequences):
         ids[i, : len(tree)] = tree.tokens
-        for place, parent in enumerate(tree.parents):
-            if parent >= 0:
-                seen[i, place] = seen[i, parent]
-                places[i, place] = places[i, parent] + 1
-            seen[i, place, place] = True
+        for path in tree.paths:
+            count = len(path)
+            places[i, path] = np.arange(count)
+            seen[i][np.ix_(path, path)] |= before[:count, :count]
         # What fills up attends to something: its numbers are nobody's, but must be numbers.
         seen[i, len(tree) :, 0] = True
-    counts = [len(tree.states) for tree in sequences]
+    counts = [len(tree.scored) for tree in sequences]
     row = torch.from_numpy(np.repeat(np.arange(len(sequences)), counts)).to(device)
-    at = torch.tensor([place for tree in sequences for place in tree.states], device=device)
-    labels = [t for tree in sequences for one in tree.rows for t in one.ids[one.prompt_length :]]
+    pairs = torch.tensor([pair for tree in sequences for pair in tree.scored], device=device)
     mask = torch.from_numpy(seen[:, None]).to(device)
     if device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
         # What torch would make of it in every layer.
         mask = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, -torch.inf)
-    with narrowed(model, lambda hidden: hidden[row, at]):
+    with narrowed(model, lambda hidden: hidden[row, pairs[:, 0]]):
         logits = model(
             input_ids=torch.from_numpy(ids).to(device),
             attention_mask=mask,
@@ -114,5 +117,4 @@ def packed_logits(
             use_cache=False,
             **pixels_of([tree.rows[0].image for tree in sequences], device),
         ).logits
-    wanted = torch.tensor(labels, device=device)
-    return logits if logits.dtype == torch.float64 else logits.float(), wanted
+    return logits if logits.dtype == torch.float64 else logits.float(), pairs[:, 1]
