@@ -2,8 +2,9 @@
 
 What published code does (open-unlearning's evaluation): batches of 32 in the order of the file,
 logits and losses of every position, the vocabulary axis kept for metrics of tokens, transformers'
-`generate` to 200 tokens, everything computed again for the next metric. Rows in tokens are the
-runner's, so that both sides score the same ones; nothing else is shared.
+`generate` to 200 tokens, everything computed again for the next metric. As it does, losses are
+of a copy of the logits without the last position, and a prompt is tokenised once more, alone.
+Rows in tokens are the runner's, so that both sides score the same ones; nothing else is shared.
 """
 
 from __future__ import annotations
@@ -77,11 +78,12 @@ class PlainEvaluator:
     # --- passes
 
     def _encoded(self, view: str, texts: Callable[[Row], Sequence[str | None]]) -> list[Encoded]:
-        return [
-            encode_row(self.tokenizer, self.template, row, 512, view, text)
-            for row in self.views[view]
-            for text in texts(row)
-        ]
+        found = []
+        for row in self.views[view]:
+            for text in texts(row):
+                self.tokenizer(self.template.render(self.tokenizer, row.question, "").text)
+                found.append(encode_row(self.tokenizer, self.template, row, 512, view, text))
+        return found
 
     def _pass(
         self, view: str, texts: Callable[[Row], Sequence[str | None]] = lambda _: (None,)
@@ -104,7 +106,7 @@ class PlainEvaluator:
     def _losses(self, view: str, texts: Any = lambda _: (None,)) -> list[float]:
         found: list[float] = []
         for scored in self._pass(view, texts):
-            flat = scored.logits.transpose(1, 2)
+            flat = scored.logits.contiguous().transpose(1, 2)
             losses = cross_entropy(flat, scored.labels, ignore_index=IGNORED, reduction="none")
             counts = (scored.labels != IGNORED).sum(-1)
             found += (losses.sum(-1) / counts).tolist()
