@@ -55,7 +55,7 @@ PYTHON
 pretrained=(model=hf model.path="$model" target.path="$model" train.lr=2e-5 train.batch_size=8 train.precision=bf16)
 pretrained+=(evaluate.precision=bf16 attack.lr=2e-5)
 run "${pretrained[@]}" benchmark=wmdp benchmark@benchmark.training=wmdp_corpora name=wmdp-shaped \
-    benchmark.data_dir="$shaped" benchmark.training.data_dir="$shaped" train.steps=20 "$@"
+    benchmark.data_dir="$shaped" benchmark.training.data_dir="$shaped" benchmark.view.mmlu.limit=200 train.steps=20 "$@"
 
 for person in "$data"/rwku/*/; do
     name=$(basename "$person")
