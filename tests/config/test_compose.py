@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import functools
 import json
+import operator
 import os
 import re
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from importlib.util import find_spec
 from itertools import product
 from pathlib import Path
@@ -144,9 +146,9 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     overrides = [override]
     if needs_tofu(override):
         overrides.append(f"benchmark.data_dir={tofu}")
-    if composed(*overrides)["benchmark"]["source"]["_target_"].endswith("MovieLens"):
+    if composed(override)["benchmark"]["source"]["_target_"].endswith("MovieLens"):
         overrides.append(f"benchmark.data_dir={write_movielens(folder)}")
-    source = composed(*overrides)["benchmark"]["source"]["_target_"]
+    source = composed(override)["benchmark"]["source"]["_target_"]
     if source.endswith("Annotations"):
         overrides.append(f"benchmark.data_dir={write_pictures(folder)}")
     if override.startswith("benchmark=") and "data.images" in source:
@@ -159,7 +161,7 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
             overrides.append(f"benchmark.training.data_dir={folder}")
     if composed(override)["retain_model"]["path"] is not None:
         overrides.append(f"retain_model.path={folder}")
-    target = composed(*overrides)["target"]["path"] is not None  # of the hub
+    target = composed(override)["target"]["path"] is not None  # of the hub
     if override in ASKED_ALONE:
         overrides += [f"benchmark.data_dir={write_texts(folder)}", f"evaluate.path={folder}"]
     given = ("model=hf", "model=chat", "model=smollm2", "sweep=demo_pretrained")
@@ -172,6 +174,18 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
         if target:
             overrides.append("target.revision=null")
     return list(dict.fromkeys(overrides))
+
+
+def plan_option(override: str, tofu: Path | str, folder: Path) -> Plan:
+    """The plan of an option, completed; what it asks for is put into what was composed once."""
+    first, *words = completed(override, tofu, folder)
+    values = [word.split("=", 1) for word in words if "." in word.split("=", 1)[0]]
+    config = deepcopy(composed(first, *(w for w in words if "." not in w.split("=", 1)[0])))
+    for key, value in values:
+        *parts, last = key.split(".")
+        node = functools.reduce(operator.getitem, parts, config)
+        node[last] = None if value == "null" else value
+    return plan_run(validate(config))
 
 
 ASKED_ALONE = ("benchmark=mmlu", "benchmark=wmdp")
@@ -197,12 +211,12 @@ import gc; gc.disable()  # looking for cycles takes a sixth of the time
 import json, sys
 sys.path[:0] = [sys.argv[1], sys.argv[1] + "/.."]
 from pathlib import Path
-from test_compose import OPTIONS, completed, planned
+from test_compose import OPTIONS, plan_option
 tofu, folder = sys.argv[2], Path(sys.argv[3])
 plans = {}
 for group, name in OPTIONS:
     option = f"{group}={name}"
-    stages = planned(*completed(option, tofu, folder)).stages
+    stages = plan_option(option, tofu, folder).stages
     plans[option] = [(s.label, s.key, [read.key for read in s.inputs]) for s in stages]
 heavy = [m for m in ("torch", "transformers", "accelerate", "datasets") if m in sys.modules]
 print(json.dumps({"plans": plans, "heavy": heavy}))
