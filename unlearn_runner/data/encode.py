@@ -173,8 +173,8 @@ def _fitting(row: Encoded, question: str, max_tokens: int, where: str) -> Encode
             f"{where} has {len(row.ids)} tokens with its end, more than the {max_tokens} that "
             f"max_length and the model's context allow: {question[:60]!r}",
             f"target.train.max_length={len(row.ids)} train.max_length={len(row.ids)} (of a "
-            "from-scratch model also model.pretrain.max_length and model.shape.context), or shorten "
-            "the row",
+            "from-scratch model also model.pretrain.max_length and model.shape.context), or "
+            "shorten the row",
         )
     return row
 
