@@ -1,8 +1,9 @@
-"""Edits beside their rivals: corrupted, retrained, edited and fine-tuned models in one table.
+"""Edits beside their rivals: corrupted, retrained, edited and other models in one table.
 
-Runs one job per arm, all on the same target, and prints their scores in Markdown with what each
-cost: seconds of its own stages, and passes over the training rows (a product with H counts as two
-gradients).
+Runs one job per arm, all on the same target (of method=sisa one per shard, whose probabilities of
+each token it takes the mean of), and prints their scores in Markdown with what each cost: seconds
+of its own stages, and passes over the training rows. A forward and a backward pass over a row count
+as one, a product with H as two, a forward pass alone as a third.
 
     python scripts/influence_table.py --output FOLDER --arm edited "method=influence" \
         --arm fine-tuned "method=llmeraser/correct" -- benchmark=pocket_rec target.adapter=lora
@@ -11,11 +12,23 @@ gradients).
 from __future__ import annotations
 
 import argparse
+import csv
 import shlex
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
-from unlearn_runner.api import run
+import numpy as np
+from pandas import read_parquet
+
+from unlearn_runner.api import plan, run
+from unlearn_runner.evaluation.metrics.base import compute
+from unlearn_runner.evaluation.metrics.bootstrap import intervals
+from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvidence
+from unlearn_runner.evaluation.metrics.recommendation import wilson
+from unlearn_runner.evaluation.schema import View, evidence_file
+from unlearn_runner.pipeline.job import PlannedJob
 from unlearn_runner.report.cost import seconds
 from unlearn_runner.report.run_folder import RunFolder
 
@@ -23,6 +36,12 @@ SCORES = ("test.hits", "test.ranked", "test.agreement", "forget.probability")
 SCORES += ("corrected.probability",)
 BEFORE = {"corrupted": "target", "retrained": "retain_model"}
 """What the table calls models that every run has beside its own."""
+CERTIFICATE = ("gradient_over_b", "residual", "residual_held", "residual_undamped", "curvature")
+CERTIFICATE += ("damping_raised", "condition", "iterations", "predicted_change")
+FORWARD = 1 / 3
+"""Of a pass: a backward pass takes two products with each weight, a forward pass one."""
+Scored = Mapping[str, float | None]
+Ends = Mapping[str, Sequence[float] | None]
 
 
 @dataclass(frozen=True)
@@ -30,74 +49,218 @@ class Line:
     """One model's row."""
 
     name: str
-    run: RunFolder
-    prefix: str
+    scores: Scored
+    ends: Ends
     seconds: float
     passes: float
+    solved: Mapping[str, Any] = field(default_factory=dict)
+    """Certificate of the solution, and the scale it was added with."""
 
     def cells(self, scores: Iterable[str]) -> list[str]:
         """Returns the row's cells."""
-        found = [self._score(self.prefix + name) for name in scores]
-        return [self.name, *found, f"{self.seconds:.0f}", f"{self.passes:.2g}"]
+        return [self.name, *map(self._cell, scores), f"{self.seconds:.0f}", f"{self.passes:.2g}"]
 
-    def _score(self, name: str) -> str:
-        scores = self.run.results["scores"]
-        value, ends = scores.get(name), (scores.get(f"{name}_low"), scores.get(f"{name}_high"))
+    def _cell(self, name: str) -> str:
+        value, ends = self.scores.get(name), self.ends.get(name)
         if value is None:
             return "-"
-        known = self.run.results.get("intervals", {}).get(name) or ends
-        low, high = known
-        return f"{value:.3f}" + (f" [{low:.3f}, {high:.3f}]" if None not in (low, high) else "")
+        return f"{value:.3f}" + (f" [{ends[0]:.3f}, {ends[1]:.3f}]" if ends else "")
+
+    def record(self, scores: Iterable[str]) -> dict[str, Any]:
+        """Returns the row for a file."""
+        found: dict[str, Any] = {"model": self.name}
+        for name in scores:
+            low, high = self.ends.get(name) or (None, None)
+            found |= {name: self.scores.get(name), f"{name}_low": low, f"{name}_high": high}
+        found |= {"seconds": round(self.seconds, 1), "passes": round(self.passes, 3)}
+        return found | {name: self.solved.get(name) for name in ("scale", *CERTIFICATE)}
 
 
-def spent(found: RunFolder, labels: Iterable[str]) -> float:
-    """Returns the seconds that a run's stages of some labels took when they were computed."""
-    return sum(seconds(found, stage) or 0.0 for stage in found.stages if stage.name in labels)
+@dataclass(frozen=True)
+class Arm:
+    """A job and its finished run; of method=sisa one of several."""
+
+    job: PlannedJob
+    run: RunFolder
+
+    @property
+    def rows(self) -> int:
+        """Rows that the target was trained on."""
+        return len(self.job.plan.inputs.rowsets.splits.full)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What the stages say of themselves, by stage."""
+        return {stage["name"]: stage.get("facts", {}) for stage in self.run.results["stages"]}
+
+    def spent(self, *labels: str) -> float:
+        """Returns the seconds that stages of some labels took when they were computed."""
+        return sum(seconds(self.run, s) or 0.0 for s in self.run.stages if s.name in labels)
+
+    def trained(self, rows: int) -> float:
+        """Returns passes of a fine-tune of the target's kind on so many rows."""
+        recipe = self.job.run.target.train
+        return recipe.num_steps(rows) * recipe.batch_size / self.rows
+
+    @property
+    def passes(self) -> float:
+        """What it cost."""
+        method, splits = self.job.run.method, self.job.plan.inputs.rowsets.splits
+        if solved := self.facts.get("influence"):
+            chosen = len(self.facts["unlearn"]["validation_nll"])
+            looked = chosen and len(self.job.plan.inputs.rowsets.views["validation"][1])
+            tried = FORWARD * chosen * looked / self.rows
+            return solved["gradient_passes"] + 2 * solved["product_passes"] + tried
+        if method.retrains:
+            places = method.places(self.rows, self.job.run.target.seed)
+            wished = splits.wished_in_place
+            left = sum(wished[i] is not None for i in places)
+            asked = any(wished[i] != splits.full[i] for i in places)
+            return self.trained(left) if asked else 0.0
+        rows = self.job.run.train.num_steps(len(splits.forget)) * self.job.run.train.batch_size
+        return rows * len(method.terms()) / self.rows
+
+    @property
+    def score(self) -> Any:
+        """The stage that scores its model."""
+        return self.job.plan.scores["unlearned"]
+
+    @property
+    def answers(self) -> Path:
+        """Where its model's evidence is."""
+        return self.job.store.path(self.score.evaluated)
 
 
-def passes(found: RunFolder, trained: int) -> float:
-    """Returns what an arm cost, in passes over the rows that the target was trained on."""
-    facts = {s["name"]: s.get("facts", {}) for s in found.results["stages"]}
-    if solved := facts.get("influence"):
-        return solved["gradient_passes"] + 2 * solved["product_passes"]
-    steps = max(line["step"] for line in found.lines if line.get("stage") == "unlearn")
-    return steps * found.config["train"]["batch_size"] / trained
+def averaged(folders: Sequence[Path], views: Mapping[str, View]) -> Evidence:
+    """Returns evidence of the mixture whose probability of each next token is the models' mean.
+
+    Of teacher-forced answers alone: what the mixture would generate is not known from theirs.
+    """
+    found = {}
+    for name, view in views.items():
+        frames = [read_parquet(folder / evidence_file(name, "logprobs")) for folder in folders]
+        columns = [frame.sort_values(["row", "role", "answer_index"]) for frame in frames]
+        keys = zip(columns[0]["row"], columns[0]["role"], strict=True)
+        losses: dict[str, list[list[float]]] = {}
+        tokens = zip(*(column["logprob"] for column in columns), strict=True)
+        for (row, role), models in zip(keys, tokens, strict=True):
+            logprobs = np.stack(models).astype(float)
+            mixed = np.logaddexp.reduce(logprobs, axis=0) - np.log(len(models))
+            of_role = losses.setdefault(role, [])
+            of_role += [[] for _ in range(row + 1 - len(of_role))]
+            of_role[row].append(-float(mixed.mean()))
+        found[name] = ViewEvidence(name, view.goal, view.probability, Record(losses))
+    return Evidence(found)
 
 
-def table(lines: Iterable[Line], scores: Iterable[str]) -> str:
-    """Returns the table in Markdown."""
-    rows = [["", *scores, "seconds", "passes"], *(line.cells(scores) for line in lines)]
+def interval_ends(arm: Arm, scores: Scored, known: Ends) -> dict[str, Sequence[float] | None]:
+    """Returns intervals by score: Wilson's of shares of records, else those of the bootstrap.
+
+    A record counts once, however often candidates were drawn for it, which the bootstrap does not
+    know.
+    """
+    found, draws = dict(known), getattr(arm.job.run.benchmark, "draws", None)
+    for name, value in scores.items():
+        view, _, metric = name.rpartition(".")
+        low, high = scores.get(f"{name}_low"), scores.get(f"{name}_high")
+        if low is not None and high is not None:
+            found[name] = (low, high)
+        elif draws and value is not None and metric in ("ranked", "agreement"):
+            records = len(arm.job.plan.inputs.rowsets.views[view.split(".")[-1]][1]) / draws
+            found[name] = wilson(value * records, records)
+    return found
+
+
+def before(arm: Arm, name: str) -> Line:
+    """Returns the row of a model that every run has."""
+    prefix, results = f"{BEFORE[name]}.", arm.run.results
+    scores = _below(prefix, results["scores"])
+    ends = interval_ends(arm, scores, _below(prefix, results.get("intervals", {})))
+    splits = arm.job.plan.inputs.rowsets.splits
+    rows = splits.wished if name == "retrained" else splits.full
+    labels = (BEFORE[name], f"{BEFORE[name]} adapter")
+    return Line(name, scores, ends, arm.spent(*labels), arm.trained(len(rows)))
+
+
+def _below(prefix: str, found: Mapping[str, Any]) -> dict[str, Any]:
+    return {k.removeprefix(prefix): v for k, v in found.items() if k.startswith(prefix)}
+
+
+def own(name: str, arms: Sequence[Arm]) -> Line:
+    """Returns the row of an arm's model, or of the mean of several."""
+    first, spent = arms[0], sum(arm.spent("influence", "unlearn") for arm in arms)
+    passes = sum(arm.passes for arm in arms)
+    if len(arms) > 1:
+        stage = first.score
+        evidence = averaged([arm.answers for arm in arms], stage.views)
+        retain_model = stage.retain_evidence(first.job.store.path)
+        scores = compute(evidence, retain_model, stage.metrics)
+        given = (evidence, stage.units, stage.metrics, scores)
+        known = intervals(*given, retain_model=retain_model)
+        return Line(name, scores, interval_ends(first, scores, known), spent, passes)
+    scores, known = first.run.results["scores"], first.run.results.get("intervals", {})
+    facts = first.facts
+    solved = {**facts.get("influence", {}), "scale": facts.get("unlearn", {}).get("scale")}
+    return Line(name, scores, interval_ends(first, scores, known), spent, passes, solved)
+
+
+def finished(name: str, overrides: Sequence[str]) -> list[Arm]:
+    """Runs an arm's jobs."""
+    method: Any = plan(*overrides, f"name={name}").run.method
+    jobs = [(*overrides, f"name={name}")]
+    if method.retrains:
+        numbers = range(method.shards)
+        jobs = [(*overrides, f"name={name}-{i}", f"method.shard={i}") for i in numbers]
+    return [Arm(plan(*job), run(*job)) for job in jobs]
+
+
+def table(lines: Iterable[Sequence[str]]) -> str:
+    """Returns a table in Markdown, its first line the head."""
+    rows = list(lines)
     rows.insert(1, ["---", *["---:"] * (len(rows[0]) - 1)])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 
 
+def certificates(lines: Iterable[Line]) -> list[list[str]]:
+    """Returns the cells of the certificates, one line per edit."""
+    names = ("scale", *CERTIFICATE)
+    found = [line for line in lines if line.solved.get("residual") is not None]
+    return [
+        ["", *names],
+        *(
+            [line.name, *("-" if (x := line.solved[n]) is None else f"{x:.3g}" for n in names)]
+            for line in found
+        ),
+    ]
+
+
 def main() -> None:
-    """Runs the arms, and prints."""
+    """Runs the arms, prints, and writes a file."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", required=True)
+    parser.add_argument("--csv", help="file to add the rows to, each with --label")
+    parser.add_argument("--label", default="")
     parser.add_argument("--arm", nargs=2, action="append", metavar=("NAME", "OVERRIDES"))
     parser.add_argument("--scores", nargs="+", default=SCORES)
     parser.add_argument("overrides", nargs="*")
     args = parser.parse_args()
-    found: dict[str, RunFolder] = {}
-    for name, own in args.arm:
-        found[name] = run(
-            f"output_dir={args.output}", f"name={name}", *args.overrides, *shlex.split(own)
-        )
-    first = next(iter(found.values()))
-    stages = [stage for one in found.values() for stage in one.results["stages"]]
-    trained = next(s["facts"]["n"] for s in stages if s["name"] == "influence")
-    recipe = first.config["target"]["train"]
-    epochs = (recipe["steps"] or 0) * recipe["batch_size"] / trained or float(recipe["epochs"])
-    lines = [
-        Line(name, first, f"{model}.", spent(first, (model, f"{model} adapter")), epochs)
-        for name, model in BEFORE.items()
-    ]
-    lines += [
-        Line(name, one, "", spent(one, ("influence", "unlearn")), passes(one, trained))
-        for name, one in found.items()
-    ]
-    print(table(lines, args.scores), flush=True)
+    shared = (f"output_dir={args.output}", *args.overrides)
+    prefix = f"{args.label}-" if args.label else ""
+    found = {
+        name: finished(prefix + name, (*shared, *shlex.split(more))) for name, more in args.arm
+    }
+    first = next(iter(found.values()))[0]
+    lines = [before(first, name) for name in BEFORE]
+    lines += [own(name, arms) for name, arms in found.items()]
+    print(table([["", *args.scores, "seconds", "passes"], *(li.cells(args.scores) for li in lines)]))
+    print("\n" + table(certificates(lines)), flush=True)
+    if args.csv:
+        records = [{"label": args.label, **line.record(args.scores)} for line in lines]
+        with Path(args.csv).open("a", encoding="utf-8", newline="") as file:
+            writer = csv.DictWriter(file, records[0], lineterminator="\n")
+            if not file.tell():
+                writer.writeheader()
+            writer.writerows(records)
 
 
 if __name__ == "__main__":

@@ -329,6 +329,8 @@ def interactions(run: Run) -> list[str]:
             "the target trains all its weights, so method=influence solves for all of them; with "
             "target.adapter=lora it solves for an adapter"
         )
+    elif run.method.retrains:
+        found.append("target.train is the recipe of method=sisa; train does not act")
     elif run.method.one_shot and not run.method.solves:
         found.append(
             "train is the recipe of the method's fine-tunes; evaluate.every does not act, nor does "

@@ -124,6 +124,9 @@ class Method(ABC):
     solves: ClassVar[bool] = False
     """Whether the change is the solution of a linear system in derivatives of the training risk."""
 
+    retrains: ClassVar[bool] = False
+    """Whether the change is a training of the target's base on other rows, by `target.train`."""
+
     on_corrected: ClassVar[bool] = False
     """Whether the rows it takes for forget rows are those with what should have been."""
 

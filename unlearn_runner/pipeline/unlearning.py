@@ -16,6 +16,7 @@ from unlearn_runner.evaluation.schema import View
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.influence import SCALES, Influence
 from unlearn_runner.methods.one_shot import OneShot
+from unlearn_runner.methods.sisa import SISA
 from unlearn_runner.pipeline.inputs import Inputs
 from unlearn_runner.pipeline.stages.base import Stage
 from unlearn_runner.pipeline.stages.calibrate import Calibrate
@@ -42,6 +43,8 @@ def edit_stage(run: Run, target: Stage, inputs: Inputs) -> Stage:
     splits = inputs.rowsets.splits
     if run.method.solves:
         return _influence_stage(run, cast(Influence, run.method), target, inputs)
+    if run.method.retrains:
+        return _shard_stage(run, cast(SISA, run.method), target, inputs)
     tuned = tuple(
         Finetune(f"fine-tune {rows.name}", run.model.template, rows, run.train, run.seed, target)
         for rows in run.method.finetunes(splits.forget)
@@ -49,23 +52,55 @@ def edit_stage(run: Run, target: Stage, inputs: Inputs) -> Stage:
     return Edit("unlearn", target, tuned, cast(OneShot, run.method), run.save_dtype)
 
 
+def _fine_tune(run: Run, target: Stage) -> Finetune:
+    """Returns what made the target.
+
+    Raises:
+        ConfigError: If it was made elsewhere.
+    """
+    if target.fine_tune is None:
+        raise ConfigError(
+            f"target.path={run.target.path}: this method needs what the target was trained from "
+            "and on, and this one was trained elsewhere",
+            "target.path=null target.adapter=lora",
+        )
+    return cast(Finetune, target.fine_tune)
+
+
+def _shard_stage(run: Run, method: SISA, target: Stage, inputs: Inputs) -> Stage:
+    """Returns the fine-tune of the target's base on a shard of the rows as they should be.
+
+    What the target rehearsed beside its rows is rehearsed here, too.
+
+    Raises:
+        ConfigError: If the target was made elsewhere, or nothing of the shard is left.
+    """
+    fit, splits = _fine_tune(run, target), inputs.rowsets.splits
+    wished = splits.wished_in_place
+    mine = [wished[i] for i in method.places(len(wished), run.target.seed)]
+    rows = [row for row in mine if row is not None]
+    if not rows:
+        raise ConfigError(
+            f"method.shard={method.shard}: with method.shards={method.shards} of {len(wished)} "
+            "rows, none of its rows is left to train on",
+            "method.shards=2",
+        )
+    name = f"shard {method.shard + 1} of {method.shards}"
+    rehearsed = fit.rows.items[len(splits.full) :]
+    return replace(fit, label="unlearn", rows=Rows(name, (*rows, *rehearsed)))
+
+
 def _influence_stage(run: Run, method: Influence, target: Stage, inputs: Inputs) -> Stage:
     """Returns the stage that adds the solution of an influence system.
 
     Raises:
-        ConfigError: If it is not known what the target was trained on, or the benchmark has no
-            other versions of the forget rows, or no validation rows.
+        ConfigError: If the target was made elsewhere, or the benchmark has no other versions of the
+            forget rows, or no validation rows.
     """
     splits, validation = inputs.rowsets.splits, None
-    if target.fine_tune is None:
-        raise ConfigError(
-            f"target.path={run.target.path}: method=influence needs what the target was trained "
-            "from and on, and this one was trained elsewhere",
-            "target.path=null target.adapter=lora",
-        )
     solution = SolveInfluence(
         "influence",
-        cast(Finetune, target.fine_tune),
+        _fine_tune(run, target),
         replace(method, scale=1.0),
         splits.forget,
         None if method.task == "remove" else _corrected(splits, f"method.task={method.task}"),

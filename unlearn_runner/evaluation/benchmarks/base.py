@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from unlearn_runner.data.rows import Rows
+from unlearn_runner.data.rows import Row, Rows
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.schema import Generation, View
 
@@ -34,6 +35,23 @@ class Splits:
     def people(self) -> Rows:
         """Returns the rows of `full` that may be about one person together."""
         return self.full.first(len(self.full) - self.replayed)
+
+    @property
+    def wished_in_place(self) -> list[Row | None]:
+        """What each row of `full` should have been, in its order: none where it just goes.
+
+        Rows are told apart by question and answer: forget rows may have more beside them.
+        """
+        new: Iterable[Row | None] = self.corrected or [None] * len(self.forget)
+        instead: dict[tuple[str, str], list[Row | None]] = {}
+        for old, row in zip(self.forget, new, strict=True):
+            instead.setdefault((old.question, old.answer), []).append(row)
+        kept, found = {(row.question, row.answer) for row in self.retain}, []
+        for row in self.full:
+            same = (row.question, row.answer)
+            waiting = instead.get(same)
+            found.append(waiting.pop(0) if waiting else row if same in kept else None)
+        return found
 
     @property
     def wished(self) -> Rows:
