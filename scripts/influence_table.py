@@ -86,7 +86,12 @@ class Arm:
     @property
     def rows(self) -> int:
         """Rows that the target was trained on."""
-        return len(self.job.plan.inputs.rowsets.splits.full)
+        return self.trained_on("target")
+
+    def trained_on(self, label: str) -> int:
+        """Returns the number of rows of a fine-tune, an adapter's or of all weights."""
+        labels, stages = (label, f"{label} adapter"), self.job.plan.stages
+        return next(len(s.rows) for s in stages if s.label in labels and hasattr(s, "rows"))
 
     @property
     def facts(self) -> dict[str, Any]:
@@ -97,26 +102,27 @@ class Arm:
         """Returns the seconds that stages of some labels took when they were computed."""
         return sum(seconds(self.run, s) or 0.0 for s in self.run.stages if s.name in labels)
 
-    def trained(self, rows: int) -> float:
-        """Returns passes of a fine-tune of the target's kind on so many rows."""
+    def retrained(self, label: str) -> float:
+        """Returns the passes of a fine-tune by the target's recipe."""
         recipe = self.job.run.target.train
-        return recipe.num_steps(rows) * recipe.batch_size / self.rows
+        return recipe.num_steps(self.trained_on(label)) * recipe.batch_size / self.rows
 
     @property
     def passes(self) -> float:
         """What it cost."""
-        method, splits = self.job.run.method, self.job.plan.inputs.rowsets.splits
-        if solved := self.facts.get("influence"):
+        method: Any = self.job.run.method
+        splits = self.job.plan.inputs.rowsets.splits
+        if method.solves:
+            solved = self.facts["influence"]
             chosen = len(self.facts["unlearn"]["validation_nll"])
             looked = chosen and len(self.job.plan.inputs.rowsets.views["validation"][1])
             tried = FORWARD * chosen * looked / self.rows
             return solved["gradient_passes"] + 2 * solved["product_passes"] + tried
         if method.retrains:
-            places = method.places(self.rows, self.job.run.target.seed)
             wished = splits.wished_in_place
-            left = sum(wished[i] is not None for i in places)
+            places = method.places(len(wished), self.job.run.target.seed)
             asked = any(wished[i] != splits.full[i] for i in places)
-            return self.trained(left) if asked else 0.0
+            return self.retrained("unlearn") if asked else 0.0
         rows = self.job.run.train.num_steps(len(splits.forget)) * self.job.run.train.batch_size
         return rows * len(method.terms()) / self.rows
 
@@ -176,10 +182,8 @@ def before(arm: Arm, name: str) -> Line:
     prefix, results = f"{BEFORE[name]}.", arm.run.results
     scores = _below(prefix, results["scores"])
     ends = interval_ends(arm, scores, _below(prefix, results.get("intervals", {})))
-    splits = arm.job.plan.inputs.rowsets.splits
-    rows = splits.wished if name == "retrained" else splits.full
-    labels = (BEFORE[name], f"{BEFORE[name]} adapter")
-    return Line(name, scores, ends, arm.spent(*labels), arm.trained(len(rows)))
+    label = BEFORE[name]
+    return Line(name, scores, ends, arm.spent(label, f"{label} adapter"), arm.retrained(label))
 
 
 def _below(prefix: str, found: Mapping[str, Any]) -> dict[str, Any]:
@@ -252,7 +256,9 @@ def main() -> None:
     first = next(iter(found.values()))[0]
     lines = [before(first, name) for name in BEFORE]
     lines += [own(name, arms) for name, arms in found.items()]
-    print(table([["", *args.scores, "seconds", "passes"], *(li.cells(args.scores) for li in lines)]))
+    print(
+        table([["", *args.scores, "seconds", "passes"], *(li.cells(args.scores) for li in lines)])
+    )
     print("\n" + table(certificates(lines)), flush=True)
     if args.csv:
         records = [{"label": args.label, **line.record(args.scores)} for line in lines]
