@@ -149,7 +149,7 @@ def _scored(
     trajectory = None
     if steps:
         trajectory = ScoreTrajectory("score along", unlearned, steps=steps, **how("unlearned"))
-    wanted = (*kept, *scores.values(), *((trajectory,) if trajectory is not None else ()))
+    wanted = (*scores.values(), *((trajectory,) if trajectory is not None else ()), *kept)
     return Plan(_ordered(wanted), unlearned, scores, wanted, inputs, trajectory)
 
 
