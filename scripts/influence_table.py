@@ -72,8 +72,9 @@ class Line:
         for name in scores:
             low, high = self.ends.get(name) or (None, None)
             found |= {name: self.scores.get(name), f"{name}_low": low, f"{name}_high": high}
-        found |= {"seconds": round(self.seconds, 1), "passes": round(self.passes, 3)}
-        return found | {name: self.solved.get(name) for name in ("scale", *CERTIFICATE)}
+        found |= {"seconds": self.seconds, "passes": self.passes}
+        found |= {name: self.solved.get(name) for name in ("scale", *CERTIFICATE)}
+        return {k: float(f"{v:.5g}") if isinstance(v, float) else v for k, v in found.items()}
 
 
 @dataclass(frozen=True)

@@ -125,6 +125,9 @@ def doubts(found: dict[str, Any], tolerance: float) -> list[str]:
         said.append(f"the target has not converged (|grad R| = {ratio:.2g} |b|)")
     if found["residual"] > 2 * tolerance:
         said.append(f"the system is not solved (residual {found['residual']:.2g})")
+    if found["residual_held"] > 1:  # that of no edit at all
+        held = found["residual_held"]
+        said.append(f"method.rows={found['hessian_rows']} do not stand for others ({held:.2g})")
     if found["curvature"] <= 0:
         said.append("H is not positive along the solution")
     if found["damping_raised"]:
