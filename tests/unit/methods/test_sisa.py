@@ -40,6 +40,8 @@ def test_rows_are_as_wished_where_they_were() -> None:
     assert [row and row.answer for row in removed.wished_in_place] == ["a", None, "c", None, "d"]
     twice = Splits(rows("aa"), rows("a"), rows("a"), rows(""))
     assert [row and row.answer for row in twice.wished_in_place] == [None, "a"]
+    beside = Splits(full, forget, rows("ac"), rows(""), further=rows("d"))
+    assert [row and row.answer for row in beside.wished_in_place] == ["a", None, "c", None, "d"]
     in_turn = Splits(full, rows("d"), rows("ac"), rows(""))
     assert [row and row.answer for row in in_turn.wished_in_place] == ["a", None, "c", None, None]
 

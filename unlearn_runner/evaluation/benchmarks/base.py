@@ -46,7 +46,8 @@ class Splits:
         instead: dict[tuple[str, str], list[Row | None]] = {}
         for old, row in zip(self.forget, new, strict=True):
             instead.setdefault((old.question, old.answer), []).append(row)
-        kept, found = {(row.question, row.answer) for row in self.retain}, []
+        stay = (*self.retain, *(self.further or ()))
+        kept, found = {(row.question, row.answer) for row in stay}, []
         for row in self.full:
             same = (row.question, row.answer)
             waiting = instead.get(same)
