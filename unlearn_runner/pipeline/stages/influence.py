@@ -127,7 +127,7 @@ def doubts(found: dict[str, Any], tolerance: float) -> list[str]:
         said.append(f"the system is not solved (residual {found['residual']:.2g})")
     if found["residual_held"] > 1:  # that of no edit at all
         held = found["residual_held"]
-        said.append(f"method.rows={found['hessian_rows']} do not stand for others ({held:.2g})")
+        said.append(f"other rows than those of H have a residual of {held:.2g}, no edit has 1")
     if found["curvature"] <= 0:
         said.append("H is not positive along the solution")
     if found["damping_raised"]:
