@@ -53,13 +53,14 @@ for name, part in corpora.items():
     (folder / f"{name}.jsonl").write_text("\n".join(map(json.dumps, texts)))
 PYTHON
 pretrained=(model=hf model.path="$model" target.path="$model" train.lr=2e-5 train.batch_size=8 train.precision=bf16)
-pretrained+=(evaluate.precision=bf16 attack.lr=2e-5)
+pretrained+=(evaluate.precision=bf16 attack.lr=2e-5 attack.batch_size=4 train.micro_batch=4)
 run "${pretrained[@]}" benchmark=wmdp benchmark@benchmark.training=wmdp_corpora name=wmdp-shaped \
     benchmark.data_dir="$shaped" benchmark.training.data_dir="$shaped" benchmark.view.mmlu.limit=200 train.steps=20 "$@"
 
 for person in "$data"/rwku/*/; do
     name=$(basename "$person")
-    run "${pretrained[@]}" benchmark=rwku benchmark.data_dir="$person" name="rwku-$name" train.steps=10 train.max_length=512 "$@"
+    run "${pretrained[@]}" benchmark=rwku benchmark.source.split.forget.limit=256 benchmark.source.split.retain.limit=256 \
+        benchmark.data_dir="$person" name="rwku-$name" train.steps=10 train.max_length=512 "$@"
 done
 
 runs=(outputs/runs/muse-pocket outputs/runs/muse-news outputs/runs/wmdp-shaped outputs/runs/rwku-*)

@@ -25,7 +25,6 @@ from unlearn_runner.evaluation.schema import (
     VERSION,
     compressed_length,
     evidence_file,
-    read_evidence,
     scored_answers,
 )
 from unlearn_runner.utils.files import finite
@@ -92,19 +91,28 @@ def evaluated(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
 
 
 def test_one_teacher_forced_pass_per_view_and_one_generation_pass_per_generating_view(
-    evaluated: tuple[Path, Views, Any], one_thread: None
+    evaluated: tuple[Path, Views, Any], tiny: Any, one_thread: None
 ) -> None:
-    folder, views, passes = evaluated
-    evident = sum(
-        len(tokens)
-        for name in views
-        for tokens in read_evidence(folder, name, "logprobs", ["rank"])["rank"].to_pylist()
-    )
+    from unlearn_runner.data.encode import encode_row
+
+    _, views, passes = evaluated
+    template = evaluator_of(views).template
+    scored: set[tuple[str, int, tuple[int, ...]]] = set()
+    for name, (_, rows) in views.items():
+        for answer in scored_answers(rows):
+            qa = rows.items[answer.row]
+            row = encode_row(tiny.tokenizer, template, qa, 128, name, answer.text)
+            places = range(row.prompt_length, len(row.ids))
+            scored |= {(name, answer.row, row.ids[: place + 1]) for place in places}
     answers = sum(len(scored_answers(rows)) for _, rows in views.values())
     questions = sum(len(rows) for view, rows in views.values() if "generations" in view.probes)
     assert (answers, questions) == (6 * (7 + 7 + 4 + 4 + 1), 24)
-    # All answers to a question are scored behind one reading of it.
-    assert passes == {"teacher-forced": 30, "scored tokens": evident, "generation": questions}
+    # All answers to a question are scored behind one reading of it, what they begin with once.
+    assert passes == {
+        "teacher-forced": 30,
+        "scored tokens": len(scored),
+        "generation": questions,
+    }
 
 
 def test_every_metric_comes_of_that_evidence_alone(evaluated: tuple[Path, Views, Any]) -> None:
