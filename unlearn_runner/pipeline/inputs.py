@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from unlearn_runner.config.root import Evaluation, RetainModel, Run, Target
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.errors import ConfigError
+from unlearn_runner.errors import ConfigError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Splits, Turn
 from unlearn_runner.evaluation.logs.retain_log import RetainLog
 from unlearn_runner.evaluation.schema import View
@@ -60,6 +60,7 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     if rowsets is None:
         of = run.benchmark
         rowsets = Rowsets(of.splits(), of.evaluation_rows(), of.turns())
+    _check_named_views(run, rowsets)
     log = _retain_log(run, rowsets.views)
     retain_model = _given(run, "retain_model", "retain_model", run.retain_model)
     if (checkpoint := _given(run, "model", "evaluate", run.evaluate)) is not None:
@@ -104,6 +105,18 @@ def needs_retain_model(run: Run) -> bool:
     """Returns whether a score or an attack compares with it, and no log stands for it."""
     wanted = any(metric.needs_retain_model for metric in run.benchmark.metrics.values())
     return (wanted or run.attack.acts) and run.retain_model.log is None
+
+
+def _check_named_views(run: Run, rowsets: Rowsets) -> None:
+    """Refuses a metric that names a view which the benchmark has not."""
+    for name, metric in run.benchmark.metrics.items():
+        for setting, view in metric.named_views.items():
+            if view not in rowsets.views:
+                key, close = f"benchmark.metric.{name}.{setting}", nearest(view, rowsets.views)
+                raise ConfigError(
+                    f"{key}={view} is no view of this benchmark; it has {listed(rowsets.views)}",
+                    f"{key}={close or 'null'}",
+                )
 
 
 def _given(

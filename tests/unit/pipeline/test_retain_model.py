@@ -59,3 +59,12 @@ def test_none_is_made_of_a_target_that_is_the_base(tiny: Any, tmp_path: Path) ->
     other = planned("model=hf", given[0])
     assert not other.inputs.knows_from_base
     assert "retain_model" in [stage.label for stage in other.stages]
+
+
+def test_an_attack_names_views_that_are_there() -> None:
+    key = "benchmark.metric.privleak.attack.members"
+    with pytest.raises(ConfigError) as refused:
+        planned("benchmark=muse_pocket", f"{key}=privleak_forgot")
+    assert f"{key}=privleak_forgot is no view" in str(refused.value)
+    assert f"{key}=privleak_forget" in str(refused.value)
+    planned("benchmark=muse_pocket", f"{key}=verbmem")

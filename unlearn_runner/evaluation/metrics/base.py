@@ -112,6 +112,11 @@ class Metric(ABC):
         names = found[0] if found else ()
         return {key: np.array([one[key] for one in found], float) for key in names}
 
+    @property
+    def named_views(self) -> dict[str, str]:
+        """Views that its settings name, by setting; all must be the benchmark's."""
+        return {}
+
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns the roles that every row of a view must have answers of to be scored."""
         return ("answer",)

@@ -73,6 +73,12 @@ class Attack(Metric):
             return None
         return Attacked(members[1], others[1], (members[0], others[0]))
 
+    @property
+    def named_views(self) -> dict[str, str]:
+        """The views of both sides, where they are named."""
+        sides = {"members": self.members, "others": self.others}
+        return {setting: view for setting, view in sides.items() if view is not None}
+
     def _of_views(
         self, model: Evidence, retain_model: Evidence | None, goal: Goal, wanted: str | None
     ) -> Iterator[tuple[str, Floats]]:

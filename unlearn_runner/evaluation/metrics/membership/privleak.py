@@ -79,6 +79,11 @@ class PrivLeak(Metric):
         leak = privleak(model, retain_model)
         return leak, model, retain_model, np.abs(model - retain_model)
 
+    @property
+    def named_views(self) -> dict[str, str]:
+        """Those of its attack."""
+        return {f"attack.{setting}": view for setting, view in self.attack.named_views.items()}
+
     def needs(self, view: View) -> tuple[Role, ...]:
         """Returns nothing: every row has its answer."""
         return ()
