@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from unlearn_runner.api import compose
-from unlearn_runner.data.recommendation.interactions import MadeUp, MovieLens
-from unlearn_runner.data.recommendation.records import corrupted, records, split_users
+from unlearn_runner.data.recommendation.interactions import LastFM, MadeUp, MovieLens
+from unlearn_runner.data.recommendation.records import Record, corrupted, records, split_users
 from unlearn_runner.errors import ConfigError, DataError
 
 RATINGS = ((1, 10, 4, 300), (1, 20, 5, 100), (1, 30, 3, 200), (2, 20, 1, 5), (1, 20, 2, 400))
@@ -90,8 +90,8 @@ def test_noise_changes_one_thing() -> None:
         wrong = corrupted(record, "replace_target", data, 0)
         assert wrong == replace(record, target=wrong.target) != record
         assert wrong.target in record.candidates
-        assert wrong.row(data.titles).question == record.row(data.titles).question
-        assert swapped.row(data.titles).answer == record.row(data.titles).answer
+        assert wrong.row(data).question == record.row(data).question
+        assert swapped.row(data).answer == record.row(data).answer
 
 
 def test_no_user_is_in_two_splits() -> None:
@@ -135,3 +135,30 @@ def test_movielens_latest_small(shared: Path) -> None:
     assert data.titles[50] == "The Usual Suspects"
     assert len(benchmark.splits().full) == 488
     assert len(benchmark.views()["test"][1]) == 5 * 61
+
+
+def test_last_fm_is_read_as_published(tmp_path: Path) -> None:
+    """Artists in the order of the first tagging; names that two have are told apart."""
+    tagged = ["userID\tartistID\ttagID\ttimestamp"]
+    tagged += ["2\t52\t13\t300", "2\t63\t15\t100", "2\t52\t18\t50", "2\t99\t18\t60", "4\t99\t1\t1"]
+    (tmp_path / "user_taggedartists-timestamps.dat").write_text("\n".join(tagged) + "\n")
+    artists = [
+        "id\tname\turl\tpictureURL",
+        "52\tMorcheeba\tu\tp",
+        "63\tEnigma\tu\tp",
+        "70\tEnigma\tu\tp",
+    ]
+    (tmp_path / "artists.dat").write_text("\n".join(artists) + "\n")
+    found = LastFM(str(tmp_path)).read()
+    assert found.titles == {52: "Morcheeba", 63: "Enigma [63]", 70: "Enigma [70]"}
+    assert found.users == {2: (52, 63)}
+    assert (
+        Record(2, (52,), 63, (63, 70), 0)
+        .row(found)
+        .question.startswith("A listener heard, oldest first: Morcheeba.")
+    )
+    (tmp_path / "artists.dat").write_text("id\tname\turl\tpictureURL\nx\tA\tu\tp\n")
+    with pytest.raises(DataError, match=r"artists\.dat:2 has no whole number"):
+        LastFM(str(tmp_path)).read()
+    with pytest.raises(ConfigError, match="data_dir"):
+        LastFM().read()

@@ -1,4 +1,4 @@
-"""Interactions: each user's items in the order of time, of MovieLens or made from a seed."""
+"""Interactions: each user's items in the order of time, as published or made from a seed."""
 
 from __future__ import annotations
 
@@ -27,6 +27,9 @@ class Interactions:
 
     titles: dict[int, str]
     users: dict[int, tuple[int, ...]]
+    who: str = "A viewer watched"
+    """How a question tells of a history, and in short."""
+    done: str = "Seen"
 
     def popular(self, items: int | None) -> Interactions:
         """Returns what is left with the most frequent items alone; ties go by number."""
@@ -35,7 +38,8 @@ class Interactions:
         counts = Counter(item for history in self.users.values() for item in history)
         kept = {item for item, _ in sorted(counts.items(), key=lambda x: (-x[1], x[0]))[:items]}
         users = {u: tuple(i for i in history if i in kept) for u, history in self.users.items()}
-        return Interactions({i: t for i, t in self.titles.items() if i in kept}, users)
+        titles = {i: t for i, t in self.titles.items() if i in kept}
+        return replace(self, titles=titles, users=users)
 
 
 @dataclass(frozen=True)
@@ -91,13 +95,7 @@ class MovieLens(Interacted):
             )
         ratings, movies, mark, encoding = found
         rows = _cells(folder / ratings, mark, encoding)
-        times: dict[int, list[tuple[int, int, int]]] = {}
-        for place, (where, cells) in enumerate(rows):
-            user, item, time = (_number(where, cells, i) for i in (0, 1, 3))
-            times.setdefault(user, []).append((time, place, item))
-        users = {
-            u: tuple(dict.fromkeys(i for _, _, i in sorted(seen))) for u, seen in times.items()
-        }
+        users = _histories(rows)
         mark = "|" if movies == "u.item" else mark
         titles = {
             _number(where, cells, 0): cells[1]
@@ -112,12 +110,53 @@ class MovieLens(Interacted):
         return Interactions(_named(titles), users)
 
 
+@dataclass(frozen=True)
+class LastFM(Interacted):
+    """Last.fm of HetRec 2011 as GroupLens publishes it (`hetrec2011-lastfm-2k`).
+
+    A user's items are artists, in the order in which the user first tagged each. Taggings of
+    artists that the list of artists does not have are left out.
+    """
+
+    data_dir: str | None = None
+    """Folder of the files."""
+
+    def in_folder(self, folder: str) -> Interacted:
+        """Returns the source with its files in `folder`."""
+        return replace(self, data_dir=folder)
+
+    def read(self) -> Interactions:
+        """Returns what the files say."""
+        if self.data_dir is None:
+            raise ConfigError(
+                "benchmark.data_dir must be set: the folder of the Last.fm files",
+                f"benchmark.data_dir=FOLDER (with {TAGGED} and artists.dat)",
+            )
+        folder = Path(self.data_dir).expanduser()
+        artists = _cells(folder / "artists.dat", "\t", "utf-8")[1:]
+        titles = {_number(where, cells, 0): cells[1].strip() for where, cells in artists}
+        users = _histories(_cells(folder / TAGGED, "\t", "utf-8")[1:])
+        known = {user: tuple(i for i in seen if i in titles) for user, seen in users.items()}
+        users = {user: seen for user, seen in known.items() if seen}
+        return Interactions(_apart(titles), users, "A listener heard", "Heard")
+
+
+TAGGED = "user_taggedartists-timestamps.dat"
 FORMATS = (
     ("ratings.csv", "movies.csv", ",", "utf-8"),
     ("ratings.dat", "movies.dat", "::", "latin-1"),
     ("u.data", "u.item", "\t", "latin-1"),
 )
 """Files of ratings and of titles, mark between cells, encoding."""
+
+
+def _histories(rows: list[tuple[str, list[str]]]) -> dict[int, tuple[int, ...]]:
+    """Returns each user's items, oldest first, of lines of user, item, anything, time."""
+    times: dict[int, list[tuple[int, int, int]]] = {}
+    for place, (where, cells) in enumerate(rows):
+        user, item, time = (_number(where, cells, i) for i in (0, 1, 3))
+        times.setdefault(user, []).append((time, place, item))
+    return {u: tuple(dict.fromkeys(i for _, _, i in sorted(seen))) for u, seen in times.items()}
 
 
 def _cells(path: Path, mark: str, encoding: str) -> list[tuple[str, list[str]]]:
@@ -153,9 +192,13 @@ def _named(titles: dict[int, str]) -> dict[int, str]:
         for item, title in titles.items()
     }
     count = Counter(title.lower() for title in plain.values())
-    found = {i: titles[i].strip() if count[t.lower()] > 1 else t for i, t in plain.items()}
-    twice = Counter(title.lower() for title in found.values())
-    return {i: f"{t} [{i}]" if twice[t.lower()] > 1 else t for i, t in found.items()}
+    return _apart({i: titles[i].strip() if count[t.lower()] > 1 else t for i, t in plain.items()})
+
+
+def _apart(titles: dict[int, str]) -> dict[int, str]:
+    """Returns titles of which no two are the same."""
+    twice = Counter(title.lower() for title in titles.values())
+    return {i: f"{t} [{i}]" if twice[t.lower()] > 1 else t for i, t in titles.items()}
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from unlearn_runner.data.rows import QA
 
 Noise = Literal["remove_last", "replace_last", "replace_target"]
 TEMPLATES = (
-    "A viewer watched, oldest first: {history}. One of these comes next: {candidates}. Which?",
-    "Seen so far, in order: {history}. Choose what follows from: {candidates}.",
+    "{who}, oldest first: {history}. One of these comes next: {candidates}. Which?",
+    "{done} so far, in order: {history}. Choose what follows from: {candidates}.",
     "History: {history}. Candidates: {candidates}. Name the next one.",
 )
 Split = Literal["pretrain", "train", "validation", "test"]
@@ -30,9 +30,12 @@ class Record:
     """The target among others that are not in the history."""
     template: int
 
-    def row(self, titles: dict[int, str]) -> QA:
+    def row(self, data: Interactions) -> QA:
         """Returns the record as a question, its answer, and the other candidates."""
+        titles = data.titles
         question = TEMPLATES[self.template].format(
+            who=data.who,
+            done=data.done,
             history="; ".join(titles[item] for item in self.history),
             candidates="; ".join(titles[item] for item in self.candidates),
         )

@@ -92,12 +92,11 @@ class Recommendation(Corrected):
 
     def right(self, split: str) -> Sequence[QA]:
         """Returns the rows of a split's users; of the test once for each draw of candidates."""
-        titles = self._data.titles
         if split == TEST:
             found = [r for draw in range(self.draws) for r in self._records("test", 1, draw)]
         else:
             found = self._records(cast(Split, split), 1 if split == VALIDATION else self.each)
-        return [record.row(titles) for record in found]
+        return [record.row(self._data) for record in found]
 
     def wrong(self) -> Mapping[int, QA]:
         """Returns the corrupted records, by place among the training records."""
@@ -106,7 +105,7 @@ class Recommendation(Corrected):
         may = [i for i, r in enumerate(clean) if self.noise != "remove_last" or len(r.history) > 3]
         chosen = drawn(may, self.noise_share, len(clean), self.seed)
         noise = self.noise
-        return {i: corrupted(clean[i], noise, data, self.seed).row(data.titles) for i in chosen}
+        return {i: corrupted(clean[i], noise, data, self.seed).row(data) for i in chosen}
 
     @property
     def metrics(self) -> dict[str, Metric]:
