@@ -20,6 +20,7 @@ import torch
 from examples import CPU, Example, Table, close, grad_logits
 from helpers.oracles import read_oracles
 from torch import Tensor, nn
+from transformers import PreTrainedConfig
 
 from unlearn_runner.data.encode import Batch, Encoded, collate
 from unlearn_runner.errors import ConfigError
@@ -422,7 +423,7 @@ class Stack(nn.Module):
     def __init__(self, states: Any) -> None:
         super().__init__()
         self.states = nn.Parameter(torch.tensor(states, dtype=torch.float64))
-        self.config = SimpleNamespace(num_hidden_layers=2)
+        self.config = PreTrainedConfig(num_hidden_layers=2)
         self.blocks = nn.ModuleList([nn.Identity(), nn.Identity()])
         self.output = nn.Identity()
 
