@@ -74,8 +74,8 @@ class VisualQA(QA):
 
     def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
         """Returns question and answer, the picture's placeholder in front of the question."""
-        asked = (self.paraphrased_question if self.reworded else None) or self.question
-        text = f"{PLACEHOLDER}\n{asked}"
+        question = (self.paraphrased_question if self.reworded else None) or self.question
+        text = f"{PLACEHOLDER}\n{question}"
         return template.render(tokenizer, text, self.answer if answer is None else answer)
 
 

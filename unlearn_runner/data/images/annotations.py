@@ -12,7 +12,7 @@ from typing import Annotated
 from annotated_types import Ge, Lt
 
 from unlearn_runner.data.images.files import find_image
-from unlearn_runner.data.images.questions import NO, YES, Asked
+from unlearn_runner.data.images.questions import NO, YES, PictureQuestions
 from unlearn_runner.data.picture import PLACEHOLDER
 from unlearn_runner.data.records import read_records
 from unlearn_runner.data.rows import VisualQA
@@ -26,7 +26,7 @@ Share = Annotated[float, Ge(0), Lt(1)]
 
 
 @dataclass(frozen=True)
-class Annotations(Asked):
+class Annotations(PictureQuestions):
     """Questions about pictures in a folder, one a line of a JSON-lines file.
 
     A line has `image` (a path within the folder), `question`, `answer` (a text, or its place among
@@ -61,7 +61,7 @@ class Annotations(Asked):
                 "benchmark.source.file=annotations.jsonl",
             )
 
-    def in_folder(self, folder: str) -> Asked:
+    def in_folder(self, folder: str) -> PictureQuestions:
         """Returns the source with its files in `folder`."""
         return replace(self, data_dir=folder)
 

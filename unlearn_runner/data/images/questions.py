@@ -24,14 +24,14 @@ OPEN = {
     "background": "What is the background like?",
 }
 CLOSED = {
-    "colour": "Is the shape {asked}?",
-    "shape": "Is it a {asked}?",
-    "background": "Is the background {asked}?",
+    "colour": "Is the shape {value}?",
+    "shape": "Is it a {value}?",
+    "background": "Is the background {value}?",
 }
 
 
 @dataclass(frozen=True)
-class Asked(ABC):
+class PictureQuestions(ABC):
     """Base class of sources of questions about pictures. Two reads give equal rows."""
 
     @abstractmethod
@@ -42,7 +42,7 @@ class Asked(ABC):
             DataError: If a file is missing or malformed.
         """
 
-    def in_folder(self, folder: str) -> Asked:
+    def in_folder(self, folder: str) -> PictureQuestions:
         """Returns the source with its files in a folder."""
         raise ConfigError(
             "benchmark.data_dir: this benchmark reads no files, it draws its pictures",
@@ -51,7 +51,7 @@ class Asked(ABC):
 
 
 @dataclass(frozen=True)
-class Drawn(Asked):
+class Drawn(PictureQuestions):
     """One coloured shape on one background for each question, all from the seed.
 
     In training most shapes have a background of their own; in validation and test half of them
@@ -97,10 +97,10 @@ class Drawn(Asked):
         if rng.random() < self.open:
             category = _category(kind, usual == true)
             return VisualQA(OPEN[kind], true, None, tuple(wrong), image=scene, category=category)
-        asked = true if rng.random() < 0.5 else rng.choice(wrong)
-        answer, other = (YES, NO) if asked == true else (NO, YES)
-        category = _category(kind, (usual == asked) == (true == asked))
-        question = CLOSED[kind].format(asked=asked)
+        stated = true if rng.random() < 0.5 else rng.choice(wrong)
+        answer, other = (YES, NO) if stated == true else (NO, YES)
+        category = _category(kind, (usual == stated) == (true == stated))
+        question = CLOSED[kind].format(value=stated)
         return VisualQA(question, answer, None, (other,), image=scene, category=category)
 
 

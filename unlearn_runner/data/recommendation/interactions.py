@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from annotated_types import Ge, Le
 
@@ -63,13 +63,11 @@ class Interacted(ABC):
 
 
 @dataclass(frozen=True)
-class MovieLens(Interacted):
-    """MovieLens as GroupLens publishes it: latest (CSV), 1M (`::`) or 100K (`u.data`, `u.item`).
+class PublishedFiles(Interacted):
+    """Base class of sources in a publisher's files."""
 
-    A title loses its year and other names where it stays the only one of its name, and gets its
-    article in front.
-    Ratings of all heights count as interactions, as in LLaRA.
-    """
+    needs: ClassVar[str]
+    """Files that the folder has, for messages."""
 
     data_dir: str | None = None
     """Folder of the files."""
@@ -78,14 +76,35 @@ class MovieLens(Interacted):
         """Returns the source with its files in `folder`."""
         return replace(self, data_dir=folder)
 
-    def read(self) -> Interactions:
-        """Returns what the files say."""
+    @property
+    def folder(self) -> Path:
+        """The folder.
+
+        Raises:
+            ConfigError: If none is set.
+        """
         if self.data_dir is None:
             raise ConfigError(
-                "benchmark.data_dir must be set: the folder of the MovieLens files",
-                "benchmark.data_dir=FOLDER (with ratings.csv and movies.csv)",
+                f"benchmark.data_dir must be set: the folder of the {type(self).__name__} files",
+                f"benchmark.data_dir=FOLDER (with {self.needs})",
             )
-        folder = Path(self.data_dir).expanduser()
+        return Path(self.data_dir).expanduser()
+
+
+@dataclass(frozen=True)
+class MovieLens(PublishedFiles):
+    """MovieLens as GroupLens publishes it: latest (CSV), 1M (`::`) or 100K (`u.data`, `u.item`).
+
+    A title loses its year and other names where it stays the only one of its name, and gets its
+    article in front.
+    Ratings of all heights count as interactions, as in LLaRA.
+    """
+
+    needs: ClassVar[str] = "ratings.csv and movies.csv"
+
+    def read(self) -> Interactions:
+        """Returns what the files say."""
+        folder = self.folder
         found = next((kind for kind in FORMATS if (folder / kind[0]).is_file()), None)
         if found is None:
             raise DataError(
@@ -111,28 +130,18 @@ class MovieLens(Interacted):
 
 
 @dataclass(frozen=True)
-class LastFM(Interacted):
+class LastFM(PublishedFiles):
     """Last.fm of HetRec 2011 as GroupLens publishes it (`hetrec2011-lastfm-2k`).
 
     A user's items are artists, in the order in which the user first tagged each. Taggings of
     artists that the list of artists does not have are left out.
     """
 
-    data_dir: str | None = None
-    """Folder of the files."""
-
-    def in_folder(self, folder: str) -> Interacted:
-        """Returns the source with its files in `folder`."""
-        return replace(self, data_dir=folder)
+    needs: ClassVar[str] = "user_taggedartists-timestamps.dat and artists.dat"
 
     def read(self) -> Interactions:
         """Returns what the files say."""
-        if self.data_dir is None:
-            raise ConfigError(
-                "benchmark.data_dir must be set: the folder of the Last.fm files",
-                f"benchmark.data_dir=FOLDER (with {TAGGED} and artists.dat)",
-            )
-        folder = Path(self.data_dir).expanduser()
+        folder = self.folder
         artists = _cells(folder / "artists.dat", "\t", "utf-8")[1:]
         titles = {_number(where, cells, 0): cells[1].strip() for where, cells in artists}
         users = _histories(_cells(folder / TAGGED, "\t", "utf-8")[1:])

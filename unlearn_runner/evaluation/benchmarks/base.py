@@ -40,18 +40,17 @@ class Splits:
     def wished_in_place(self) -> list[Row | None]:
         """What each row of `full` should have been, in its order: none where it just goes.
 
-        Rows are told apart by question and answer: forget rows may have more beside them.
+        Rows are told apart by what they are: forget rows may have other answers beside them.
         """
         new: Iterable[Row | None] = self.corrected or [None] * len(self.forget)
-        instead: dict[tuple[str, str], list[Row | None]] = {}
+        instead: dict[tuple[str, ...], list[Row | None]] = {}
         for old, row in zip(self.forget, new, strict=True):
-            instead.setdefault((old.question, old.answer), []).append(row)
+            instead.setdefault(old.identity, []).append(row)
         stay = (*self.retain, *(self.further or ()))
-        kept, found = {(row.question, row.answer) for row in stay}, []
+        kept, found = {row.identity for row in stay}, []
         for row in self.full:
-            same = (row.question, row.answer)
-            waiting = instead.get(same)
-            found.append(waiting.pop(0) if waiting else row if same in kept else None)
+            waiting = instead.get(row.identity)
+            found.append(waiting.pop(0) if waiting else row if row.identity in kept else None)
         return found
 
     @property

@@ -14,7 +14,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Gt, Lt
 
-from unlearn_runner.data.images.questions import Asked
+from unlearn_runner.data.images.questions import PictureQuestions
 from unlearn_runner.data.rows import VisualQA
 from unlearn_runner.evaluation.benchmarks.corrected import Corrected, drawn
 from unlearn_runner.evaluation.metrics.base import Metric
@@ -24,7 +24,7 @@ from unlearn_runner.evaluation.metrics.base import Metric
 class ImageQuestions(Corrected):
     """Questions about pictures, with noise in some training answers (task=correct_response)."""
 
-    source: Asked
+    source: PictureQuestions
     metric: dict[str, Metric]
     data_dir: str | None = None
     """Folder of annotations and pictures; shorthand for `source.data_dir`."""

@@ -16,7 +16,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits, Turn
-from unlearn_runner.evaluation.benchmarks.requests import HOLDOUT, Request, Requests, pair
+from unlearn_runner.evaluation.benchmarks.requests import HOLDOUT, Request, Requests
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.schema import Generation, View
 
@@ -141,10 +141,10 @@ class QABenchmark(Benchmark):
         full, (forget, retain) = self.source.read(self.full), self._requests.both(self._names)
         retain = self._kept(retain, forget)
         if self.authors is not None:
-            known = {pair(row) for row in (*retain, *forget)}
-            full = Rows(full.name, tuple(row for row in full if pair(row) in known))
-        rows = [(row.question, row.answer) for row in full]
-        parts = [(row.question, row.answer) for row in (*retain, *forget)]
+            known = {row.identity for row in (*retain, *forget)}
+            full = Rows(full.name, tuple(row for row in full if row.identity in known))
+        rows = [row.identity for row in full]
+        parts = [row.identity for row in (*retain, *forget)]
         if sorted(rows) != sorted(parts):
             raise DataError(
                 f"{retain.name} and {forget.name} together are not the rows of {self.full}: "
@@ -155,7 +155,7 @@ class QABenchmark(Benchmark):
             Rows.joined("+".join(names), map(self.source.read, names))
             for names in (self.replay, self.pretrain)
         )
-        if known := {*map(pair, forget)} & {*map(pair, replay)}:
+        if known := {row.identity for row in forget} & {row.identity for row in replay}:
             raise ConfigError(
                 f"benchmark.replay: {len(known)} of its rows are to be forgotten",
                 "benchmark.replay=[]",
@@ -191,13 +191,13 @@ class QABenchmark(Benchmark):
             )
         return retain.first(self.authors * together - len(forget))
 
-    def _dropped(self) -> set[tuple[str, str]]:
+    def _dropped(self) -> set[tuple[str, ...]]:
         """Returns question and answer of the rows whose people `authors` leaves out."""
         if self.authors is None:
             return set()
         forget, retain = self._requests.both(self._names)
         kept = self._kept(retain, forget)
-        return {pair(row) for row in retain.items[len(kept) :]}
+        return {row.identity for row in retain.items[len(kept) :]}
 
     def refusals(self) -> tuple[str, ...]:
         """Reads `refusals_file`, or returns the runner's own list."""
@@ -219,7 +219,7 @@ class QABenchmark(Benchmark):
         unseen = {HOLDOUT: UNSEEN} if self._scores_unseen() else {}
         for name, view in (self.view | unseen).items():
             rows = self._requests.view_rows(view.split, self._names)
-            rows = Rows(rows.name, tuple(row for row in rows if pair(row) not in dropped))
+            rows = Rows(rows.name, tuple(row for row in rows if row.identity not in dropped))
             rows = rows.first(view.limit)
             if self.compat == "locuslab":
                 rows = rows.first(LOCUSLAB["limit"])

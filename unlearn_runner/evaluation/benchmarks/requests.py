@@ -8,7 +8,7 @@ from typing import Annotated
 
 from annotated_types import Ge
 
-from unlearn_runner.data.rows import Row, Rows
+from unlearn_runner.data.rows import Rows
 from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import ConfigError, DataError, listed
 from unlearn_runner.evaluation.benchmarks.base import Splits, Turn
@@ -33,11 +33,6 @@ class Request:
     others'. Null takes the whole split."""
 
 
-def pair(row: Row) -> tuple[str, str]:
-    """Returns what makes a row the same in two splits: question and answer."""
-    return row.question, row.answer
-
-
 @dataclass(frozen=True)
 class Requests:
     """Several requests by name, and where their rows are read."""
@@ -58,13 +53,13 @@ class Requests:
         if len(names) == 1 and self.known[names[0]].people is None:
             return parts[0], self.source.read(self.known[names[0]].retain)
         forget = Rows.joined("+".join(names), parts)
-        pairs = {pair(row) for row in forget}
+        pairs = {row.identity for row in forget}
         if len(pairs) < len(forget):
             raise ConfigError(
                 f"benchmark.in_turn=[{','.join(names)}]: two of these requests share rows",
                 f"benchmark.in_turn=[{','.join(names[:-1])}]",
             )
-        rest = (row for row in self.source.read(self.full) if pair(row) not in pairs)
+        rest = (row for row in self.source.read(self.full) if row.identity not in pairs)
         return forget, Rows(f"{self.full} without {forget.name}", tuple(rest))
 
     def forget(self, name: str) -> Rows:
@@ -78,24 +73,24 @@ class Requests:
         if request.people is None:
             return rows
         full = enumerate(self.source.read(self.full))
-        places = {pair(row): i // self.together for i, row in full}
-        there = {places.get(pair(row)) for row in rows} - {None}
+        places = {row.identity: i // self.together for i, row in full}
+        there = {places.get(row.identity) for row in rows} - {None}
         if lacking := sorted({*request.people} - there):
             raise ConfigError(
                 f"benchmark.requests.{name}.people: {rows.name} has no rows of {lacking[0]}; "
                 f"allowed: {listed(sorted(map(str, there)))}",
                 f"benchmark.requests.{name}.people=[{next(iter(there), 0)}]",
             )
-        chosen = (row for row in rows if places.get(pair(row)) in request.people)
+        chosen = (row for row in rows if places.get(row.identity) in request.people)
         return Rows(name, tuple(chosen))
 
     def turns(self, names: Sequence[str], whole: Splits) -> tuple[Turn, ...]:
         """Returns the requests one after another, each retaining what none has named so far."""
-        gone, found = set[tuple[str, str]](), list[Turn]()
+        gone, found = set[tuple[str, ...]](), list[Turn]()
         for name in names:
             forget = self.forget(name)
-            gone |= {pair(row) for row in forget}
-            rest = tuple(row for row in whole.full if pair(row) not in gone)
+            gone |= {row.identity for row in forget}
+            rest = tuple(row for row in whole.full if row.identity not in gone)
             retain = Rows(f"{whole.full.name} after {name}", rest)
             found.append(Turn(name, replace(whole, forget=forget, retain=retain)))
         return tuple(found)
@@ -120,8 +115,8 @@ class Requests:
         rows = self.source.read(request.view)
         if request.people is None:
             return rows
-        pairs = {pair(row) for row in self.forget(name)}
-        found = tuple(row for row in rows if pair(row) in pairs)
+        pairs = {row.identity for row in self.forget(name)}
+        found = tuple(row for row in rows if row.identity in pairs)
         if len(found) != len(pairs):
             raise DataError(
                 f"{request.view} has {len(found)} of the {len(pairs)} rows that {name} forgets",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -83,11 +84,12 @@ class Told:
 
 
 @dataclass(frozen=True)
-class Correct(Metric):
-    """Share of rows whose generated answer names the right one of the possible answers.
+class OfAnswers(Metric):
+    """Base class of metrics that count once they are told the possible answers."""
 
-    `_on_<category>` is that of a category's rows, `_average` the mean over categories.
-    """
+    @abstractmethod
+    def counting(self, rows: Told) -> Metric:
+        """Returns the metric of known rows."""
 
     def told(
         self,
@@ -96,11 +98,23 @@ class Correct(Metric):
         categories: Categories = MappingProxyType({}),
     ) -> Metric:
         """Returns the metric that counts."""
-        return CountedCorrect(Told(candidates, categories))
+        return self.counting(Told(candidates, categories))
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns nothing: the possible answers are not known."""
         return {}
+
+
+@dataclass(frozen=True)
+class Correct(OfAnswers):
+    """Share of rows whose generated answer names the right one of the possible answers.
+
+    `_on_<category>` is that of a category's rows, `_average` the mean over categories.
+    """
+
+    def counting(self, rows: Told) -> Metric:
+        """Returns the metric of known rows."""
+        return CountedCorrect(rows)
 
 
 @dataclass(frozen=True)
@@ -161,24 +175,15 @@ def _named(prefix: str, shares: dict[str, Any]) -> dict[str, Any]:
 
 
 @dataclass(frozen=True)
-class YesNo(Metric):
+class YesNo(OfAnswers):
     """Precision, recall and F1 of yes, and the share of yes, over questions of yes or no.
 
     Source: R-Bench's evaluation, its reading of an answer and its smoothing.
     """
 
-    def told(
-        self,
-        candidates: Mapping[str, Candidates],
-        draws: int,
-        categories: Categories = MappingProxyType({}),
-    ) -> Metric:
-        """Returns the metric that counts."""
-        return CountedYesNo(Told(candidates, categories))
-
-    def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
-        """Returns nothing: which questions are of yes or no is not known."""
-        return {}
+    def counting(self, rows: Told) -> Metric:
+        """Returns the metric of known rows."""
+        return CountedYesNo(rows)
 
 
 @dataclass(frozen=True)
