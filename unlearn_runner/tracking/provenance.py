@@ -63,10 +63,8 @@ def repository() -> dict[str, str]:
 
     The remote is without the name and password that its address may hold.
     """
-    found, queries = (
-        {},
-        {"commit": ("rev-parse", "HEAD"), "remote": ("remote", "get-url", "origin")},
-    )
+    found: dict[str, str] = {}
+    queries = {"commit": ("rev-parse", "HEAD"), "remote": ("remote", "get-url", "origin")}
     for name, words in queries.items():
         with suppress(OSError, subprocess.CalledProcessError):
             found[name] = re.sub(r"//[^/@]*@", "//", _git(Path.cwd(), *words))
