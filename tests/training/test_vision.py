@@ -20,7 +20,7 @@ from unlearn_runner.data.rows import QA, Rows
 from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.evaluation.probes.decoding import decode
 from unlearn_runner.evaluation.probes.logprobs import probe
-from unlearn_runner.evaluation.probes.packing import trees
+from unlearn_runner.evaluation.probes.packing import groups
 from unlearn_runner.methods.losses.base import token_nll
 from unlearn_runner.models.adapters.lora import LoRA
 from unlearn_runner.models.forward import Models, blocks, hidden_states
@@ -114,7 +114,7 @@ def test_probes_see_each_rows_own_picture(bench: Bench) -> None:
         one = replace(same, image=bench.rows[i].picture)
         rows += [replace(one, answer=answer) for answer in ("yes", "no", "circle")]
     encoded = encode_rows(bench.tokenizer, bench.template, Rows("r", tuple(rows)), 128)
-    assert [len(tree.rows) for tree in trees(bench.model, encoded)] == [3, 3]
+    assert [len(group) for group in groups(encoded)] == [3, 3]
     stats = probe(bench.model, encoded, bench.pad, 8, "probe")
     for row, one in zip(encoded, stats, strict=True):
         expected = -plain_losses(bench, row)

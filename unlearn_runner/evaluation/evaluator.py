@@ -151,7 +151,7 @@ class _Probes:
     def logprobs(self, name: str, rows: Rows) -> list[Any] | None:
         """Scores all answers; returns what is then known of each row's own, see `_hits`."""
         from unlearn_runner.data.encode import encode_row
-        from unlearn_runner.evaluation.probes.logprobs import packing, probe
+        from unlearn_runner.evaluation.probes.logprobs import journalled, probe
 
         answers, settings, known = scored_answers(rows), self.settings, None
         given = (self.tokenizer, settings.template)
@@ -162,9 +162,10 @@ class _Probes:
             for i, role, _, text in answers
         ]
         pad, label = self.tokenizer.pad_token_id, f"{self.title}, {name} answers"
-        journal = self.journal(name, "logprobs", **packing())
-        size = settings.batch_size
-        stats = probe(self.model, encoded, pad, size, label, self.ranks, journal)
+        journal = self.journal(name, "logprobs", **journalled())
+        plain = [answer.role == "answer" for answer in answers]
+        given = (settings.batch_size, label, self.ranks, journal, plain)
+        stats = probe(self.model, encoded, pad, *given)
         if self.ranks.main:
             write_logprobs(self.folder, name, answers, stats)
             known = _hits(answers, stats)

@@ -3,7 +3,9 @@
 Each probe leaves one parquet file per view. A row is keyed by (view, row index, answer role, answer
 index), never by its text, so two models' evidence can be compared row by row.
 
-Version 1, which files without a version are, lacks the compressed length of an answer.
+Version 1, which files without a version are, lacks the compressed length of an answer. Up to
+version 2 every answer has all statistics of its tokens; since then all but the rows' own have
+log-probabilities alone, as no metric reads more.
 """
 
 from __future__ import annotations
@@ -20,7 +22,7 @@ from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.data.rows import Rows
 
-VERSION = 2
+VERSION = 3
 """Version of the files' columns; older ones are still read."""
 VERSION_KEY = b"unlearn_runner.evidence"
 
@@ -46,8 +48,8 @@ TOKEN_TYPES = {
     "entropy": "float32",
     "rank": "int32",
 }
-"""Columns of the log-probability probe with a list per answer, one entry per scored token; see
-`probes.logprobs.TokenStats`."""
+"""Columns of the log-probability probe with a list per answer, one entry per scored token, or none
+but for `logprob` where the answer is not the row's own; see `probes.logprobs.TokenStats`."""
 
 
 @dataclass(frozen=True)

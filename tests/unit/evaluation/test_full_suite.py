@@ -97,19 +97,19 @@ def test_one_teacher_forced_pass_per_view_and_one_generation_pass_per_generating
 
     _, views, passes = evaluated
     template = evaluator_of(views).template
-    scored: set[tuple[str, int, tuple[int, ...]]] = set()
+    scored: set[tuple[str, tuple[int, ...]]] = set()
     for name, (_, rows) in views.items():
         for answer in scored_answers(rows):
             qa = rows.items[answer.row]
             row = encode_row(tiny.tokenizer, template, qa, 128, name, answer.text)
             places = range(row.prompt_length, len(row.ids))
-            scored |= {(name, answer.row, row.ids[: place + 1]) for place in places}
+            scored |= {(name, row.ids[:place]) for place in places}
     answers = sum(len(scored_answers(rows)) for _, rows in views.values())
     questions = sum(len(rows) for view, rows in views.values() if "generations" in view.probes)
     assert (answers, questions) == (6 * (7 + 7 + 4 + 4 + 1), 24)
-    # All answers to a question are scored behind one reading of it, what they begin with once.
+    # All answers of a view are scored in one sequence, what they begin with once.
     assert passes == {
-        "teacher-forced": 30,
+        "teacher-forced": 2 * 3 + 2 * 2 + 1,  # of 16 answers at most, 7 or 4 to a question
         "scored tokens": len(scored),
         "generation": questions,
     }

@@ -12,22 +12,22 @@ import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM as Auto
-from transformers import GPTNeoConfig, LlamaConfig, MistralConfig, PreTrainedConfig
+from transformers import (
+    GPTNeoConfig,
+    Lfm2Config,
+    LlamaConfig,
+    MistralConfig,
+    PreTrainedConfig,
+)
 
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.ranks import ALONE
-from unlearn_runner.evaluation.probes import decoding
+from unlearn_runner.evaluation.probes import decoding, packing
 from unlearn_runner.evaluation.probes.batching import map_batches
 from unlearn_runner.evaluation.probes.decoding import decode
 from unlearn_runner.evaluation.probes.generations import continue_prompts, generate
 from unlearn_runner.evaluation.probes.journal import Journal
-from unlearn_runner.evaluation.probes.logprobs import (
-    TokenStats,
-    moments,
-    packing,
-    probe,
-)
-from unlearn_runner.evaluation.probes.packing import trees
+from unlearn_runner.evaluation.probes.logprobs import TokenStats, journalled, moments, probe
 from unlearn_runner.evaluation.schema import Generation
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -47,11 +47,12 @@ FAMILIES: dict[str, PreTrainedConfig] = {
         **{"max_position_embeddings": 40, "attention_types": [[["global", "local"], 1]]},
     ),
 }
+HYBRID = Lfm2Config(**SIZES, **HEADS, num_key_value_heads=2, layer_types=["conv", "full_attention"])
 
 
 def random_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
     torch.manual_seed(4)
-    model = Auto.from_config(FAMILIES[name]).to(dtype).eval()
+    model = Auto.from_config({**FAMILIES, "convolutions": HYBRID}[name]).to(dtype).eval()
     # Random weights say nearly the same everywhere: larger ones make every next token another.
     for parameter in model.parameters():
         if parameter.dim() > 1:
@@ -157,31 +158,69 @@ def answers(model: Any) -> list[Encoded]:
     return rows
 
 
+def close(one: TokenStats, other: TokenStats, tolerance: float) -> None:
+    for field in fields(TokenStats):
+        found, expected = getattr(one, field.name), getattr(other, field.name)
+        np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("together", [2, 16])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32])
-def test_answers_behind_one_prompt_score_what_they_score_alone(dtype: torch.dtype) -> None:
+def test_answers_of_one_pass_score_what_they_score_alone(
+    dtype: torch.dtype, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packing, "TOGETHER", together)
     model = random_model("grouped heads", dtype)
     rows = answers(model)
-    assert [len(tree.rows) for tree in trees(model, rows)] == [3, 1, 2]
-    assert [len(tree) for tree in trees(model, rows)] == [7 + 3 + 1 + 3, 2 + 5, 9 + 4 + 4]
+    assert [len(group) for group in packing.groups(rows)] == [3, 1, 2]
     alone = [probe(model, [row], 0, 1, "")[0] for row in rows]
     counts = computed(model)
-    together = probe(model, rows, 0, 64, "")
-    assert counts["rows"] == 3
-    assert counts["tokens"] == 3 * 17, "as long as the longest"
-    assert len(trees(model, rows)[0].scored) == 4 + 2 + 7 - 3, "the third begins as the first"
-    for one, other in zip(together, alone, strict=True):
-        for field in fields(TokenStats):
-            found, expected = getattr(one, field.name), getattr(other, field.name)
-            tolerance = 1e-12 if dtype == torch.float64 else 2e-5
-            np.testing.assert_allclose(found, expected, rtol=tolerance, atol=tolerance)
+    found = probe(model, rows, 0, 64, "")
+    assert counts == {"calls": 1, "rows": 1, "tokens": (7 + 3 + 1 + 3) + (2 + 5) + (9 + 4 + 4)}
+    assert model.config._attn_implementation == "sdpa"
+    for one, other in zip(found, alone, strict=True):
+        close(one, other, 1e-12 if dtype == torch.float64 else 2e-5)
 
 
-@pytest.mark.parametrize("name", ["sliding window", "learned positions"])
+def test_what_rows_begin_with_is_read_once_and_scored_once() -> None:
+    model = random_model("grouped heads")
+    rows, tree = answers(model), packing.Tree()
+    tree.add(rows[:3])
+    assert len(set(tree.places)) == 4 + 1 + 7 - 4, "the third begins as the first"
+    # Another question that begins as the first one does, as few-shot prompts do.
+    tree.add([Encoded((*rows[0].ids[:4], 59, 58, 57, END), 6)])
+    assert len(tree.tokens) == 14 + 3
+    places, picks = np.unique(tree.places, return_inverse=True)
+    logits = packing.packed_logits(model, tree, places, torch.device("cpu"))[picks]
+    alone = [
+        model(torch.tensor([[*rows[0].ids[:4], 59, 58, 57]])).logits[0, -2:],
+        model(torch.tensor([rows[0].ids[:-1]])).logits[0, -4:],
+    ]
+    torch.testing.assert_close(logits[-2:], alone[0], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(logits[:4], alone[1], rtol=1e-12, atol=1e-12)
+
+
+def test_answers_that_need_no_more_have_log_probabilities_alone() -> None:
+    model = random_model("grouped heads")
+    rows = answers(model)
+    plain = [True, False, False, False, True, False]
+    whole = probe(model, rows, 0, 64, "")
+    for one, other, mark in zip(
+        probe(model, rows, 0, 64, "", plain=plain), whole, plain, strict=True
+    ):
+        if mark:
+            close(one, other, 0)
+        else:
+            np.testing.assert_allclose(one.logprob, other.logprob, rtol=1e-12)
+            assert {len(getattr(one, f.name)) for f in fields(TokenStats)[1:]} == {0}
+
+
+@pytest.mark.parametrize("name", ["sliding window", "learned positions", "convolutions"])
 def test_models_that_count_tokens_themselves_get_a_row_per_answer(name: str) -> None:
-    """A window that cuts a row, and masks made of the order of tokens."""
+    """A window that cuts a row, masks made of the order of tokens, and layers that go by it."""
     model = random_model(name)
     rows = answers(model)
-    assert [len(tree.rows) for tree in trees(model, rows)] == [1] * 6
+    assert not packing.can_pack(model, rows)
     alone = [probe(model, [row], 0, 1, "")[0].logprob for row in rows]
     for one, expected in zip(probe(model, rows, 0, 64, ""), alone, strict=True):
         np.testing.assert_allclose(one.logprob, expected, rtol=1e-12)
@@ -256,10 +295,11 @@ def test_an_attempt_goes_on_where_the_last_one_was_killed(tmp_path: Path) -> Non
 
 def test_statistics_come_back_from_the_journal_to_the_bit(tmp_path: Path) -> None:
     model = random_model("grouped heads", torch.float32)
-    rows, journal = answers(model), Journal[Any](tmp_path, **packing())
-    expected = probe(model, rows, 0, 4, "", journal=journal)
+    rows, journal = answers(model), Journal[Any](tmp_path, **journalled())
+    given = (model, rows, 0, 4, "", ALONE, journal, [True, False, False, True, False, True])
+    expected = probe(*given)
     counts = computed(model)
-    for one, other in zip(probe(model, rows, 0, 4, "", journal=journal), expected, strict=True):
+    for one, other in zip(probe(*given), expected, strict=True):
         for field in fields(TokenStats):
             found, value = getattr(one, field.name), getattr(other, field.name)
             assert found.dtype == value.dtype

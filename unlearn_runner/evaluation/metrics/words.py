@@ -15,8 +15,9 @@ Here every word counts, and what `rouge_score` does keep comes out as it does th
 from __future__ import annotations
 
 import unicodedata
-from functools import cache
+from functools import cache, lru_cache
 from itertools import groupby
+from typing import Any
 
 from nltk.stem import porter
 from rouge_score import tokenize
@@ -40,7 +41,12 @@ def _kind(character: str) -> str:
     return "latin" if script == "LATIN" or category == "N" else "other"
 
 
-_stemmer = cache(porter.PorterStemmer)
+@cache
+def _stemmer() -> Any:
+    """Returns rouge_score's stemmer; texts repeat their words, and it takes longer than ROUGE."""
+    stemmer = porter.PorterStemmer()
+    stemmer.stem = lru_cache(2**16)(stemmer.stem)
+    return stemmer
 
 
 def words(text: str) -> list[str]:

@@ -121,7 +121,7 @@ def decode(
     found = [list(tokens[:limit]) for tokens, limit in zip(known, limits, strict=True)]
     live = [i for i, tokens in enumerate(found) if len(tokens) < limits[i]]
     together = ranks if is_sharded(model) else ALONE
-    shown = [images[i] for i in live] if images else []
+    shown = [images[i] for i in live] if any(images) else []
     table = _Table(model, pad, [[*prompts[i], *found[i]] for i in live], shown)
     with narrowed(model, lambda states: states[:, -1:]):
         while together.all_reduce_sum(torch.tensor(len(live))) > 0:

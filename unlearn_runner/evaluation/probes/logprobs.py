@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +20,7 @@ from unlearn_runner.data.encode import Encoded, collate
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import TOKENS, device_of, map_batches
 from unlearn_runner.evaluation.probes.journal import Journal
-from unlearn_runner.evaluation.probes.packing import Tree, packed_logits, trees
+from unlearn_runner.evaluation.probes.packing import Tree, can_pack, groups, packed_logits
 from unlearn_runner.models.forward import scored_logits
 
 LOGITS_AT_ONCE = 2**24  # numbers per softmax on an accelerator
@@ -31,7 +31,7 @@ LEAST = -1e15  # in place of -inf: its square is a number, and 0 times either is
 
 @dataclass(frozen=True)
 class TokenStats:
-    """Statistics of one encoded answer; every array is [scored tokens]."""
+    """Statistics of one encoded answer, [scored tokens]; empty where `logprob` alone was wanted."""
 
     logprob: np.ndarray[Any, Any]
     """Log-probability of the label, in nats."""
@@ -80,59 +80,129 @@ def probe(
     title: str,
     ranks: Ranks = ALONE,
     journal: Journal[Any] | None = None,
+    plain: Sequence[bool] | None = None,
 ) -> list[TokenStats]:
-    """Returns the statistics of every encoded answer, in their order; see `map_batches`."""
-    sequences = trees(model, encoded)
+    """Returns the statistics of every encoded answer, in their order; see `map_batches`.
+
+    Args:
+        model: A causal LM in eval mode.
+        encoded: Rows in tokens; neighbours with the same prompt are read together.
+        pad: Padding token.
+        batch_size: Rows of a pass.
+        title: Name of the progress bar.
+        ranks: Sharers of the work; every rank must call this.
+        journal: As for `map_batches`.
+        plain: Which answers have all statistics; the others have log-probabilities. None: all.
+    """
+    packs, device = can_pack(model, encoded), device_of(model)
+    items = groups(encoded) if packs else [[row] for row in encoded]
+    ends = np.cumsum([len(item) for item in items])
+    whole = [True] * len(encoded) if plain is None else plain
 
     def compute(batch: Sequence[int]) -> Iterator[list[TokenStats]]:
-        chosen = [sequences[i] for i in batch]
-        stats = _probe_batch(model, chosen, pad)
-        for tree in chosen:
-            yield [next(stats) for _ in tree.rows]
+        chosen = [items[i] for i in batch]
+        rows = [row for item in chosen for row in item]
+        marks = [mark for i in batch for mark in whole[ends[i] - len(items[i]) : ends[i]]]
+        if packs:
+            tree = Tree()
+            for item in chosen:
+                tree.add(item)
+            places, picks = np.unique(tree.places, return_inverse=True)
+            logits = packed_logits(model, tree, places, device)
+            scored = _Scored(
+                logits, torch.from_numpy(picks).to(device), torch.tensor(tree.labels, device=device)
+            )
+        else:
+            shaped = collate(rows, pad, device)
+            logits = scored_logits(model, shaped)
+            picks = torch.arange(len(logits), device=device)
+            scored = _Scored(logits, picks, shaped.labels)
+        stats = _statistics(scored, [row.num_labels for row in rows], marks)
+        for item in chosen:
+            yield [next(stats) for _ in item]
 
-    given = ([len(tree) for tree in sequences], batch_size, title, ranks, compute, journal)
-    counts, device = [len(tree.rows) for tree in sequences], device_of(model)
+    lengths = [item[0].prompt_length + sum(row.num_labels for row in item) for item in items]
+    given = (lengths, batch_size, title, ranks, compute, journal)
     max_tokens = CACHED if device.type == "cpu" else TOKENS
+    counts = [len(item) for item in items]
     found = map_batches(model, *given, rows=counts, tokens=max_tokens)
     return [one for stats in found for one in stats]
 
 
-def _probe_batch(model: Any, sequences: Sequence[Tree], pad: int) -> Iterator[TokenStats]:
-    rows, device = [row for tree in sequences for row in tree.rows], device_of(model)
-    packed = len(rows) > len(sequences)
-    if packed:
-        logits, labels = packed_logits(model, sequences, pad, device)
-    else:
-        batch = collate(rows, pad, device)
-        logits, labels = scored_logits(model, batch), batch.labels
-    at_once = CACHED_LOGITS if device.type == "cpu" else LOGITS_AT_ONCE
-    size = max(1, at_once // logits.shape[1])
-    chunks = zip(logits.split(size), labels.split(size), strict=True)
-    pieces = [moments(*chunk) for chunk in chunks]
-    columns = [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
-    if packed:
-        counts = [0, *(len(tree.scored) for tree in sequences[:-1])]
-        pairs = zip(sequences, np.cumsum(counts), strict=True)
-        picks = np.concatenate([np.add(tree.picks, start) for tree, start in pairs])
-        columns = [column[picks] for column in columns]
-    ends = np.cumsum([row.num_labels for row in rows])
-    for end, start in zip(ends, [0, *ends[:-1]], strict=True):
-        yield TokenStats(*(column[start:end] for column in columns))
+class _Scored(NamedTuple):
+    """What a pass scored."""
+
+    logits: Tensor
+    """[contexts, vocabulary]."""
+    picks: Tensor
+    """[scored tokens]: the context of each label."""
+    labels: Tensor
 
 
-def packing() -> dict[str, Any]:
-    """Returns how a journal keeps the statistics of packed rows: few arrays, not one per row."""
+def _statistics(
+    scored: _Scored, lengths: Sequence[int], whole: Sequence[bool]
+) -> Iterator[TokenStats]:
+    """Yields the statistics of rows that have so many labels each, of some all of them."""
+    marks = np.repeat(whole, lengths)
+    columns = _moments(scored, np.flatnonzero(marks))
+    logprob = np.empty(len(marks), dtype=columns[0].dtype)
+    logprob[marks] = columns[0]
+    if not marks.all():
+        logprob[~marks] = _logprobs(scored, np.flatnonzero(~marks))
+    start = kept = 0
+    for length, mark in zip(lengths, whole, strict=True):
+        further = slice(kept, kept + length * mark)
+        yield TokenStats(
+            logprob[start : start + length], *(column[further] for column in columns[1:])
+        )
+        start, kept = start + length, further.stop
+
+
+def _moments(scored: _Scored, which: Any) -> list[Any]:
+    """Returns the fields of `TokenStats` of some labels; each [labels]."""
+    chosen = torch.from_numpy(which).to(scored.labels.device).split(_at_once(scored.logits))
+    pieces = [moments(scored.logits[scored.picks[i]], scored.labels[i]) for i in chosen]
+    return [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
+
+
+def _logprobs(scored: _Scored, which: Any) -> Any:
+    """Returns the log-probabilities of some labels, [labels]; a context is normalised once."""
+    chosen = torch.from_numpy(which).to(scored.labels.device)
+    labels = scored.labels[chosen]
+    contexts, picks = scored.picks[chosen].unique(return_inverse=True)
+    order = picks.argsort()
+    size = _at_once(scored.logits)
+    ends = torch.searchsorted(picks[order], torch.arange(0, len(contexts) + size, size).to(picks))
+    found = torch.empty_like(labels, dtype=scored.logits.dtype)
+    pieces = contexts.split(size)
+    for number, (piece, start, end) in enumerate(zip(pieces, ends, ends[1:], strict=False)):
+        mine = order[start:end]
+        logp = log_softmax(scored.logits[piece], dim=-1)
+        found[mine] = logp[picks[mine] - number * size, labels[mine]]
+    return found.cpu().numpy()
+
+
+def _at_once(logits: Tensor) -> int:
+    """Returns how many contexts are normalised together."""
+    numbers = CACHED_LOGITS if logits.device.type == "cpu" else LOGITS_AT_ONCE
+    return max(1, numbers // logits.shape[1])
+
+
+def journalled() -> dict[str, Any]:
+    """Returns how a journal keeps the statistics of rows: few arrays, not one per row."""
 
     def pack(results: Sequence[Sequence[TokenStats]]) -> Any:
-        rows = [vars(one).values() for stats in results for one in stats]
-        columns = [torch.from_numpy(np.concatenate(column)) for column in zip(*rows, strict=True)]
-        return [[len(one.hit) for one in stats] for stats in results], columns
+        rows = [list(vars(one).values()) for stats in results for one in stats]
+        columns = [
+            (list(map(len, column)), torch.from_numpy(np.concatenate(column)))
+            for column in zip(*rows, strict=True)
+        ]
+        return [len(stats) for stats in results], columns
 
     def unpack(packed: Any) -> Iterator[list[TokenStats]]:
-        sizes, columns = packed
-        flat = [size for stats in sizes for size in stats]
-        rows = zip(*(column.split(flat) for column in columns), strict=True)
-        for stats in sizes:
-            yield [TokenStats(*(part.numpy() for part in next(rows))) for _ in stats]
+        counts, columns = packed
+        rows = zip(*(values.split(sizes) for sizes, values in columns), strict=True)
+        for count in counts:
+            yield [TokenStats(*(part.numpy() for part in next(rows))) for _ in range(count)]
 
     return {"pack": pack, "unpack": unpack}

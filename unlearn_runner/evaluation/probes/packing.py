@@ -1,120 +1,235 @@
-"""Packing: the answers to a question in one sequence, which reads once what they begin with.
+"""Packing: the answers of a pass in one sequence without padding, which reads once what they share.
 
 The sequence is a tree: a token follows the one that it follows in its row, has the position that it
 has there, and attends to what is before it there alone. So the numbers differ from those of rows by
-themselves in rounding only. It takes a model that goes by the mask and the positions it is given.
+themselves in rounding only. It takes a model that goes by the positions it is given, and attention
+that `transformers` lets others replace.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import AttentionInterface
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unlearn_runner.data.encode import Encoded, pixels_of
 from unlearn_runner.evaluation.probes.batching import narrowed
 
-LONGEST = 768  # tokens of a packed sequence: attention to what the mask hides is computed, too
+GROUP = 768  # tokens of answers to one question that stay together, at most
+TOGETHER = 16  # segments, alike in length, whose attention is computed at once on a processor
+NAME, BASE = "unlearn_runner_packed", "sdpa"
+ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
+
+
+class Segment(NamedTuple):
+    """What a row adds to the tree: tokens one behind another."""
+
+    start: int
+    size: int
+    path: Sequence[int]
+    """Places of what the last of them attends to, its own the last; before it each sees one less
+    of them."""
 
 
 @dataclass
 class Tree:
-    """Rows with the same prompt; what one token follows another is there once."""
+    """Rows of a pass in one sequence; what begins alike is there once."""
 
-    rows: list[Encoded] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
-    paths: list[list[int]] = field(default_factory=list)
-    """Per row, the places of its tokens."""
-    scored: dict[tuple[int, int], int] = field(default_factory=dict)
-    """What is scored, numbered: a place, and the token behind it; once where rows begin alike."""
-    picks: list[int] = field(default_factory=list)
-    """Numbers of what is scored of the rows, one after another."""
-    _places: dict[tuple[int, int], int] = field(default_factory=dict)
+    positions: list[int] = field(default_factory=list)
+    """Of each token, within the rows that it is of."""
+    segments: list[Segment] = field(default_factory=list)
+    places: list[int] = field(default_factory=list)
+    """Where the labels of the rows are predicted, one after another; the same where rows begin
+    alike."""
+    labels: list[int] = field(default_factory=list)
+    images: list[Any] = field(default_factory=list)
+    _known: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def add(self, row: Encoded) -> None:
-        """Adds a row; nothing follows its last token, which need not be read."""
-        place, path = -1, []
-        for token in row.ids[:-1]:
-            place = self._places.setdefault((place, token), len(self.tokens))
-            if place == len(self.tokens):
-                self.tokens.append(token)
-            path.append(place)
-        self.rows.append(row)
-        self.paths.append(path)
-        start = row.prompt_length
-        for one in zip(path[start - 1 :], row.ids[start:], strict=True):
-            self.picks.append(self.scored.setdefault(one, len(self.scored)))
+    def add(self, rows: Sequence[Encoded]) -> None:
+        """Adds rows with the same prompt."""
+        place = -1
+        if (image := rows[0].image) is not None:
+            self.images.append(image)
+            place -= len(self.images)  # placeholders of another picture are other tokens
+        for row in rows:
+            self._add(row, place)
 
-    def __len__(self) -> int:
-        return len(self.tokens)
+    def _add(self, row: Encoded, place: int) -> None:
+        # Nothing follows the last token, which need not be read.
+        read, path = row.ids[:-1], []
+        for token in read:
+            if (behind := self._known.get((place, token))) is None:
+                break
+            path.append(place := behind)
+        first, rest = len(self.tokens), read[len(path) :]
+        if rest:
+            new = range(first, first + len(rest))
+            self._known.update(zip(zip((place, *new), rest, strict=False), new, strict=True))
+            self.tokens += rest
+            self.positions += range(len(path), len(read))
+            path += new
+            self.segments.append(Segment(first, len(rest), path))
+        self.places += path[row.prompt_length - 1 :]
+        self.labels += row.ids[row.prompt_length :]
 
 
-def trees(model: Any, encoded: Sequence[Encoded]) -> list[Tree]:
-    """Returns neighbours with the same prompt together, where the model allows it, in order."""
-    found: list[Tree] = []
-    possible, before, filled = _goes_by_masks(model, encoded), None, 0
+def groups(encoded: Sequence[Encoded]) -> list[list[Encoded]]:
+    """Returns neighbours with the same prompt together, in order."""
+    found: list[list[Encoded]] = []
+    before, filled = None, 0
     for row in encoded:
         prompt = row.ids[: row.prompt_length], row.image
         filled += row.num_labels
-        if not possible or prompt != before or filled > LONGEST:
-            found.append(Tree())
+        if prompt != before or filled > GROUP:
+            found.append([])
             before, filled = prompt, len(row.ids)
-        found[-1].add(row)
+        found[-1].append(row)
     return found
 
 
-def _goes_by_masks(model: Any, encoded: Sequence[Encoded]) -> bool:
-    """Returns whether a model's attention is torch's, from masks alone, and no window cuts a row.
+def can_pack(model: Any, encoded: Sequence[Encoded]) -> bool:
+    """Returns whether a model mixes tokens by torch's attention alone, and no window cuts a row.
 
-    Models without `_supports_attention_backend` make masks of their own, of the order of tokens.
+    Models without `_supports_attention_backend` make masks of their own, of the order of tokens;
+    others have layers (convolutions, recurrences) that go by that order.
     """
     config = model.config.get_text_config()
     windows = (getattr(config, name, None) for name in ("sliding_window", "attention_chunk_size"))
     window = min(filter(None, windows), default=None)
     return (
         getattr(model, "_supports_attention_backend", False)
-        and config._attn_implementation == "sdpa"
+        and config._attn_implementation == BASE
+        and set(getattr(config, "layer_types", None) or ()) <= ATTENTION
         and (window is None or all(len(row.ids) <= window for row in encoded))
     )
 
 
-def packed_logits(
-    model: Any, sequences: Sequence[Tree], pad: int, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Returns logits [scored, vocabulary] and labels of what is scored in trees, each once.
+def packed_logits(model: Any, tree: Tree, places: Any, device: torch.device) -> Tensor:
+    """Returns logits [places, vocabulary] at some places of a tree.
 
     Logits are float32, or float64 when the model is.
     """
-    longest = max(map(len, sequences))
-    shape = (len(sequences), longest)
-    ids, places = np.full(shape, pad, dtype=np.int64), np.zeros(shape, dtype=np.int64)
-    seen = np.zeros((*shape, longest), dtype=bool)
-    before = np.tri(longest, dtype=bool)
-    for i, tree in enumerate(sequences):
-        ids[i, : len(tree)] = tree.tokens
-        for path in tree.paths:
-            count = len(path)
-            places[i, path] = np.arange(count)
-            seen[i][np.ix_(path, path)] |= before[:count, :count]
-        # What fills up attends to something: its numbers are nobody's, but must be numbers.
-        seen[i, len(tree) :, 0] = True
-    counts = [len(tree.scored) for tree in sequences]
-    row = torch.from_numpy(np.repeat(np.arange(len(sequences)), counts)).to(device)
-    pairs = torch.tensor([pair for tree in sequences for pair in tree.scored], device=device)
-    mask = torch.from_numpy(seen[:, None]).to(device)
-    if device.type == "cpu" and not torch.is_autocast_enabled("cpu"):
-        # What torch would make of it in every layer.
-        mask = torch.zeros(mask.shape, dtype=model.dtype).masked_fill(~mask, -torch.inf)
-    with narrowed(model, lambda hidden: hidden[row, pairs[:, 0]]):
+    chosen = torch.from_numpy(places).to(device)
+    layout = _Layout.of(tree, _mask_type(model, device), device)
+    with _attending(model, layout), narrowed(model, lambda hidden: hidden[0, chosen]):
         logits = model(
-            input_ids=torch.from_numpy(ids).to(device),
-            attention_mask=mask,
-            position_ids=torch.from_numpy(places).to(device),
+            input_ids=torch.tensor([tree.tokens], device=device),
+            position_ids=torch.tensor([tree.positions], device=device),
             use_cache=False,
-            **pixels_of([tree.rows[0].image for tree in sequences], device),
+            **pixels_of(tree.images, device),
         ).logits
-    return logits if logits.dtype == torch.float64 else logits.float(), pairs[:, 1]
+    return logits if logits.dtype == torch.float64 else logits.float()
+
+
+def _mask_type(model: Any, device: torch.device) -> torch.dtype:
+    """Returns what a mask is given as: on a processor, what torch would make of it every layer."""
+    plain = device.type == "cpu" and not torch.is_autocast_enabled("cpu")
+    return model.dtype if plain else torch.bool
+
+
+class _Part(NamedTuple):
+    """Segments as a batch, [segments, ...]: which tokens ask, and which they attend to."""
+
+    asking: Tensor
+    """[segments, longest]: places; what fills up repeats a segment's last token."""
+    seen: Tensor
+    """[segments, longest path]."""
+    mask: Tensor
+    """[segments, 1, longest, longest path]."""
+
+    @staticmethod
+    def of(segments: Sequence[Segment], mask_type: torch.dtype, device: torch.device) -> _Part:
+        """Returns segments as a batch."""
+        sizes = np.array([segment.size for segment in segments])[:, None]
+        lengths = np.array([len(segment.path) for segment in segments])[:, None]
+        asking = np.minimum(np.arange(sizes.max()), sizes - 1)
+        seen = np.zeros((len(segments), lengths.max()), dtype=np.int64)
+        for line, segment in zip(seen, segments, strict=True):
+            line[: len(segment.path)] = segment.path
+        last = (lengths - sizes + asking)[:, None, :, None]
+        mask = torch.from_numpy(np.arange(lengths.max()) <= last)
+        if mask_type is not torch.bool:
+            mask = torch.zeros(mask.shape, dtype=mask_type).masked_fill_(~mask, -torch.inf)
+        asking += np.array([segment.start for segment in segments])[:, None]
+        places = torch.from_numpy(asking).to(device)
+        return _Part(places, torch.from_numpy(seen).to(device), mask.to(device))
+
+
+class _Layout(NamedTuple):
+    """All segments of a tree."""
+
+    parts: list[_Part]
+    back: Tensor
+    """[tokens]: where each one is among all that ask."""
+
+    @staticmethod
+    def of(tree: Tree, mask_type: torch.dtype, device: torch.device) -> _Layout:
+        """Returns a tree's segments, on a processor those of about a length together."""
+        chosen = sorted(tree.segments, key=lambda one: (one.size, len(one.path)))
+        size = TOGETHER if device.type == "cpu" else len(chosen)
+        parts = [
+            _Part.of(chosen[start : start + size], mask_type, device)
+            for start in range(0, len(chosen), size)
+        ]
+        order = torch.cat([part.asking.flatten() for part in parts])
+        back = torch.empty(len(tree.tokens), dtype=torch.long, device=device)
+        back[order] = torch.arange(len(order), device=device)  # any of several is right
+        return _Layout(parts, back)
+
+
+_LAYOUT: ContextVar[_Layout] = ContextVar("layout of the tree that a pass reads")
+
+
+def _attend(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, _: Any, **how: Any
+) -> tuple[Tensor, None]:
+    """Attention of a tree's tokens, segment by segment; see `AttentionInterface`.
+
+    Args:
+        module: The layer.
+        query: [1, heads, tokens, dimension].
+        key: [1, groups of heads, tokens, dimension].
+        value: As `key`.
+        how: Of torch's attention.
+    """
+    layout = _LAYOUT.get()
+
+    def chosen(states: Tensor, which: Tensor) -> Tensor:
+        found = states[0].transpose(0, 1).index_select(0, which.flatten())
+        return found.unflatten(0, which.shape).transpose(1, 2)
+
+    found = []
+    for part in layout.parts:
+        states = (chosen(query, part.asking), chosen(key, part.seen), chosen(value, part.seen))
+        out, _ = ALL_ATTENTION_FUNCTIONS[BASE](module, *states, part.mask, **how)
+        found.append(out.flatten(0, 1))
+    return torch.cat(found).index_select(0, layout.back)[None], None
+
+
+AttentionInterface.register(NAME, _attend)
+
+
+@contextmanager
+def _attending(model: Any, layout: _Layout) -> Iterator[None]:
+    """Lets the text part of a model attend as a layout says."""
+    kind = type(model.config.get_text_config())
+    modules = (getattr(module, "config", None) for module in model.modules())
+    configs: list[Any] = [config for config in modules if type(config) is kind]
+    before = _LAYOUT.set(layout)
+    for config in configs:
+        config._attn_implementation = NAME
+    try:
+        yield
+    finally:
+        for config in configs:
+            config._attn_implementation = BASE
+        _LAYOUT.reset(before)
