@@ -78,16 +78,16 @@ def computed(model: Any) -> Counter[str]:
     return counts
 
 
-@pytest.mark.parametrize("tokens", [decoding.READ_AT_ONCE, 14])
+@pytest.mark.parametrize(("tokens", "passes"), [(decoding.CACHED, 1), (14, 5)])
 @pytest.mark.parametrize("name", FAMILIES)
 def test_rows_that_leave_say_what_transformers_lets_them_say(
-    name: str, tokens: int, monkeypatch: pytest.MonkeyPatch
+    name: str, tokens: int, passes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Row by row alone, by `model.generate`; some end, some fill their rooms, or the positions.
 
-    Prompts are read together, or in parts of few tokens.
+    Prompts are read as one tree, or as several of few tokens; or with padding.
     """
-    monkeypatch.setattr(decoding, "READ_AT_ONCE", tokens)
+    monkeypatch.setattr(decoding, "CACHED", tokens)
     model, rows, rooms = random_model(name), prompts(), [4, 20, 9, 50, 1, 6, 0]
     ends = [END, *range(30, 34)]
     expected = [
@@ -101,8 +101,20 @@ def test_rows_that_leave_say_what_transformers_lets_them_say(
     # A step for every token but the first, which the prompt's pass gives, and for every end.
     ended = [n < min(room, 40 - len(p)) for n, room, p in zip(lengths, rooms, rows, strict=True)]
     steps = [n - 1 + end for n, end in zip(lengths, ended, strict=True)][:6]
-    assert counts["rows"] == 6 + sum(steps)
-    assert counts["calls"] == max(steps) + (1 if tokens > 14 else 5)
+    packs = name == "grouped heads"
+    assert counts["rows"] == (passes if packs else 6) + sum(steps)
+    assert counts["calls"] == (passes if packs else 1) + max(steps)
+
+
+def test_what_prompts_begin_with_is_read_once() -> None:
+    """As where a model continues every beginning of a row; equal prompts have a slot each."""
+    model = random_model("grouped heads")
+    row = prompts()[1]
+    beginnings = [row[:length] for length in (3, 12, 5, 12, 1)]
+    alone = [decode(model, 0, [one], [()], [4], [END])[0] for one in beginnings]
+    counts = computed(model)
+    assert decode(model, 0, beginnings, [()] * 5, [4] * 5, [END]) == alone
+    assert counts["tokens"] == 12 + sum(len(found) - 1 for found in alone)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

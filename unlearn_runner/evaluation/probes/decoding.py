@@ -2,25 +2,30 @@
 
 `model.generate` computes every row of a batch until the last one ends. Here the cache is a table of
 slots: where a row ends the last slot's row moves into its place, and the batch is one shorter.
-Tokens that are known to follow a prompt are read together with it.
+Tokens that are known to follow a prompt are read together with it, and what prompts begin with is
+read once, where the model allows it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from unlearn_runner.data.encode import pixels_of, positions
+from unlearn_runner.data.encode import Encoded, pixels_of, positions
 from unlearn_runner.data.picture import Shown
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, narrowed
+from unlearn_runner.evaluation.probes.packing import Tree, can_pack, packed_logits
 
 GROWTH = 32  # columns more at once: a cache that grows by one is copied at every token
-READ_AT_ONCE = 2048  # tokens of prompts in a pass on a processor: what its cache holds
+READ_AT_ONCE = 2**14  # tokens of prompts in a pass
+CACHED = 2048  # and on a processor: what its cache holds
 
 
 class Slots(DynamicLayer):
@@ -30,12 +35,18 @@ class Slots(DynamicLayer):
         super().__init__()
         self.first = self.end = self.rows = 0
         self.table: list[Tensor] = []
+        self.reading: tuple[int, Tensor] | None = None
+        """While a tree of prompts is read: the first one's slot, and [prompts, columns] where in
+        the tree each one's tokens are."""
 
     def update(
         self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any
     ) -> tuple[Tensor, Tensor]:
         """Appends new columns; returns keys and values of all that are in use."""
         new = (key_states, value_states)
+        if self.reading is not None:
+            self._place(new, *self.reading)
+            return new
         self.is_initialized, self.rows = True, len(key_states)
         end = self.end + key_states.shape[-2]
         if not self.table or end > self.table[0].shape[-2]:
@@ -47,6 +58,18 @@ class Slots(DynamicLayer):
         self.keys, self.values = (t[: self.rows, :, self.first : end] for t in self.table)
         return self.keys, self.values
 
+    def _place(self, new: tuple[Tensor, Tensor], first: int, places: Tensor) -> None:
+        """Puts the tokens of a tree into the slots of the prompts that they are of."""
+        slots, (count, width) = slice(first, first + len(places)), places.shape
+        for i, states in enumerate(new):
+            heads, _, dimension = states.shape[1:]
+            if len(self.table) == i:
+                shape = (self.rows, heads, width + GROWTH, dimension)
+                self.table.append(states.new_empty(shape))
+            found = states[0].index_select(1, places.flatten()).unflatten(1, (count, width))
+            self.table[i][slots, :, :width] = found.transpose(0, 1)
+        self.is_initialized, self.end = True, width
+
     def _grow(self, new: tuple[Tensor, Tensor]) -> None:
         kept, before = self.end - self.first, self.table
         self.table = []
@@ -57,23 +80,6 @@ class Slots(DynamicLayer):
                 table[:, :, :kept] = before[i][:rows, :, self.first : self.end]
             self.table.append(table)
         self.first, self.end = 0, kept
-
-    @staticmethod
-    def joined(parts: Sequence[Slots]) -> Slots:
-        """Returns parts that have read their prompts as one table, which end in one column."""
-        slots, rows = Slots(), sum(part.rows for part in parts)
-        slots.end, slots.rows, slots.is_initialized = max(p.end for p in parts), rows, True
-        for tables in zip(*(part.table for part in parts), strict=True):
-            _, heads, _, dimension = tables[0].shape
-            shape = (rows, heads, slots.end + GROWTH, dimension)
-            # What no row attends to must be numbers, too.
-            whole, row = tables[0].new_zeros(shape), 0
-            for part, table in zip(parts, tables, strict=True):
-                columns = slice(slots.end - part.end, slots.end)
-                whole[row : row + part.rows, :, columns] = table[:, :, : part.end]
-                row += part.rows
-            slots.table.append(whole)
-        return slots
 
     def get_seq_length(self) -> int:
         """Number of columns in use."""
@@ -123,16 +129,15 @@ def decode(
     together = ranks if is_sharded(model) else ALONE
     shown = [images[i] for i in live] if any(images) else []
     table = _Table(model, pad, [[*prompts[i], *found[i]] for i in live], shown)
-    with narrowed(model, lambda states: states[:, -1:]):
-        while together.all_reduce_sum(torch.tensor(len(live))) > 0:
-            stay = []
-            for slot, token in enumerate(table.step()[: len(live)]):
-                row = found[live[slot]]
-                if token not in ends:
-                    row.append(token)
-                    if len(row) < limits[live[slot]]:
-                        stay.append(slot)
-            live = [live[slot] for slot in table.keep(stay)]
+    while together.all_reduce_sum(torch.tensor(len(live))) > 0:
+        stay = []
+        for slot, token in enumerate(table.step()[: len(live)]):
+            row = found[live[slot]]
+            if token not in ends:
+                row.append(token)
+                if len(row) < limits[live[slot]]:
+                    stay.append(slot)
+        live = [live[slot] for slot in table.keep(stay)]
     return found
 
 
@@ -148,18 +153,12 @@ class _Table:
     ) -> None:
         self.model, self.pad, self.device = model, pad, device_of(model)
         self._begin(rows or [[pad]], images)
-        # Ranks that compute in step have as many passes as each other.
-        if self.device.type == "cpu" and not is_sharded(model) and not images:
-            pieces = list(_pieces(rows))
-            if len(pieces) > 1:
-                self.parts = [_Table(model, pad, piece) for piece in pieces]
 
     def _begin(self, rows: Sequence[Sequence[int]], images: Sequence[Shown | None] = ()) -> None:
-        self.parts: list[_Table] = []
-        self.unseen = pixels_of(images, self.device)
+        shown = images or [None] * len(rows)
+        pairs = zip(rows, shown, strict=True)
+        self.unread = [Encoded((*row, self.pad), len(row), image=image) for row, image in pairs]
         self.width = max(map(len, rows))
-        padded = [[self.pad] * (self.width - len(row)) + list(row) for row in rows]
-        self.ids = torch.tensor(padded, device=self.device)
         # First column of each row that is no padding.
         self.starts = torch.tensor([self.width - len(row) for row in rows], device=self.device)
         self.cache = DynamicCache(config=self.model.config)
@@ -168,31 +167,64 @@ class _Table:
 
     def step(self) -> list[int]:
         """Reads what is new of every row; returns each one's most likely next token."""
-        if self.parts:
-            return self._join()
-        columns = torch.arange(self.width, device=self.device)
-        new = columns[self.width - self.ids.shape[1] :]
-        logits = self.model(
-            input_ids=self.ids,
-            attention_mask=(columns >= self.starts[:, None]).long(),
-            position_ids=(new - self.starts[:, None]).clamp(min=0),
-            past_key_values=self.cache,
-            use_cache=True,
-            **self.unseen,
-        ).logits
-        self.unseen = {}  # the cache has them
-        best = logits[:, -1].argmax(-1)
+        as_tree = self.unread and can_pack(self.model, self.unread)
+        best = self._read() if as_tree else self._next()
+        self.unread = []
         self.ids, self.width = best[:, None], self.width + 1
         return best.tolist()
 
-    def _join(self) -> list[int]:
-        """Reads the prompts part by part, and puts the caches together."""
-        best = [token for part in self.parts for token in part.step()]
-        self.ids, self.width = torch.tensor(best, device=self.device)[:, None], self.width + 1
-        pairs = zip(*(part.slots for part in self.parts), strict=True)
-        self.slots = [Slots.joined(parts) for parts in pairs]
-        self.cache.layers, self.parts = list[Any](self.slots), []
-        return best
+    def _next(self) -> Tensor:
+        """Reads a column, or at first padded prompts."""
+        if self.unread:
+            padded = [[self.pad] * (self.width - len(row.ids) + 1) for row in self.unread]
+            rows = zip(padded, self.unread, strict=True)
+            self.ids = torch.tensor([[*pad, *row.ids[:-1]] for pad, row in rows]).to(self.device)
+        columns = torch.arange(self.width, device=self.device)
+        new = columns[self.width - self.ids.shape[1] :]
+        with narrowed(self.model, lambda states: states[:, -1:]):
+            logits = self.model(
+                input_ids=self.ids,
+                attention_mask=(columns >= self.starts[:, None]).long(),
+                position_ids=(new - self.starts[:, None]).clamp(min=0),
+                past_key_values=self.cache,
+                use_cache=True,
+                **pixels_of([row.image for row in self.unread], self.device),
+            ).logits
+        return logits[:, -1].argmax(-1)
+
+    def _read(self) -> Tensor:
+        """Reads prompts as trees; the cache has each one's own tokens then."""
+        best, first = [], 0
+        for slot in self.slots:
+            slot.rows = len(self.unread)
+        for piece in self._pieces():
+            tree = Tree()
+            paths = [path for row in piece for path in tree.add([row])]
+            columns = [[0] * (self.width - len(path)) + [*path] for path in paths]
+            for slot in self.slots:
+                slot.reading = first, torch.tensor(columns, device=self.device)
+            places, picks = np.unique(tree.places, return_inverse=True)
+            logits = packed_logits(self.model, tree, places, self.device, self.cache)
+            best.append(logits.argmax(-1)[torch.from_numpy(picks).to(self.device)])
+            first += len(piece)
+        for slot in self.slots:
+            slot.reading = None
+        return torch.cat(best)
+
+    def _pieces(self) -> Iterator[list[Encoded]]:
+        """Yields neighbours that are read together."""
+        # Ranks that compute in step have as many passes as each other.
+        most = CACHED if self.device.type == "cpu" else READ_AT_ONCE
+        most = sys.maxsize if is_sharded(self.model) else most
+        piece: list[Encoded] = []
+        filled = 0
+        for row in self.unread:
+            filled += row.prompt_length
+            if piece and filled > most:
+                yield piece
+                piece, filled = [], row.prompt_length
+            piece.append(row)
+        yield piece
 
     def keep(self, stay: Sequence[int]) -> list[int]:
         """Keeps some slots, the last in the places of those that leave; returns their order.
@@ -215,15 +247,3 @@ class _Table:
         for layer in self.slots:
             layer.leave(holes, movers, unused)
         return order
-
-
-def _pieces(rows: Sequence[Sequence[int]]) -> Iterator[list[Sequence[int]]]:
-    """Yields neighbours that are read together, `READ_AT_ONCE` tokens at most, padding included."""
-    piece: list[Sequence[int]] = []
-    for row in rows:
-        if piece and (len(piece) + 1) * max(map(len, [*piece, row])) > READ_AT_ONCE:
-            yield piece
-            piece = []
-        piece.append(row)
-    if piece:
-        yield piece

@@ -54,16 +54,15 @@ class Tree:
     images: list[Any] = field(default_factory=list)
     _known: dict[tuple[int, int], int] = field(default_factory=dict)
 
-    def add(self, rows: Sequence[Encoded]) -> None:
-        """Adds rows with the same prompt."""
+    def add(self, rows: Sequence[Encoded]) -> list[Sequence[int]]:
+        """Adds rows with the same prompt; returns each one's path, the places of its tokens."""
         place = -1
         if (image := rows[0].image) is not None:
             self.images.append(image)
             place -= len(self.images)  # placeholders of another picture are other tokens
-        for row in rows:
-            self._add(row, place)
+        return [self._add(row, place) for row in rows]
 
-    def _add(self, row: Encoded, place: int) -> None:
+    def _add(self, row: Encoded, place: int) -> list[int]:
         # Nothing follows the last token, which need not be read.
         read, path = row.ids[:-1], []
         for token in read:
@@ -80,6 +79,7 @@ class Tree:
             self.segments.append(Segment(first, len(rest), path))
         self.places += path[row.prompt_length - 1 :]
         self.labels += row.ids[row.prompt_length :]
+        return path
 
 
 def groups(encoded: Sequence[Encoded]) -> list[list[Encoded]]:
@@ -113,8 +113,10 @@ def can_pack(model: Any, encoded: Sequence[Encoded]) -> bool:
     )
 
 
-def packed_logits(model: Any, tree: Tree, places: Any, device: torch.device) -> Tensor:
-    """Returns logits [places, vocabulary] at some places of a tree.
+def packed_logits(
+    model: Any, tree: Tree, places: Any, device: torch.device, cache: Any = None
+) -> Tensor:
+    """Returns logits [places, vocabulary] at some places of a tree; what it read, in a cache.
 
     Logits are float32, or float64 when the model is.
     """
@@ -124,7 +126,8 @@ def packed_logits(model: Any, tree: Tree, places: Any, device: torch.device) -> 
         logits = model(
             input_ids=torch.tensor([tree.tokens], device=device),
             position_ids=torch.tensor([tree.positions], device=device),
-            use_cache=False,
+            past_key_values=cache,
+            use_cache=cache is not None,
             **pixels_of(tree.images, device),
         ).logits
     return logits if logits.dtype == torch.float64 else logits.float()
