@@ -20,6 +20,7 @@ from unlearn_runner.evaluation.schema import (
     scored_answers,
     write_choices,
     write_generations,
+    write_gradients,
     write_logprobs,
     write_prefixes,
     write_samples,
@@ -65,8 +66,12 @@ class Evaluator:
 
     def teacher_forced(self) -> Evaluator:
         """Returns the evaluator without the probes that generate."""
+        return self.without(GENERATING)
+
+    def without(self, left_out: Collection[Probe]) -> Evaluator:
+        """Returns the evaluator without some of the probes."""
         probes = {
-            name: tuple(p for p in self.probes.get(name, PROBES) if p not in GENERATING)
+            name: tuple(p for p in self.probes.get(name, PROBES) if p not in left_out)
             for name in self.views
         }
         return replace(self, probes=probes)
@@ -109,6 +114,8 @@ class Evaluator:
                 probes.samples(name, rows)
             if "prefixes" in wanted:
                 probes.prefixes(name, rows, known)
+            if "gradients" in wanted:
+                probes.gradients(name, rows)
         for number, (how, views) in enumerate(pending.items()):
             probes.generations(number, how, views)
 
@@ -204,6 +211,17 @@ class _Probes:
         found = continuations(self.model, self.tokenizer, *given)
         if self.ranks.main:
             write_prefixes(self.folder, name, sequences, found)
+
+    def gradients(self, name: str, rows: Rows) -> None:
+        """Takes norms of the gradient of each row's loss."""
+        from unlearn_runner.evaluation.probes.gradients import gradient_norms
+
+        label, journal = f"{self.title}, {name} gradients", self.journal(name, "gradients")
+        size, pad = self.settings.batch_size, self.tokenizer.pad_token_id
+        given = (self.encoded(rows), pad, size, label, self.ranks, journal)
+        found = gradient_norms(self.model, *given)
+        if self.ranks.main:
+            write_gradients(self.folder, name, found)
 
     def generations(self, number: int, how: Generation, views: Sequence[_Prompted]) -> None:
         """Answers the questions of views together: a batch's last row is generated nearly alone."""

@@ -3,7 +3,8 @@
 Each probe leaves one parquet file per view. A row is keyed by (view, row index, answer role, answer
 index), never by its text, so two models' evidence can be compared row by row.
 
-Version 1, which files without a version are, lacks the compressed length of an answer.
+Version 1, which files without a version are, lacks the compressed length of an answer. Version 3
+adds the files of the probe `gradients`.
 """
 
 from __future__ import annotations
@@ -20,23 +21,28 @@ from annotated_types import Ge, Gt, Le
 
 from unlearn_runner.data.rows import Rows
 
-VERSION = 2
+VERSION = 3
 """Version of the files' columns; older ones are still read."""
 VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples"]
+Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples", "gradients"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
+Norm = Literal["l1", "l2", "max"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
 rows, `prefixes` continues every beginning of an answer or of a token sequence, `samples` generates
-many times, for leak@k."""
+many times, for leak@k, `gradients` takes the gradient of each row's loss."""
 GENERATING: tuple[Probe, ...] = ("generations", "prefixes", "samples")
 """Those that write token by token, and take most of an evaluation's time."""
+BACKWARD: tuple[Probe, ...] = ("gradients",)
+"""Those that take a gradient: of a model that is whole and in no training, so not on its way."""
+NORMS: tuple[Norm, ...] = ("l1", "l2", "max")
+"""Norms of a tensor's gradient that the probe `gradients` keeps."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -204,6 +210,34 @@ def read_samples(folder: Path, view: str) -> list[list[str]]:
             raise ValueError(f"row {len(found)} has no samples")
         found.append([text for _, text in group])
     return found
+
+
+def write_gradients(folder: Path, view: str, rows: Sequence[Mapping[str, Sequence[float]]]) -> None:
+    """Writes the gradient probe's evidence of one view: a line per row and tensor of the model.
+
+    Args:
+        folder: Where to.
+        view: Its name.
+        rows: By tensor, the `NORMS` of its gradient.
+    """
+    each = [(i, tensor, *norms) for i, row in enumerate(rows) for tensor, norms in row.items()]
+    names = ("row", "tensor", *NORMS)
+    columns: dict[str, Any] = {"view": [view] * len(each)}
+    columns |= {name: [line[i] for line in each] for i, name in enumerate(names)}
+    _write(columns, folder / evidence_file(view, "gradients"))
+
+
+def read_gradients(folder: Path, view: str) -> dict[Norm, list[float]]:
+    """Returns the mean over the model's tensors of a norm of their gradients; by norm, of each row.
+
+    Raises:
+        ValueError: A row is missing.
+    """
+    table = read_evidence(folder, view, "gradients", ("row", *NORMS))
+    means = table.group_by("row").aggregate([(norm, "mean") for norm in NORMS]).sort_by("row")
+    if means["row"].to_pylist() != list(range(len(means))):
+        raise ValueError("its gradients are not of rows 0, 1, 2, ...")
+    return {norm: means[f"{norm}_mean"].to_pylist() for norm in NORMS}
 
 
 class Choices(NamedTuple):

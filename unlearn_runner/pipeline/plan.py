@@ -13,7 +13,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import BACKWARD, View
 from unlearn_runner.pipeline.attacking import verdict_stage
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
@@ -84,7 +84,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if run.method.one_shot:
         unlearned = edit_stage(run, start, now)
     else:
-        along = evaluator.of_views(_views(inputs, "unlearned"))
+        along = evaluator.of_views(_views(inputs, "unlearned")).without(BACKWARD)
         periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None
         unlearned = unlearn_stage(run, start, now, periodic, scores)
     models: dict[str, Stage | None] = {**before, "unlearned": unlearned}

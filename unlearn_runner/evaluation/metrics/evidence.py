@@ -16,12 +16,14 @@ from unlearn_runner.evaluation.schema import (
     AnswerTokens,
     Choices,
     Goal,
+    Norm,
     Probe,
     Role,
     Scale,
     View,
     read_choices,
     read_evidence,
+    read_gradients,
     read_samples,
     read_tokens,
 )
@@ -79,6 +81,9 @@ class Record:
     samples: Sequence[Sequence[str]] | None = None
     """Sampled answers of each row; none where none were drawn."""
 
+    gradients: Mapping[Norm, Sequence[float]] = field(default_factory=dict)
+    """Mean over the model's tensors of a norm of the gradient of each row's loss, by norm."""
+
     def at(self, places: Sequence[int]) -> Record:
         """Returns the record of some of its rows."""
 
@@ -98,6 +103,7 @@ class Record:
             chosen(self.choices),
             chosen(self.continuations),
             chosen(self.samples),
+            {norm: chosen(values) for norm, values in self.gradients.items()},
         )
 
 
@@ -111,6 +117,7 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         choices=read_choices(folder, view) if "choices" in probes else None,
         continuations=_continuations(folder, view) if "prefixes" in probes else None,
         samples=read_samples(folder, view) if "samples" in probes else None,
+        gradients=read_gradients(folder, view) if "gradients" in probes else {},
     )
 
 
@@ -217,9 +224,8 @@ class ViewEvidence:
             return max(map(len, record.losses.values()))
         if record.texts is not None:
             return len(record.texts.answers)
-        return max(
-            map(len, (record.recalls or (), record.choices or (), *record.recorded.values()))
-        )
+        further = (*record.recorded.values(), *record.gradients.values())
+        return max(map(len, (record.recalls or (), record.choices or (), *further)))
 
     def _places(self) -> dict[int, int]:
         keys = range(self.rows) if self.keys is None else self.keys
