@@ -24,6 +24,8 @@ class Row(ABC):
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
     paraphrased_question: str | None = None
+    entity: str | None = None
+    """What of the answer is the fact; none: all of it."""
     reworded: bool = False
     """Whether a model is asked the paraphrased question; the row is the same all the same."""
 

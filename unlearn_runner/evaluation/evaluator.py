@@ -22,6 +22,7 @@ from unlearn_runner.evaluation.schema import (
     write_generations,
     write_gradients,
     write_logprobs,
+    write_patched,
     write_prefixes,
     write_samples,
 )
@@ -84,6 +85,7 @@ class Evaluator:
         title: str,
         ranks: Ranks,
         attempt: Path | None = None,
+        target: Any | None = None,
     ) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.
 
@@ -95,11 +97,12 @@ class Evaluator:
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
             attempt: Folder that keeps every batch until the evaluation is whole: a later attempt
                 computes none of them again. None keeps nothing.
+            target: The model that unlearning starts from, in eval mode, for the probe `patched`.
         """
         from unlearn_runner.data.encode import length_limit
 
         limit = length_limit(model, self.max_length)
-        probes = _Probes(self, model, tokenizer, folder, title, ranks, attempt, limit)
+        probes = _Probes(self, model, tokenizer, folder, title, ranks, attempt, limit, target)
         pending: dict[Generation, list[_Prompted]] = {}
         for name, rows in self.views.items():
             wanted = self.probes.get(name, PROBES)
@@ -116,6 +119,8 @@ class Evaluator:
                 probes.prefixes(name, rows, known)
             if "gradients" in wanted:
                 probes.gradients(name, rows)
+            if "patched" in wanted:
+                probes.patched(name, rows)
         for number, (how, views) in enumerate(pending.items()):
             probes.generations(number, how, views)
 
@@ -142,6 +147,7 @@ class _Probes:
     ranks: Ranks
     attempt: Path | None
     max_tokens: int
+    target: Any | None
 
     def encoded(self, rows: Rows) -> Sequence[Any]:
         """Returns rows in tokens."""
@@ -222,6 +228,23 @@ class _Probes:
         found = gradient_norms(self.model, *given)
         if self.ranks.main:
             write_gradients(self.folder, name, found)
+
+    def patched(self, name: str, rows: Rows) -> None:
+        """Writes the model's states into the target, block by block."""
+        from unlearn_runner.data.encode import encode_entity
+        from unlearn_runner.evaluation.probes.patched import patched_logprobs
+
+        given = (self.tokenizer, self.settings.template)
+        encoded = [
+            encode_entity(*given, row, self.max_tokens, f"{rows.name} row {number}")
+            for number, row in enumerate(rows, 1)
+        ]
+        label, journal = f"{self.title}, {name} patched", self.journal(name, "patched")
+        size, pad = self.settings.batch_size, self.tokenizer.pad_token_id
+        how = (encoded, pad, size, label, self.ranks, journal)
+        found = patched_logprobs(self.model, self.target, *how)
+        if self.ranks.main:
+            write_patched(self.folder, name, found)
 
     def generations(self, number: int, how: Generation, views: Sequence[_Prompted]) -> None:
         """Answers the questions of views together: a batch's last row is generated nearly alone."""

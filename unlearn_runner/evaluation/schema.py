@@ -4,7 +4,7 @@ Each probe leaves one parquet file per view. A row is keyed by (view, row index,
 index), never by its text, so two models' evidence can be compared row by row.
 
 Version 1, which files without a version are, lacks the compressed length of an answer. Version 3
-adds the files of the probe `gradients`.
+adds the files of the probes `gradients` and `patched`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples", "gradients"]
+Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples", "gradients", "patched"]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
@@ -36,11 +36,13 @@ Norm = Literal["l1", "l2", "max"]
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
 rows, `prefixes` continues every beginning of an answer or of a token sequence, `samples` generates
-many times, for leak@k, `gradients` takes the gradient of each row's loss."""
+many times, for leak@k, `gradients` takes the gradient of each row's loss, `patched` writes the
+model's states into the target."""
 GENERATING: tuple[Probe, ...] = ("generations", "prefixes", "samples")
 """Those that write token by token, and take most of an evaluation's time."""
-BACKWARD: tuple[Probe, ...] = ("gradients",)
-"""Those that take a gradient: of a model that is whole and in no training, so not on its way."""
+OF_FINISHED: tuple[Probe, ...] = ("gradients", "patched")
+"""Those of models that are whole and in no training: they take a gradient, or need another model
+beside this one."""
 NORMS: tuple[Norm, ...] = ("l1", "l2", "max")
 """Norms of a tensor's gradient that the probe `gradients` keeps."""
 MAX_TOKENS = 1_000_000
@@ -238,6 +240,36 @@ def read_gradients(folder: Path, view: str) -> dict[Norm, list[float]]:
     if means["row"].to_pylist() != list(range(len(means))):
         raise ValueError("its gradients are not of rows 0, 1, 2, ...")
     return {norm: means[f"{norm}_mean"].to_pylist() for norm in NORMS}
+
+
+def write_patched(folder: Path, view: str, rows: Sequence[Sequence[float]]) -> None:
+    """Writes the patching probe's evidence of one view: a line per row and block.
+
+    Args:
+        folder: Where to.
+        view: Its name.
+        rows: Mean log-probability of a row's fact: the target's own, which is of block -1, then
+            with the model's states behind each block.
+    """
+    each = [(i, block, value) for i, row in enumerate(rows) for block, value in enumerate(row, -1)]
+    columns: dict[str, Any] = {"view": [view] * len(each)}
+    names = ("row", "block", "logprob")
+    columns |= {name: [line[i] for line in each] for i, name in enumerate(names)}
+    _write(columns, folder / evidence_file(view, "patched"))
+
+
+def read_patched(folder: Path, view: str) -> list[list[float]]:
+    """Returns what `write_patched` wrote.
+
+    Raises:
+        ValueError: A row or a block is missing.
+    """
+    table = read_evidence(folder, view, "patched", ("row", "block", "logprob"))
+    table = table.sort_by([("row", "ascending"), ("block", "ascending")])
+    values, blocks = table["logprob"].to_pylist(), len(set(table["block"].to_pylist()))
+    if table["row"].to_pylist() != [i // blocks for i in range(len(values))]:
+        raise ValueError("its rows are not 0, 1, 2, ..., each with every block")
+    return [values[i : i + blocks] for i in range(0, len(values), blocks)]
 
 
 class Choices(NamedTuple):

@@ -13,7 +13,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
-from unlearn_runner.evaluation.schema import BACKWARD, View
+from unlearn_runner.evaluation.schema import OF_FINISHED, View
 from unlearn_runner.pipeline.attacking import verdict_stage
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
@@ -74,7 +74,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if inputs.retrains:
         retain_model = _finetune_base(run, base(), splits.wished, inputs, "retain_model")
     before = {"target": target, "retain_model": retain_model}
-    sources = _sources(run, inputs, before, evaluator)
+    sources = _sources(run, inputs, before, evaluator, target)
     scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
     earlier = in_turn(run, target, inputs, scores)
     start, now = earlier.start, earlier.inputs
@@ -84,7 +84,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if run.method.one_shot:
         unlearned = edit_stage(run, start, now)
     else:
-        along = evaluator.of_views(_views(inputs, "unlearned")).without(BACKWARD)
+        along = evaluator.of_views(_views(inputs, "unlearned")).without(OF_FINISHED)
         periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None
         unlearned = unlearn_stage(run, start, now, periodic, scores)
     models: dict[str, Stage | None] = {**before, "unlearned": unlearned}
@@ -106,12 +106,13 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if earlier.models:
         names = {f"after {name}": model for name, model in earlier.models.items()}
         of = {f"after {name}": base for name, base in earlier.bases.items()}
-        after = _sources(run, inputs, {**names, "unlearned": unlearned}, evaluator, {**of, **bases})
+        made = {**names, "unlearned": unlearned}
+        after = _sources(run, inputs, made, evaluator, target, {**of, **bases})
         evaluated = [stage for name in (*names, "unlearned") if (stage := after[name])]
         further["turns"] = turns_stage(run, inputs, evaluated)
     if run.attack.acts:
-        sources = _sources(run, inputs, models, evaluator, bases)
-        evaluated = {name: of for name, of in sources.items() if isinstance(of, Stage)}
+        sources = _sources(run, inputs, models, evaluator, target, bases)
+        evaluated = {name: of for name, of in sources.items() if isinstance(of, Evaluate)}
         scoring = _scoring(run, inputs, sources, "unlearned")
         further["attack"] = verdict_stage(run, inputs, evaluator, evaluated, bases, scoring)
     wanted = (*found.wanted, *further.values())
@@ -140,7 +141,7 @@ def _scored(
         kept: What the run leaves behind beside scores.
         steps: After which `unlearned` was evaluated on its way.
     """
-    sources = _sources(run, inputs, models, evaluator, bases)
+    sources = _sources(run, inputs, models, evaluator, models.get("target"), bases)
 
     def how(name: str) -> dict[str, Any]:
         return _scoring(run, inputs, sources, name)
@@ -165,6 +166,7 @@ def _sources(
     inputs: Inputs,
     models: Mapping[str, Stage | None],
     evaluator: Evaluator,
+    target: Stage | None,
     bases: Mapping[str, Stage] = MappingProxyType({}),
 ) -> dict[str, Source]:
     """Returns the stages that evaluate models, or a log in the retain model's place.
@@ -172,6 +174,18 @@ def _sources(
     Views that a larger suite adds are of a stage that takes over what the smaller one has left.
     """
     sources: dict[str, Source] = {}
+
+    def with_target(stage: Evaluate) -> Evaluate:
+        how = stage.evaluator
+        writing = [view for view, probes in how.probes.items() if "patched" in probes]
+        if writing and target is None:
+            raise ConfigError(
+                f"benchmark.view.{writing[0]}.probes: patched writes a model's states into the "
+                "target, and there is none here",
+                f"benchmark.view.{writing[0]}.probes=[logprobs,generations]",
+            )
+        return replace(stage, target=target) if writing else stage
+
     for name, model in models.items():
         if model is None:
             continue
@@ -179,10 +193,10 @@ def _sources(
         further = evaluator.of_views(run.benchmark.further_views & views.keys())
         first = evaluator.of_views(views.keys() - run.benchmark.further_views)
         if further.views and first.views:
-            before = Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base)
-            sources[name] = Evaluate(label, model, further, base, before)
+            before = with_target(Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base))
+            sources[name] = with_target(Evaluate(label, model, further, base, before))
         else:
-            sources[name] = Evaluate(label, model, evaluator.of_views(views), base)
+            sources[name] = with_target(Evaluate(label, model, evaluator.of_views(views), base))
     if inputs.retain_log is not None:
         sources["retain_model"] = inputs.retain_log
     return sources

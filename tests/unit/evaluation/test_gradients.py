@@ -22,7 +22,7 @@ from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.membership.attacks import GradNorm
 from unlearn_runner.evaluation.probes.gradients import gradient_norms
 from unlearn_runner.evaluation.probes.journal import Journal
-from unlearn_runner.evaluation.schema import BACKWARD, NORMS, read_gradients, write_gradients
+from unlearn_runner.evaluation.schema import NORMS, OF_FINISHED, read_gradients, write_gradients
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -134,4 +134,4 @@ def test_from_a_model_to_an_auc(tiny: Any, tmp_path: Path) -> None:
     assert all(score is not None for score in scores.values())
     alone = Evidence.load(tmp_path, {n: v for n, (v, _) in views.items()})
     assert compute(alone, None, metrics) == dict.fromkeys(NORMS)
-    assert evaluator.without(BACKWARD).probes["holdout"] == ("logprobs",)
+    assert evaluator.without(OF_FINISHED).probes["holdout"] == ("logprobs",)

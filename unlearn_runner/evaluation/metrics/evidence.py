@@ -24,6 +24,7 @@ from unlearn_runner.evaluation.schema import (
     read_choices,
     read_evidence,
     read_gradients,
+    read_patched,
     read_samples,
     read_tokens,
 )
@@ -84,6 +85,10 @@ class Record:
     gradients: Mapping[Norm, Sequence[float]] = field(default_factory=dict)
     """Mean over the model's tensors of a norm of the gradient of each row's loss, by norm."""
 
+    patched: Sequence[Sequence[float]] | None = None
+    """Mean log-probability of each row's fact in the target: its own, then with this model's states
+    behind each block; none where that was not probed."""
+
     def at(self, places: Sequence[int]) -> Record:
         """Returns the record of some of its rows."""
 
@@ -104,6 +109,7 @@ class Record:
             chosen(self.continuations),
             chosen(self.samples),
             {norm: chosen(values) for norm, values in self.gradients.items()},
+            chosen(self.patched),
         )
 
 
@@ -118,6 +124,7 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         continuations=_continuations(folder, view) if "prefixes" in probes else None,
         samples=read_samples(folder, view) if "samples" in probes else None,
         gradients=read_gradients(folder, view) if "gradients" in probes else {},
+        patched=read_patched(folder, view) if "patched" in probes else None,
     )
 
 
@@ -224,8 +231,9 @@ class ViewEvidence:
             return max(map(len, record.losses.values()))
         if record.texts is not None:
             return len(record.texts.answers)
-        further = (*record.recorded.values(), *record.gradients.values())
-        return max(map(len, (record.recalls or (), record.choices or (), *further)))
+        further = (record.recalls or (), record.choices or (), record.patched or ())
+        by_name = (*record.recorded.values(), *record.gradients.values())
+        return max(map(len, (*further, *by_name)))
 
     def _places(self) -> dict[int, int]:
         keys = range(self.rows) if self.keys is None else self.keys

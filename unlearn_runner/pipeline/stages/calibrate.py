@@ -99,7 +99,7 @@ class Calibrate(Stage):
             place.mkdir(parents=True, exist_ok=True)
             with session.autocast(self.evaluator.precision):
                 title = f"{self.label}, share {share:.4g}"
-                self.evaluator.run(model, tokenizer, place, title, session.ranks)
+                self.evaluator.run(model, tokenizer, place, title, session.ranks, target=start)
             score = 0.0
             if session.ranks.main:
                 found = compute(Evidence.load(place, self.views), None, self.metrics)
