@@ -83,7 +83,7 @@ class VisualQA(QA):
 
 @dataclass(frozen=True)
 class Passage(Row):
-    """A text, or a sequence of token ids: no question is asked, and no end is written behind it.
+    """A text, or a sequence of token ids: no question is asked.
 
     Every token but the first is scored, or of a text behind a prompt (`question`) its own tokens.
     The model's template plays no part.
@@ -93,6 +93,8 @@ class Passage(Row):
     """Token ids in the text's place; `answer` is what they stand for."""
     limit: int | None = None
     """Only the first so many tokens, those of the prompt included; none takes all."""
+    closed: bool = False
+    """Whether an end of sequence is written behind it, after all, and scored."""
 
     def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
         """Returns prompt and text, or the token ids.
@@ -114,7 +116,7 @@ class Passage(Row):
             len(self.question),
             len(whole),
             special_tokens=True,
-            closed=False,
+            closed=self.closed,
             ids=self.tokens,
             limit=self.limit,
         )
