@@ -12,8 +12,9 @@ from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import HOLDOUT, UNSEEN, VIEWS, Log
+from unlearn_runner.evaluation.logs.choices import ChoiceArtifact, LMEval
 from unlearn_runner.evaluation.logs.formats import Locuslab, OpenUnlearning
-from unlearn_runner.evaluation.logs.muse import LMEval, Muse
+from unlearn_runner.evaluation.logs.muse import Muse
 from unlearn_runner.evaluation.metrics.evidence import Record, read_record
 from unlearn_runner.evaluation.schema import PROBES, Probe, View, evidence_file
 from unlearn_runner.utils.untrusted import read_regular
@@ -63,6 +64,9 @@ class Artifact(Log):
         return record
 
 
+FOLDERS: tuple[type[Log], ...] = (Artifact, ChoiceArtifact)
+
+
 def _check(record: Record) -> None:
     """Refuses rows without an answer, answers without a row, and what is no text."""
     sizes = {len(by_row) for by_row in record.losses.values()}
@@ -85,8 +89,9 @@ def open_log(path: Path) -> Log:
     """
     if path.is_dir():
         names = _names(path)
-        if Artifact.recognises(names):
-            return Artifact(path, names)
+        for form in FOLDERS:
+            if form.recognises(names):
+                return form(path, names)
         raise DataError(f"{path} is a folder without an evaluation's evidence in it", KNOWN)
     content = _parsed(path)
     if not isinstance(content, dict):

@@ -1,4 +1,4 @@
-"""Writes evaluations in open-unlearning's files: TOFU_EVAL.json, MUSE_EVAL.json, their summaries.
+"""Writes evaluations in open-unlearning's files: of TOFU, of MUSE, and LMEval_SUMMARY.json.
 
 What a log recorded is written as it was; the rest is computed as that project computes it. A metric
 without evidence is left out.
@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, HOLDOUT, Log
+from unlearn_runner.evaluation.logs.choices import lm_eval_summary
 from unlearn_runner.evaluation.logs.recorded import MEMORISATION, ROWS
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute
@@ -84,20 +84,23 @@ WRITERS = {"TOFU": tofu_eval, "MUSE": muse_eval}
 """What makes the content of an evaluation, by the benchmark that a log is of."""
 
 
-def write(folder: Path, log: Log, retain_model: Evidence | None) -> tuple[Path, Path]:
+def write(folder: Path, log: Log, retain_model: Evidence | None) -> tuple[Path, ...]:
     """Writes a log as open-unlearning's <benchmark>_EVAL.json and _SUMMARY.json; returns the paths.
 
-    Raises:
-        DataError: The log has no rows: it is lm-evaluation-harness's summary.
+    Of multiple choice the summary alone: the rows there are lm-evaluation-harness's own.
     """
-    if (benchmark := log.benchmark) not in WRITERS:
-        raise DataError(f"{log.path} is a summary; it has no rows to export", "export a TOFU log")
-    content = WRITERS[benchmark](log.evidence(), retain_model)
-    paths = (folder / f"{benchmark}_EVAL.json", folder / f"{benchmark}_SUMMARY.json")
+    benchmark, model = log.benchmark, log.evidence()
+    if benchmark in WRITERS:
+        content = WRITERS[benchmark](model, retain_model)
+        contents = {"EVAL": content, "SUMMARY": summary(content)}
+    else:
+        recorded = {name.replace(".", "/"): value for name, value in log.scores().items()}
+        contents = {"SUMMARY": recorded | lm_eval_summary(model)}
     folder.mkdir(parents=True, exist_ok=True)
-    for path, found in zip(paths, (content, summary(content)), strict=True):
+    paths = {folder / f"{benchmark}_{kind}.json": found for kind, found in contents.items()}
+    for path, found in paths.items():
         write_json(path, found)
-    return paths
+    return tuple(paths)
 
 
 def _metric(mean: float | None, rows: Iterable[Mapping[str, Any]]) -> Content:
