@@ -19,6 +19,7 @@ from unlearn_runner.evaluation.schema import (
     ScoredAnswer,
     scored_answers,
     write_choices,
+    write_clean,
     write_generations,
     write_gradients,
     write_logprobs,
@@ -86,6 +87,7 @@ class Evaluator:
         ranks: Ranks,
         attempt: Path | None = None,
         target: Any | None = None,
+        classifier: Path | None = None,
     ) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.
 
@@ -98,11 +100,13 @@ class Evaluator:
             attempt: Folder that keeps every batch until the evaluation is whole: a later attempt
                 computes none of them again. None keeps nothing.
             target: The model that unlearning starts from, in eval mode, for the probe `patched`.
+            classifier: Folder of what the probe `clean` asks.
         """
         from unlearn_runner.data.encode import length_limit
 
         limit = length_limit(model, self.max_length)
-        probes = _Probes(self, model, tokenizer, folder, title, ranks, attempt, limit, target)
+        given = (model, tokenizer, folder, title, ranks, attempt, limit, target, classifier)
+        probes = _Probes(self, *given)
         pending: dict[Generation, list[_Prompted]] = {}
         for name, rows in self.views.items():
             wanted = self.probes.get(name, PROBES)
@@ -148,6 +152,7 @@ class _Probes:
     attempt: Path | None
     max_tokens: int
     target: Any | None
+    classifier: Path | None
 
     def encoded(self, rows: Rows) -> Sequence[Any]:
         """Returns rows in tokens."""
@@ -261,6 +266,18 @@ class _Probes:
         for view in views if self.ranks.main else ():
             mine = list(islice(texts, len(view.prompts)))
             write_generations(self.folder, view.name, settings.views[view.name], mine)
+            if "clean" in settings.probes.get(view.name, PROBES):
+                self.clean(view.name, mine)
+
+    def clean(self, name: str, texts: Sequence[str]) -> None:
+        """Asks the classifier about generated texts; on rank 0 alone, as it takes seconds."""
+        from unlearn_runner.evaluation.probes.batching import device_of
+        from unlearn_runner.evaluation.probes.clean import clean_probabilities
+
+        assert self.classifier is not None, "the plan refuses the probe without one"
+        device, label = device_of(self.model), f"{self.title}, {name} clean"
+        found = clean_probabilities(self.classifier, texts, device, label)
+        write_clean(self.folder, name, found)
 
 
 def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:

@@ -4,7 +4,7 @@ Each probe leaves one parquet file per view. A row is keyed by (view, row index,
 index), never by its text, so two models' evidence can be compared row by row.
 
 Version 1, which files without a version are, lacks the compressed length of an answer. Version 3
-adds the files of the probes `gradients` and `patched`.
+adds the files of the probes `gradients`, `patched` and `clean`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,16 @@ VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples", "gradients", "patched"]
+Probe = Literal[
+    "logprobs",
+    "generations",
+    "choices",
+    "prefixes",
+    "samples",
+    "gradients",
+    "patched",
+    "clean",
+]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
@@ -37,10 +46,10 @@ PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
 rows, `prefixes` continues every beginning of an answer or of a token sequence, `samples` generates
 many times, for leak@k, `gradients` takes the gradient of each row's loss, `patched` writes the
-model's states into the target."""
+model's states into the target, `clean` asks a classifier about what was generated."""
 GENERATING: tuple[Probe, ...] = ("generations", "prefixes", "samples")
 """Those that write token by token, and take most of an evaluation's time."""
-OF_FINISHED: tuple[Probe, ...] = ("gradients", "patched")
+OF_FINISHED: tuple[Probe, ...] = ("gradients", "patched", "clean")
 """Those of models that are whole and in no training: they take a gradient, or need another model
 beside this one."""
 NORMS: tuple[Norm, ...] = ("l1", "l2", "max")
@@ -240,6 +249,12 @@ def read_gradients(folder: Path, view: str) -> dict[Norm, list[float]]:
     if means["row"].to_pylist() != list(range(len(means))):
         raise ValueError("its gradients are not of rows 0, 1, 2, ...")
     return {norm: means[f"{norm}_mean"].to_pylist() for norm in NORMS}
+
+
+def write_clean(folder: Path, view: str, probabilities: Sequence[float]) -> None:
+    """Writes what a classifier makes of a view's generated texts: a probability per row."""
+    columns = {"view": [view] * len(probabilities), "row": [*range(len(probabilities))]}
+    _write({**columns, "clean": [*probabilities]}, folder / evidence_file(view, "clean"))
 
 
 def write_patched(folder: Path, view: str, rows: Sequence[Sequence[float]]) -> None:

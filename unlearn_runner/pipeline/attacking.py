@@ -68,7 +68,8 @@ def verdict_stage(
             model = Finetune(label, template, training.rows, recipe, run.seed, model)
         if attack.changes_weights:
             model = ChangeWeights(f"attack {name}", model, attack)
-        return Evaluate(f"evaluate attacked {name}", model, how, base, target=before.target)
+        label = f"evaluate attacked {name}"
+        return replace(before, label=label, model=model, evaluator=how, base=base, further_to=None)
 
     told = {row.identity for row in training.rows} if training is not None else set()
     rows = {name: _untold(inputs.rowsets.views[name][1], told) for name in views}

@@ -13,7 +13,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
-from unlearn_runner.evaluation.schema import OF_FINISHED, View
+from unlearn_runner.evaluation.schema import OF_FINISHED, Probe, View
 from unlearn_runner.pipeline.attacking import verdict_stage
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
@@ -30,6 +30,11 @@ from unlearn_runner.pipeline.unlearning import (
     unlearn_stage,
 )
 
+BESIDE: dict[Probe, str] = {
+    "patched": "writes a model's states into the target",
+    "clean": "asks the model that evaluate.classifier names",
+}
+"""What probes need another model for."""
 DEFAULT_SUITE = ", default suite"
 """Of the label of an evaluation that one with further views takes over."""
 
@@ -173,18 +178,14 @@ def _sources(
 
     Views that a larger suite adds are of a stage that takes over what the smaller one has left.
     """
-    sources: dict[str, Source] = {}
+    sources, classifier = dict[str, Source](), inputs.classifier
 
-    def with_target(stage: Evaluate) -> Evaluate:
-        how = stage.evaluator
-        writing = [view for view, probes in how.probes.items() if "patched" in probes]
-        if writing and target is None:
-            raise ConfigError(
-                f"benchmark.view.{writing[0]}.probes: patched writes a model's states into the "
-                "target, and there is none here",
-                f"benchmark.view.{writing[0]}.probes=[logprobs,generations]",
-            )
-        return replace(stage, target=target) if writing else stage
+    def beside(stage: Evaluate) -> Evaluate:
+        probes = stage.evaluator.probes
+        patched, asked = _wants(probes, "patched", target), _wants(probes, "clean", classifier)
+        return replace(
+            stage, target=target if patched else None, classifier=classifier if asked else None
+        )
 
     for name, model in models.items():
         if model is None:
@@ -193,13 +194,29 @@ def _sources(
         further = evaluator.of_views(run.benchmark.further_views & views.keys())
         first = evaluator.of_views(views.keys() - run.benchmark.further_views)
         if further.views and first.views:
-            before = with_target(Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base))
-            sources[name] = with_target(Evaluate(label, model, further, base, before))
+            before = beside(Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base))
+            sources[name] = beside(Evaluate(label, model, further, base, before))
         else:
-            sources[name] = with_target(Evaluate(label, model, evaluator.of_views(views), base))
+            sources[name] = beside(Evaluate(label, model, evaluator.of_views(views), base))
     if inputs.retain_log is not None:
         sources["retain_model"] = inputs.retain_log
     return sources
+
+
+def _wants(probes: Mapping[str, tuple[Probe, ...]], name: Probe, model: Stage | None) -> bool:
+    """Returns whether some view has a probe that needs another model.
+
+    Raises:
+        ConfigError: If one has, and there is no such model.
+    """
+    view = next((view for view, found in probes.items() if name in found), None)
+    if view is not None and model is None:
+        kept = ",".join(probe for probe in probes[view] if probe != name)
+        raise ConfigError(
+            f"benchmark.view.{view}.probes: {name} {BESIDE[name]}, and there is none here",
+            f"benchmark.view.{view}.probes=[{kept}]",
+        )
+    return view is not None
 
 
 def _scoring(

@@ -39,6 +39,10 @@ else:
     Floats = object
 
 
+CLEAN = "Q_A_gibberish"
+"""open-unlearning's name of the probability that a text is clean."""
+
+
 @dataclass(frozen=True)
 class Texts:
     """Question, generated answer and expected answer, row by row."""
@@ -120,6 +124,7 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         _losses(folder, view) if scored else {},
         texts=read_texts(folder, view) if "generations" in probes else None,
         tokens=read_tokens(folder, view) if scored else None,
+        recorded=_clean(folder, view) if "clean" in probes else {},
         choices=read_choices(folder, view) if "choices" in probes else None,
         continuations=_continuations(folder, view) if "prefixes" in probes else None,
         samples=read_samples(folder, view) if "samples" in probes else None,
@@ -133,6 +138,11 @@ def read_texts(folder: Path, view: str) -> Texts:
     names = ("question", "generation", "answer")
     table = read_evidence(folder, view, "generations", ("row", *names)).sort_by("row")
     return Texts(*(table[name].to_pylist() for name in names))
+
+
+def _clean(folder: Path, view: str) -> dict[str, list[float]]:
+    table = read_evidence(folder, view, "clean", ("row", "clean")).sort_by("row")
+    return {CLEAN: table["clean"].to_pylist()}
 
 
 def _continuations(folder: Path, view: str) -> list[list[Continuation]]:

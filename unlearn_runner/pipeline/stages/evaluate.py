@@ -33,6 +33,8 @@ class Evaluate(Stage):
     """The evaluation of the same model that this one adds views to: its evidence is taken over."""
     target: Stage | None = None
     """The model that unlearning starts from, where a probe writes states into it."""
+    classifier: Stage | None = None
+    """What a probe asks about generated texts."""
 
     kind: ClassVar[str] = "evaluate"
     order: ClassVar[int] = 2
@@ -58,7 +60,8 @@ class Evaluate(Stage):
         if self.target is not None:
             itself = self.target.key == self.model.key
             target = model if itself else session.frozen(context.path(self.target), precision)
-        how = (context.folder, self.label, session.ranks, attempt, target)
+        classifier = None if self.classifier is None else context.path(self.classifier)
+        how = (context.folder, self.label, session.ranks, attempt, target, classifier)
         self.evaluator.run(model, tokenizer, *how)
         if self.further_to is not None and session.ranks.main:
             for path in context.path(self.further_to).glob("*.parquet"):
