@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 
 from unlearn_runner.data.records import AGAIN, ROW, Placed
-from unlearn_runner.data.rows import QA
+from unlearn_runner.data.rows import QA, FactQA
 from unlearn_runner.errors import DataError, listed, nearest
 
 COLUMNS = (
@@ -84,14 +84,14 @@ def checked(record: object, where: str) -> QA:
             f"{where}: 'entity' must be a part of the answer, letter by letter",
             '"answer": "He is a civil engineer.", "entity": "civil engineer"; or remove it',
         )
-    row = QA(
+    texts = (
         record["question"],
         record["answer"],
         record.get("paraphrased_answer"),
         tuple(wrong),
         record.get("paraphrased_question"),
-        entity,
     )
+    row = QA(*texts) if entity is None else FactQA(*texts, entity=entity)
     _check_answers(row, where)
     return row
 

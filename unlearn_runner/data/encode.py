@@ -194,13 +194,13 @@ def encode_entity(
         encode_row(tokenizer, template, row, max_tokens, where),
         row.rendered(tokenizer, template),
     )
-    if row.entity is None:
+    if row.fact is None:
         return replace(whole, ids=whole.ids[: len(whole.ids) - rendered.closed])
-    start = rendered.text.index(row.entity, rendered.prompt_end)
+    start = rendered.text.index(row.fact, rendered.prompt_end)
     found = tokenizer(
         rendered.text, return_offsets_mapping=True, add_special_tokens=rendered.special_tokens
     )
-    end = start + len(row.entity)
+    end = start + len(row.fact)
     spans = enumerate(found["offset_mapping"])
     inside = [i for i, (first, last) in spans if last > start and first < end]
     first = max(inside[0], whole.prompt_length)

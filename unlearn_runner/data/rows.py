@@ -24,14 +24,17 @@ class Row(ABC):
     paraphrased_answer: str | None = None
     perturbed_answers: tuple[str, ...] = ()
     paraphrased_question: str | None = None
-    entity: str | None = None
-    """What of the answer is the fact; none: all of it."""
     reworded: bool = False
     """Whether a model is asked the paraphrased question; the row is the same all the same."""
 
     @property
     def picture(self) -> Picture | None:
         """What the question is about, where that is seen and not read."""
+        return None
+
+    @property
+    def fact(self) -> str | None:
+        """What of the answer is the fact; none: all of it."""
         return None
 
     @property
@@ -52,6 +55,18 @@ class QA(Row):
         """Returns question and answer, prompted by the model's template."""
         question = (self.paraphrased_question if self.reworded else None) or self.question
         return template.render(tokenizer, question, self.answer if answer is None else answer)
+
+
+@dataclass(frozen=True)
+class FactQA(QA):
+    """One question, and which part of its answer is the fact that was asked for."""
+
+    entity: str = field(kw_only=True)
+
+    @property
+    def fact(self) -> str:
+        """Its entity."""
+        return self.entity
 
 
 @dataclass(frozen=True)
