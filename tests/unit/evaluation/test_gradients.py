@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from copy import deepcopy
 from dataclasses import replace
@@ -15,6 +16,8 @@ from helpers.adapters import EVERY_ADAPTER, attached
 from helpers.evaluations import evaluator_of, short_views
 from peft.tuners.tuners_utils import BaseTunerLayer
 
+from unlearn_runner.api import compose
+from unlearn_runner.commands.score import main
 from unlearn_runner.data.encode import Encoded, encode_rows
 from unlearn_runner.distributed.ranks import ALONE
 from unlearn_runner.evaluation.metrics.base import Metric, compute
@@ -112,13 +115,25 @@ def test_an_attempt_takes_no_norm_twice(tiny: Any, tmp_path: Path) -> None:
     hook.remove()
 
 
-def test_from_a_model_to_an_auc(tiny: Any, tmp_path: Path) -> None:
-    """Rows that a model was trained on have the smaller gradients; each norm says so."""
-    views = {n: v for n, v in short_views(6).items() if n in ("forget", "holdout")}
-    evaluator = evaluator_of(views, more=dict.fromkeys(views, ("gradients",)))
+def test_the_full_suite_attacks_by_gradients_where_the_probe_is() -> None:
+    asked = "benchmark.view.forget.probes=[logprobs,generations,gradients]"
+    benchmark = compose("benchmark.suite=full", asked).benchmark
+    assert benchmark.metrics.keys() - compose("benchmark.suite=full").benchmark.metrics.keys() == {
+        "mia_gradnorm"
+    }
+    assert benchmark.views()["holdout"][0].probes == ("logprobs", "gradients")
+
+
+def test_from_a_model_to_an_auc(
+    tiny: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The AUC is of a plain loop's norms, in a run and by the command."""
+    views = short_views(6)
+    attacked = ("forget", "holdout")
+    evaluator = evaluator_of(views, more=dict.fromkeys(attacked, ("gradients",)))
     model = tiny.llama().eval()
     evaluator.run(model, tiny.tokenizer, tmp_path, "", ALONE)
-    shown = {n: replace(v, probes=(*v.probes, "gradients")) for n, (v, _) in views.items()}
+    shown = {n: replace(views[n][0], probes=("logprobs", "gradients")) for n in attacked}
     evidence = Evidence.load(tmp_path, shown)
 
     def own(name: str) -> list[float]:
@@ -134,4 +149,6 @@ def test_from_a_model_to_an_auc(tiny: Any, tmp_path: Path) -> None:
     assert all(score is not None for score in scores.values())
     alone = Evidence.load(tmp_path, {n: v for n, (v, _) in views.items()})
     assert compute(alone, None, metrics) == dict.fromkeys(NORMS)
+    assert main([str(tmp_path), "--suite", "full", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["scores"]["mia_gradnorm"] == scores["l2"]
     assert evaluator.without(OF_FINISHED).probes["holdout"] == ("logprobs",)
