@@ -68,7 +68,9 @@ def test_probabilities_are_those_of_each_text_alone(classifier: Path, tiny: Any)
 
 def test_a_causal_model_is_no_classifier(tiny: Any, tmp_path: Path) -> None:
     save(tiny.llama(), tiny.tokenizer, tmp_path)
-    with pytest.raises(DataError, match=r"is no classifier of texts: it lacks score\.weight"):
+    with pytest.raises(
+        DataError, match=r"lacks weights of its architecture \(Llama.*\): score\.weight"
+    ):
         clean_probabilities(tmp_path, ["text"], CPU, "")
 
 
