@@ -53,6 +53,7 @@ def verdict_stage(
 
     def attacked(name: str) -> Stage:
         before = evaluated[name]
+        before = before.further_to or before  # what a larger suite adds is of unseen rows
         model, base = before.model, bases.get(name)
         if base is not None and (training is not None or attack.changes_weights):
             model, base = Merge(f"{name} merged", base, model), None

@@ -173,10 +173,13 @@ PATCHED = "benchmark.view.forget.probes=[logprobs,generations,patched]"
 
 
 def test_who_is_patched_into_the_target_is_evaluated_with_it() -> None:
-    plan = plan_run(compose("debug=tiny", PATCHED, "attack=int8"))
-    stages = [stage for stage in plan.stages if isinstance(stage, Evaluate)]
+    plan = plan_run(compose("debug=tiny", PATCHED, "attack=int8", "benchmark.suite=full"))
+    every = [stage for stage in plan.stages if isinstance(stage, Evaluate)]
+    stages = [stage for stage in every if "forget" in stage.evaluator.views]
     assert len(stages) == 5, "target, unlearned, retain model, and two of them attacked"
-    target = next(stage.model for stage in stages if stage.label == "evaluate target")
+    target = stages[0].model
+    assert target.label == "target"
+    assert {stage.target for stage in every if stage not in stages} == {None}, "of unseen rows"
     assert {stage.target for stage in stages} == {target}
     plain = plan_run(compose("debug=tiny"))
     others = [stage for stage in plain.stages if isinstance(stage, Evaluate)]
