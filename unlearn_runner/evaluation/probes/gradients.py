@@ -20,11 +20,12 @@ from unlearn_runner.data.encode import Encoded, collate
 from unlearn_runner.distributed.ranks import ALONE, Ranks
 from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, map_batches
 from unlearn_runner.evaluation.probes.journal import Journal
+from unlearn_runner.evaluation.schema import NORMS
 from unlearn_runner.models.forward import scored_logits
+from unlearn_runner.models.gradients import CACHED, CHUNK
 
-ORDERS = (1.0, 2.0, float("inf"))  # of `schema.NORMS`
 Norms = dict[str, list[float]]
-"""By tensor of the model, its norms in that order."""
+"""By tensor of the model, its `schema.NORMS`, in their order."""
 
 
 def gradient_norms(
@@ -60,7 +61,7 @@ def gradient_norms(
     def compute(batch: Sequence[int]) -> Iterator[Norms]:
         for row in (encoded[i] for i in batch):
             if row.num_labels < 2:
-                yield {"": [float("nan")] * len(ORDERS)}
+                yield {"": [float("nan")] * len(NORMS)}
                 continue
             found.clear()
             with torch.enable_grad():
@@ -74,6 +75,17 @@ def gradient_norms(
         return map_batches(model, lengths, batch_size, title, ranks, compute, journal)
 
 
+def _norms(gradient: Tensor) -> Tensor:
+    """Returns the norms of a tensor, summed in float64, which only a piece at a time is in; [3]."""
+    size, found = CACHED if gradient.device.type == "cpu" else CHUNK, []
+    for piece in gradient.reshape(-1).split(size):
+        numbers = piece.double()
+        absolute = numbers.abs()
+        found.append(torch.stack((absolute.sum(), torch.dot(numbers, numbers), absolute.max())))
+    sums = torch.stack(found)
+    return torch.stack((sums[:, 0].sum(), sums[:, 1].sum().sqrt(), sums[:, 2].max()))
+
+
 @contextmanager
 def _watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     """Yields norms by tensor, filled by each backward pass through the model."""
@@ -82,8 +94,7 @@ def _watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     def take(name: str, parameter: Tensor) -> None:
         gradient, parameter.grad = parameter.grad, None
         assert gradient is not None
-        norms = [torch.linalg.vector_norm(gradient, p, dtype=torch.float64) for p in ORDERS]
-        found[name] = torch.stack(norms)
+        found[name] = _norms(gradient)
 
     asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
     measured = {
