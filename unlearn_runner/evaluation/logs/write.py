@@ -18,7 +18,7 @@ from unlearn_runner.evaluation.logs.choices import lm_eval_summary
 from unlearn_runner.evaluation.logs.recorded import MEMORISATION, ROWS
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import CLEAN, Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.membership.attacks import GradNorm
 from unlearn_runner.evaluation.metrics.membership.auc import auc
 from unlearn_runner.evaluation.metrics.membership.privleak import PrivLeak
@@ -40,7 +40,8 @@ ROLES: dict[Role, str] = {
 }
 SUMMARY = (
     *MEMORISATION,
-    *("forget_Q_A_Prob", "forget_Q_A_ROUGE", "forget_quality", "model_utility", "privleak"),
+    *("forget_Q_A_Prob", "forget_Q_A_ROUGE", f"forget_{CLEAN}"),
+    *("forget_quality", "model_utility", "privleak"),
 )
 Content = dict[str, Any]
 
@@ -129,6 +130,8 @@ def _of_view(view: ViewEvidence, prefix: str) -> Content:
     if ratio is not None:
         name = "forget_truth_ratio" if view.goal == "forget" else f"{prefix}_Truth_Ratio"
         content[name] = _scores(ratio, TruthRatio(eps=EPS).of_view(view))
+    if (clean := view.recorded(CLEAN)) is not None:
+        content[f"{prefix}_{CLEAN}"] = _scores(clean)
     return content | _rouge(view, f"{prefix}_Q_A_ROUGE", "rougeL_recall")
 
 
