@@ -33,6 +33,30 @@ def test_gru_and_simnpo_on_muse(corpus: str) -> None:
     assert (simnpo["beta"], simnpo["gamma"]) == (0.7, 3.0)
 
 
+@pytest.mark.parametrize("corpus", ["news", "books"])
+def test_open_unlearning_on_muse(corpus: str) -> None:
+    run = validate(composed(f"experiment=open_unlearning/muse_{corpus}", "method=npo"))
+    assert (run.train.lr, run.train.epochs, run.train.batch_size) == (1e-5, 10.0, 32)
+    assert (run.train.schedule, run.train.weight_decay, run.train.max_length) == (
+        "constant",
+        0,
+        2048,
+    )
+    assert run.target.path == f"muse-bench/MUSE-{corpus}_target"
+    assert vars(run.benchmark)["source"].split["forget"].file == f"{corpus}/raw/forget"
+    assert not run.rectifier.acts
+
+
+def test_open_unlearning_on_wmdp() -> None:
+    run = validate(composed("experiment=open_unlearning/wmdp_zephyr"))
+    assert (run.train.lr, run.train.steps, run.train.batch_size) == (5e-5, 80, 16)
+    method = vars(run.method)
+    assert (method["layer"], method["coefficient"]) == (8, 2.0)
+    assert (method["retain"].loss, method["retain"].weight) == ("rr", 1.0)
+    training = vars(run.benchmark)["training"]
+    assert (training.forget, training.retain) == ("cyber_forget", "cyber_retain")
+
+
 def test_gru_and_rmu_on_wmdp() -> None:
     gru = validate(composed("experiment=gru/wmdp_zephyr"))
     assert (gru.train.lr, gru.train.steps, gru.train.batch_size) == (4e-6, 20, 32)

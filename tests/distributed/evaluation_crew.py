@@ -16,7 +16,9 @@ from crew import ENGINES, take_part
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from helpers.evaluations import evaluator_of, short_views
 
+from unlearn_runner.evaluation.probes.batching import is_sharded
 from unlearn_runner.evaluation.probes.journal import Journal
+from unlearn_runner.evaluation.schema import OF_FINISHED, Probe
 from unlearn_runner.models.load import load_tokenizer
 from unlearn_runner.pipeline.session import Session, open_session
 
@@ -30,11 +32,14 @@ class Killed(Exception):
 
 
 def evaluate(model: Any, folder: Path, session: Session, out: Path, attempt: Path | None) -> None:
-    """Takes the evidence of all views, prefixes of the unseen rows' answers too."""
-    evaluator = evaluator_of(short_views(10), BATCH, {"holdout": ("prefixes",)})
+    """Takes the evidence of all views, prefixes and gradients of the unseen rows' answers too."""
+    further: tuple[Probe, ...] = ("prefixes",)
+    if not is_sharded(model):  # a model in training, which these are not for
+        further += OF_FINISHED
+    evaluator = evaluator_of(short_views(10), BATCH, {"holdout": further})
     tokenizer = load_tokenizer(folder / "model")
     out.mkdir(parents=True, exist_ok=True)
-    evaluator.run(model, tokenizer, out, "evaluation", session.ranks, attempt)
+    evaluator.run(model, tokenizer, out, "evaluation", session.ranks, attempt, model)
 
 
 def attempts(model: Any, folder: Path, session: Session, name: str) -> list[Counter[Any]]:

@@ -12,7 +12,7 @@ WORDS = [f"word{i}" for i in range(300)]
 
 
 def write_texts(folder: Path) -> Path:
-    """Writes what `tdec`, `muse`, `muse_books`, `rwku` and `wmdp_corpora` read; returns the folder.
+    """Writes what benchmarks over texts read (`tdec`, `muse`, `rwku`, ...); returns the folder.
 
     And questions under WMDP's names.
     """
@@ -30,6 +30,23 @@ def write_texts(folder: Path) -> Path:
         _write(
             folder / f"{name}.json", [{"query": f"What is {w}?", "answer": w} for w in WORDS[:3]]
         )
+    for name in ("unlearn", "retention"):
+        rows = [{"text": f"{name}: what is {w}?", "labels": f"It is {w}."} for w in WORDS[:3]]
+        whole = {"train": rows[:2], "val": rows[2:]}
+        (folder / f"{name}.json").write_text(json.dumps(whole), encoding="utf-8")
+    for name in ("forget", "retain"):
+        rows = [
+            {
+                "id": f"{t}{end}",
+                "task": f"Task{t}",
+                "input": f"{name} {t} {end}",
+                "output": "Yes it is",
+            }
+            for t in (1, 2, 3)
+            for end in ("sc1", "qa0", "qa1")
+        ]
+        lines = "\n".join(json.dumps(row) for row in rows)
+        (folder / f"{name}.jsonl").write_text(lines, encoding="utf-8")
     for name in ("wmdp_bio", "wmdp_cyber", "wmdp_chem", "mmlu"):
         row = {"question": "Q?", "choices": ["a", "b"], "answer": 0, "subject": "letters"}
         _write(folder / f"{name}.json", [row])

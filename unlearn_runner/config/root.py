@@ -123,6 +123,9 @@ class Evaluation:
     folder or a hub id. Nothing is trained then."""
     revision: str | None = None
     """Commit, tag or branch when `path` is a hub id."""
+    classifier: str | None = None
+    """A classifier of texts whose first class is clean text, for views with the probe `clean`: a
+    folder or a hub id."""
 
     def __post_init__(self) -> None:
         if isinstance(self.every, str) and not self._epochs:

@@ -6,10 +6,13 @@ import re
 from collections.abc import Iterable, Mapping
 
 from unlearn_runner.data.records import AGAIN, ROW, Placed
-from unlearn_runner.data.rows import QA
+from unlearn_runner.data.rows import QA, FactQA
 from unlearn_runner.errors import DataError, listed, nearest
 
-COLUMNS = ("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question")
+COLUMNS = (
+    *("question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"),
+    "entity",
+)
 
 
 def checked_split(records: Iterable[Placed]) -> tuple[QA, ...]:
@@ -73,13 +76,22 @@ def checked(record: object, where: str) -> QA:
                 f"{where} has an empty or non-text {name!r}",
                 f'"{name}": "the {what} in other words"',
             )
-    row = QA(
+    entity = record.get("entity")
+    if entity is not None and not (
+        isinstance(entity, str) and entity and entity in record["answer"]
+    ):
+        raise DataError(
+            f"{where}: 'entity' must be a part of the answer, letter by letter",
+            '"answer": "He is a civil engineer.", "entity": "civil engineer"; or remove it',
+        )
+    texts = (
         record["question"],
         record["answer"],
         record.get("paraphrased_answer"),
         tuple(wrong),
         record.get("paraphrased_question"),
     )
+    row = QA(*texts) if entity is None else FactQA(*texts, entity=entity)
     _check_answers(row, where)
     return row
 

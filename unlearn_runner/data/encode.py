@@ -179,6 +179,34 @@ def _fitting(row: Encoded, question: str, max_tokens: int, where: str) -> Encode
     return row
 
 
+def encode_entity(
+    tokenizer: Any, template: Prompting, row: Row, max_tokens: int, where: str
+) -> Encoded:
+    """Encodes a row up to the end of its entity, the only part that is scored.
+
+    Its tokens are those that overlap it where it first stands in the answer. Of a row without one
+    all of the answer is scored, but no end of sequence.
+
+    Raises:
+        DataError: If the row is longer than `max_tokens`; see `encode_row`.
+    """
+    whole, rendered = (
+        encode_row(tokenizer, template, row, max_tokens, where),
+        row.rendered(tokenizer, template),
+    )
+    if row.fact is None:
+        return replace(whole, ids=whole.ids[: len(whole.ids) - rendered.closed])
+    start = rendered.text.index(row.fact, rendered.prompt_end)
+    found = tokenizer(
+        rendered.text, return_offsets_mapping=True, add_special_tokens=rendered.special_tokens
+    )
+    end = start + len(row.fact)
+    spans = enumerate(found["offset_mapping"])
+    inside = [i for i, (first, last) in spans if last > start and first < end]
+    first = max(inside[0], whole.prompt_length)
+    return replace(whole, ids=whole.ids[: inside[-1] + 1], prompt_length=first)
+
+
 def length_limit(model: Any, max_length: int) -> int:
     """Returns how many tokens a row may have: what is set, or what the model has positions for."""
     return min(max_length, positions(model) or max_length)

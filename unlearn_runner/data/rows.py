@@ -33,6 +33,11 @@ class Row(ABC):
         return None
 
     @property
+    def fact(self) -> str | None:
+        """What of the answer is the fact; none: all of it."""
+        return None
+
+    @property
     def identity(self) -> tuple[str, ...]:
         """What makes a row the same in two splits."""
         return self.question, self.answer
@@ -50,6 +55,18 @@ class QA(Row):
         """Returns question and answer, prompted by the model's template."""
         question = (self.paraphrased_question if self.reworded else None) or self.question
         return template.render(tokenizer, question, self.answer if answer is None else answer)
+
+
+@dataclass(frozen=True)
+class FactQA(QA):
+    """One question, and which part of its answer is the fact that was asked for."""
+
+    entity: str = field(kw_only=True)
+
+    @property
+    def fact(self) -> str:
+        """Its entity."""
+        return self.entity
 
 
 @dataclass(frozen=True)
@@ -81,7 +98,7 @@ class VisualQA(QA):
 
 @dataclass(frozen=True)
 class Passage(Row):
-    """A text, or a sequence of token ids: no question is asked, and no end is written behind it.
+    """A text, or a sequence of token ids: no question is asked.
 
     Every token but the first is scored, or of a text behind a prompt (`question`) its own tokens.
     The model's template plays no part.
@@ -91,6 +108,8 @@ class Passage(Row):
     """Token ids in the text's place; `answer` is what they stand for."""
     limit: int | None = None
     """Only the first so many tokens, those of the prompt included; none takes all."""
+    closed: bool = False
+    """Whether an end of sequence is written behind it, after all, and scored."""
 
     def rendered(self, tokenizer: Any, template: Prompting, answer: str | None = None) -> Rendered:
         """Returns prompt and text, or the token ids.
@@ -112,7 +131,7 @@ class Passage(Row):
             len(self.question),
             len(whole),
             special_tokens=True,
-            closed=False,
+            closed=self.closed,
             ids=self.tokens,
             limit=self.limit,
         )

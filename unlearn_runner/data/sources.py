@@ -44,7 +44,8 @@ class Files(Source):
     """Rows from files of a folder: `<split>.json`, `.jsonl`, `.csv` or `.parquet`.
 
     JSON is an array or one object a line. A row has the columns `question` and `answer`, and
-    optionally `paraphrased_answer`, `perturbed_answer` (a list) and `paraphrased_question`.
+    optionally `paraphrased_answer`, `perturbed_answer` (a list), `paraphrased_question` and
+    `entity` (a part of the answer).
     """
 
     data_dir: str | None = None

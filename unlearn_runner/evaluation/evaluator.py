@@ -19,8 +19,11 @@ from unlearn_runner.evaluation.schema import (
     ScoredAnswer,
     scored_answers,
     write_choices,
+    write_clean,
     write_generations,
+    write_gradients,
     write_logprobs,
+    write_patched,
     write_prefixes,
     write_samples,
 )
@@ -65,8 +68,12 @@ class Evaluator:
 
     def teacher_forced(self) -> Evaluator:
         """Returns the evaluator without the probes that generate."""
+        return self.without(GENERATING)
+
+    def without(self, left_out: Collection[Probe]) -> Evaluator:
+        """Returns the evaluator without some of the probes."""
         probes = {
-            name: tuple(p for p in self.probes.get(name, PROBES) if p not in GENERATING)
+            name: tuple(p for p in self.probes.get(name, PROBES) if p not in left_out)
             for name in self.views
         }
         return replace(self, probes=probes)
@@ -79,6 +86,8 @@ class Evaluator:
         title: str,
         ranks: Ranks,
         attempt: Path | None = None,
+        target: Any | None = None,
+        classifier: Path | None = None,
     ) -> None:
         """Writes the evidence of every view, in the files that `schema.evidence_file` names.
 
@@ -90,11 +99,14 @@ class Evaluator:
             ranks: Sharers of the work; every rank must call it, rank 0 writes.
             attempt: Folder that keeps every batch until the evaluation is whole: a later attempt
                 computes none of them again. None keeps nothing.
+            target: The model that unlearning starts from, in eval mode, for the probe `patched`.
+            classifier: Folder of what the probe `clean` asks.
         """
         from unlearn_runner.data.encode import length_limit
 
         limit = length_limit(model, self.max_length)
-        probes = _Probes(self, model, tokenizer, folder, title, ranks, attempt, limit)
+        given = (model, tokenizer, folder, title, ranks, attempt, limit, target, classifier)
+        probes = _Probes(self, *given)
         pending: dict[Generation, list[_Prompted]] = {}
         for name, rows in self.views.items():
             wanted = self.probes.get(name, PROBES)
@@ -109,6 +121,10 @@ class Evaluator:
                 probes.samples(name, rows)
             if "prefixes" in wanted:
                 probes.prefixes(name, rows, known)
+            if "gradients" in wanted:
+                probes.gradients(name, rows)
+            if "patched" in wanted:
+                probes.patched(name, rows)
         for number, (how, views) in enumerate(pending.items()):
             probes.generations(number, how, views)
 
@@ -135,6 +151,8 @@ class _Probes:
     ranks: Ranks
     attempt: Path | None
     max_tokens: int
+    target: Any | None
+    classifier: Path | None
 
     def encoded(self, rows: Rows) -> Sequence[Any]:
         """Returns rows in tokens."""
@@ -206,6 +224,34 @@ class _Probes:
         if self.ranks.main:
             write_prefixes(self.folder, name, sequences, found)
 
+    def gradients(self, name: str, rows: Rows) -> None:
+        """Takes norms of the gradient of each row's loss."""
+        from unlearn_runner.evaluation.probes.gradients import gradient_norms
+
+        label, journal = f"{self.title}, {name} gradients", self.journal(name, "gradients")
+        size, pad = self.settings.batch_size, self.tokenizer.pad_token_id
+        given = (self.encoded(rows), pad, size, label, self.ranks, journal)
+        found = gradient_norms(self.model, *given)
+        if self.ranks.main:
+            write_gradients(self.folder, name, found)
+
+    def patched(self, name: str, rows: Rows) -> None:
+        """Writes the model's states into the target, block by block."""
+        from unlearn_runner.data.encode import encode_entity
+        from unlearn_runner.evaluation.probes.patched import patched_logprobs
+
+        given = (self.tokenizer, self.settings.template)
+        encoded = [
+            encode_entity(*given, row, self.max_tokens, f"{rows.name} row {number}")
+            for number, row in enumerate(rows, 1)
+        ]
+        label, journal = f"{self.title}, {name} patched", self.journal(name, "patched")
+        size, pad = self.settings.batch_size, self.tokenizer.pad_token_id
+        how = (encoded, pad, size, label, self.ranks, journal)
+        found = patched_logprobs(self.model, self.target, *how)
+        if self.ranks.main:
+            write_patched(self.folder, name, found)
+
     def generations(self, number: int, how: Generation, views: Sequence[_Prompted]) -> None:
         """Answers the questions of views together: a batch's last row is generated nearly alone."""
         from unlearn_runner.data.encode import stops
@@ -221,6 +267,18 @@ class _Probes:
         for view in views if self.ranks.main else ():
             mine = list(islice(texts, len(view.prompts)))
             write_generations(self.folder, view.name, settings.views[view.name], mine)
+            if "clean" in settings.probes.get(view.name, PROBES):
+                self.clean(view.name, mine)
+
+    def clean(self, name: str, texts: Sequence[str]) -> None:
+        """Asks the classifier about generated texts; on rank 0 alone, as it takes seconds."""
+        from unlearn_runner.evaluation.probes.batching import device_of
+        from unlearn_runner.evaluation.probes.clean import clean_probabilities
+
+        assert self.classifier is not None, "the plan refuses the probe without one"
+        device, label = device_of(self.model), f"{self.title}, {name} clean"
+        found = clean_probabilities(self.classifier, texts, device, label)
+        write_clean(self.folder, name, found)
 
 
 def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:

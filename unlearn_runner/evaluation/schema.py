@@ -5,7 +5,8 @@ index), never by its text, so two models' evidence can be compared row by row.
 
 Version 1, which files without a version are, lacks the compressed length of an answer. Up to
 version 2 every answer has all statistics of its tokens; since then all but the rows' own have
-log-probabilities alone, as no metric reads more.
+log-probabilities alone, as no metric reads more. Version 3 also has the files of the probes
+`gradients`, `patched` and `clean`.
 """
 
 from __future__ import annotations
@@ -28,17 +29,33 @@ VERSION_KEY = b"unlearn_runner.evidence"
 
 Goal = Literal["forget", "keep", "unseen"]
 """Unseen rows are in no training set: membership attacks compare the forget rows with them."""
-Probe = Literal["logprobs", "generations", "choices", "prefixes", "samples"]
+Probe = Literal[
+    "logprobs",
+    "generations",
+    "choices",
+    "prefixes",
+    "samples",
+    "gradients",
+    "patched",
+    "clean",
+]
 Role = Literal["answer", "paraphrased", "perturbed", "other"]
 """Kind of a scored answer; `other` is a refusal or an alternate."""
 Scale = Literal["answer", "options"]
+Norm = Literal["l1", "l2", "max"]
 
 PROBES: tuple[Probe, ...] = ("logprobs", "generations")
 """Those that question/answer rows have by default; `choices` is of multiple-choice
 rows, `prefixes` continues every beginning of an answer or of a token sequence, `samples` generates
-many times, for leak@k."""
+many times, for leak@k, `gradients` takes the gradient of each row's loss, `patched` writes the
+model's states into the target, `clean` asks a classifier about what was generated."""
 GENERATING: tuple[Probe, ...] = ("generations", "prefixes", "samples")
 """Those that write token by token, and take most of an evaluation's time."""
+OF_FINISHED: tuple[Probe, ...] = ("gradients", "patched", "clean")
+"""Those of models that are whole and in no training: they take a gradient, or need another model
+beside this one."""
+NORMS: tuple[Norm, ...] = ("l1", "l2", "max")
+"""Norms of a tensor's gradient that the probe `gradients` keeps."""
 MAX_TOKENS = 1_000_000
 TOKEN_TYPES = {
     "logprob": "float32",
@@ -206,6 +223,70 @@ def read_samples(folder: Path, view: str) -> list[list[str]]:
             raise ValueError(f"row {len(found)} has no samples")
         found.append([text for _, text in group])
     return found
+
+
+def write_gradients(folder: Path, view: str, rows: Sequence[Mapping[str, Sequence[float]]]) -> None:
+    """Writes the gradient probe's evidence of one view: a line per row and tensor of the model.
+
+    Args:
+        folder: Where to.
+        view: Its name.
+        rows: By tensor, the `NORMS` of its gradient.
+    """
+    each = [(i, tensor, *norms) for i, row in enumerate(rows) for tensor, norms in row.items()]
+    names = ("row", "tensor", *NORMS)
+    columns: dict[str, Any] = {"view": [view] * len(each)}
+    columns |= {name: [line[i] for line in each] for i, name in enumerate(names)}
+    _write(columns, folder / evidence_file(view, "gradients"))
+
+
+def read_gradients(folder: Path, view: str) -> dict[Norm, list[float]]:
+    """Returns the mean over the model's tensors of a norm of their gradients; by norm, of each row.
+
+    Raises:
+        ValueError: A row is missing.
+    """
+    table = read_evidence(folder, view, "gradients", ("row", *NORMS))
+    means = table.group_by("row").aggregate([(norm, "mean") for norm in NORMS]).sort_by("row")
+    if means["row"].to_pylist() != list(range(len(means))):
+        raise ValueError("its gradients are not of rows 0, 1, 2, ...")
+    return {norm: means[f"{norm}_mean"].to_pylist() for norm in NORMS}
+
+
+def write_clean(folder: Path, view: str, probabilities: Sequence[float]) -> None:
+    """Writes what a classifier makes of a view's generated texts: a probability per row."""
+    columns = {"view": [view] * len(probabilities), "row": [*range(len(probabilities))]}
+    _write({**columns, "clean": [*probabilities]}, folder / evidence_file(view, "clean"))
+
+
+def write_patched(folder: Path, view: str, rows: Sequence[Sequence[float]]) -> None:
+    """Writes the patching probe's evidence of one view: a line per row and block.
+
+    Args:
+        folder: Where to.
+        view: Its name.
+        rows: Mean log-probability of a row's fact: the target's own, which is of block -1, then
+            with the model's states behind each block.
+    """
+    each = [(i, block, value) for i, row in enumerate(rows) for block, value in enumerate(row, -1)]
+    columns: dict[str, Any] = {"view": [view] * len(each)}
+    names = ("row", "block", "logprob")
+    columns |= {name: [line[i] for line in each] for i, name in enumerate(names)}
+    _write(columns, folder / evidence_file(view, "patched"))
+
+
+def read_patched(folder: Path, view: str) -> list[list[float]]:
+    """Returns what `write_patched` wrote.
+
+    Raises:
+        ValueError: A row or a block is missing.
+    """
+    table = read_evidence(folder, view, "patched", ("row", "block", "logprob"))
+    table = table.sort_by([("row", "ascending"), ("block", "ascending")])
+    values, blocks = table["logprob"].to_pylist(), len(set(table["block"].to_pylist()))
+    if table["row"].to_pylist() != [i // blocks for i in range(len(values))]:
+        raise ValueError("its rows are not 0, 1, 2, ..., each with every block")
+    return [values[i : i + blocks] for i in range(0, len(values), blocks)]
 
 
 class Choices(NamedTuple):

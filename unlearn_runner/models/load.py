@@ -17,6 +17,7 @@ from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    AutoModelForSequenceClassification,
     AutoTokenizer,
 )
 from transformers import PreTrainedTokenizerFast as FastTokenizer
@@ -158,6 +159,26 @@ def load_frozen(
     return model.to(device).eval()
 
 
+def load_classifier(folder: Path, device: torch.device) -> tuple[Any, Any]:
+    """Loads a classifier of texts in float32, and its tokenizer.
+
+    Raises:
+        DataError: If the folder holds none that is whole.
+    """
+    classifier = _from_folder(
+        folder, torch.float32, "sdpa", maker=AutoModelForSequenceClassification
+    )
+    try:
+        with quietly():
+            tokenizer = AutoTokenizer.from_pretrained(folder, **OWN_CODE)
+    except Exception as error:  # many kinds, by format; all mean that it cannot be read
+        raise DataError(
+            f"the tokenizer in {folder} cannot be loaded: {_reason(error)}",
+            "save its fast form (tokenizer.json) beside the model with save_pretrained",
+        ) from None
+    return classifier.to(device).eval(), tokenizer
+
+
 def merged(base: Path, adapter: Path) -> Any:
     """Returns a causal LM with an adapter added to its weights; float32, on the CPU."""
     return _with_adapter(_from_folder(base, torch.float32, "sdpa"), adapter).merge_and_unload()
@@ -197,10 +218,12 @@ def for_training(model: Any, checkpointing: bool) -> Any:
     return model
 
 
-def _from_folder(folder: Path, dtype: torch.dtype, attention: str, **further: Any) -> Any:
+def _from_folder(
+    folder: Path, dtype: torch.dtype, attention: str, maker: Any = None, **further: Any
+) -> Any:
     try:
         with quietly():
-            maker = _auto(AutoConfig.from_pretrained(folder, **OWN_CODE))
+            maker = maker or _auto(AutoConfig.from_pretrained(folder, **OWN_CODE))
             loaded: Any = maker.from_pretrained(
                 folder,
                 dtype=dtype,

@@ -28,7 +28,7 @@ def verdict_stage(
     run: Run,
     inputs: Inputs,
     evaluator: Evaluator,
-    evaluated: Mapping[str, Stage],
+    evaluated: Mapping[str, Evaluate],
     bases: Mapping[str, Stage],
     scoring: Mapping[str, Any],
 ) -> Verdict:
@@ -53,7 +53,8 @@ def verdict_stage(
 
     def attacked(name: str) -> Stage:
         before = evaluated[name]
-        model, base = before.inputs[0], bases.get(name)
+        before = before.further_to or before  # what a larger suite adds is of unseen rows
+        model, base = before.model, bases.get(name)
         if base is not None and (training is not None or attack.changes_weights):
             model, base = Merge(f"{name} merged", base, model), None
         if training is not None:
@@ -68,7 +69,8 @@ def verdict_stage(
             model = Finetune(label, template, training.rows, recipe, run.seed, model)
         if attack.changes_weights:
             model = ChangeWeights(f"attack {name}", model, attack)
-        return Evaluate(f"evaluate attacked {name}", model, how, base)
+        label = f"evaluate attacked {name}"
+        return replace(before, label=label, model=model, evaluator=how, base=base, further_to=None)
 
     told = {row.identity for row in training.rows} if training is not None else set()
     rows = {name: _untold(inputs.rowsets.views[name][1], told) for name in views}

@@ -43,6 +43,8 @@ class Inputs:
     """An evaluation log of a retain model, in the model's place."""
     checkpoint: Stage | None = None
     """The model that is evaluated alone; then nothing is trained."""
+    classifier: Stage | None = None
+    """Asked about generated texts."""
     retrains: bool = False
     """Whether a retain model is fine-tuned here."""
     knows_from_base: bool = False
@@ -63,9 +65,12 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
     _check_named_views(run, rowsets)
     log = _retain_log(run, rowsets.views)
     retain_model = _given(run, "retain_model", "retain_model", run.retain_model)
+    classifier = None
+    if (place := run.evaluate.classifier) is not None:
+        classifier = given("classifier", "evaluate.classifier", place, None)
     if (checkpoint := _given(run, "model", "evaluate", run.evaluate)) is not None:
         _check_template(run, "evaluate.path", checkpoint)
-        return Inputs(rowsets, (), None, None, retain_model, log, checkpoint)
+        return Inputs(rowsets, (), None, None, retain_model, log, checkpoint, classifier)
     if not len(rowsets.splits.forget):
         raise ConfigError(
             "benchmark: it has no rows to train on, so only a checkpoint can be evaluated on it",
@@ -96,6 +101,7 @@ def read_inputs(run: Run, rowsets: Rowsets | None = None) -> Inputs:
         target,
         retain_model,
         log,
+        classifier=classifier,
         retrains=retrains,
         knows_from_base=itself,
     )

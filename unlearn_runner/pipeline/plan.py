@@ -13,7 +13,7 @@ from unlearn_runner.data.rows import Rows
 from unlearn_runner.errors import ConfigError
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.parts import units
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import OF_FINISHED, Probe, View
 from unlearn_runner.pipeline.attacking import verdict_stage
 from unlearn_runner.pipeline.inputs import Inputs, Rowsets
 from unlearn_runner.pipeline.stages.base import Stage
@@ -30,6 +30,11 @@ from unlearn_runner.pipeline.unlearning import (
     unlearn_stage,
 )
 
+BESIDE: dict[Probe, str] = {
+    "patched": "writes a model's states into the target",
+    "clean": "asks the model that evaluate.classifier names",
+}
+"""What probes need another model for."""
 DEFAULT_SUITE = ", default suite"
 """Of the label of an evaluation that one with further views takes over."""
 
@@ -74,7 +79,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if inputs.retrains:
         retain_model = _finetune_base(run, base(), splits.wished, inputs, "retain_model")
     before = {"target": target, "retain_model": retain_model}
-    sources = _sources(run, inputs, before, evaluator)
+    sources = _sources(run, inputs, before, evaluator, target)
     scores = Score("score target", sources["target"], **_scoring(run, inputs, sources))
     earlier = in_turn(run, target, inputs, scores)
     start, now = earlier.start, earlier.inputs
@@ -84,7 +89,7 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if run.method.one_shot:
         unlearned = edit_stage(run, start, now)
     else:
-        along = evaluator.of_views(_views(inputs, "unlearned"))
+        along = evaluator.of_views(_views(inputs, "unlearned")).without(OF_FINISHED)
         periodic = PeriodicEval(steps, along, run.keep == "checkpoints") if steps else None
         unlearned = unlearn_stage(run, start, now, periodic, scores)
     models: dict[str, Stage | None] = {**before, "unlearned": unlearned}
@@ -106,12 +111,13 @@ def plan(run: Run, inputs: Inputs) -> Plan:
     if earlier.models:
         names = {f"after {name}": model for name, model in earlier.models.items()}
         of = {f"after {name}": base for name, base in earlier.bases.items()}
-        after = _sources(run, inputs, {**names, "unlearned": unlearned}, evaluator, {**of, **bases})
+        made = {**names, "unlearned": unlearned}
+        after = _sources(run, inputs, made, evaluator, target, {**of, **bases})
         evaluated = [stage for name in (*names, "unlearned") if (stage := after[name])]
         further["turns"] = turns_stage(run, inputs, evaluated)
     if run.attack.acts:
-        sources = _sources(run, inputs, models, evaluator, bases)
-        evaluated = {name: of for name, of in sources.items() if isinstance(of, Stage)}
+        sources = _sources(run, inputs, models, evaluator, target, bases)
+        evaluated = {name: of for name, of in sources.items() if isinstance(of, Evaluate)}
         scoring = _scoring(run, inputs, sources, "unlearned")
         further["attack"] = verdict_stage(run, inputs, evaluator, evaluated, bases, scoring)
     wanted = (*found.wanted, *further.values())
@@ -140,7 +146,7 @@ def _scored(
         kept: What the run leaves behind beside scores.
         steps: After which `unlearned` was evaluated on its way.
     """
-    sources = _sources(run, inputs, models, evaluator, bases)
+    sources = _sources(run, inputs, models, evaluator, models.get("target"), bases)
 
     def how(name: str) -> dict[str, Any]:
         return _scoring(run, inputs, sources, name)
@@ -165,13 +171,22 @@ def _sources(
     inputs: Inputs,
     models: Mapping[str, Stage | None],
     evaluator: Evaluator,
+    target: Stage | None,
     bases: Mapping[str, Stage] = MappingProxyType({}),
 ) -> dict[str, Source]:
     """Returns the stages that evaluate models, or a log in the retain model's place.
 
     Views that a larger suite adds are of a stage that takes over what the smaller one has left.
     """
-    sources: dict[str, Source] = {}
+    sources, classifier = dict[str, Source](), inputs.classifier
+
+    def beside(stage: Evaluate) -> Evaluate:
+        probes = stage.evaluator.probes
+        patched, asked = _wants(probes, "patched", target), _wants(probes, "clean", classifier)
+        return replace(
+            stage, target=target if patched else None, classifier=classifier if asked else None
+        )
+
     for name, model in models.items():
         if model is None:
             continue
@@ -179,13 +194,29 @@ def _sources(
         further = evaluator.of_views(run.benchmark.further_views & views.keys())
         first = evaluator.of_views(views.keys() - run.benchmark.further_views)
         if further.views and first.views:
-            before = Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base)
-            sources[name] = Evaluate(label, model, further, base, before)
+            before = beside(Evaluate(f"{label}{DEFAULT_SUITE}", model, first, base))
+            sources[name] = beside(Evaluate(label, model, further, base, before))
         else:
-            sources[name] = Evaluate(label, model, evaluator.of_views(views), base)
+            sources[name] = beside(Evaluate(label, model, evaluator.of_views(views), base))
     if inputs.retain_log is not None:
         sources["retain_model"] = inputs.retain_log
     return sources
+
+
+def _wants(probes: Mapping[str, tuple[Probe, ...]], name: Probe, model: Stage | None) -> bool:
+    """Returns whether some view has a probe that needs another model.
+
+    Raises:
+        ConfigError: If one has, and there is no such model.
+    """
+    view = next((view for view, found in probes.items() if name in found), None)
+    if view is not None and model is None:
+        kept = ",".join(probe for probe in probes[view] if probe != name)
+        raise ConfigError(
+            f"benchmark.view.{view}.probes: {name} {BESIDE[name]}, and there is none here",
+            f"benchmark.view.{view}.probes=[{kept}]",
+        )
+    return view is not None
 
 
 def _scoring(

@@ -12,7 +12,7 @@ from unlearn_runner.errors import ConfigError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Splits
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.base import Metric, directions
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import OF_FINISHED, View
 from unlearn_runner.methods.base import Method
 from unlearn_runner.methods.influence import SCALES, Influence
 from unlearn_runner.methods.one_shot import OneShot
@@ -216,7 +216,7 @@ def calibrate_stage(
         start=target,
         unlearned=unlearned,
         scores=scores,
-        evaluator=evaluator.of_views(views),
+        evaluator=evaluator.of_views(views).without(OF_FINISHED),
         views=views,
         metrics={n: m for n, m in metrics.items() if not m.needs_retain_model},
         metric=name,

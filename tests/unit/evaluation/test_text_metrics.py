@@ -11,6 +11,7 @@ import pytest
 from rouge_score import rouge_scorer
 
 from unlearn_runner.evaluation.logs.read import open_log
+from unlearn_runner.evaluation.logs.write import write
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, Texts, ViewEvidence
@@ -113,3 +114,6 @@ def test_gibberish_of_a_log_is_clean_text_and_more_is_better(tmp_path: Path) -> 
     assert scores["forget.clean_text"] == pytest.approx(0.8)
     ways = directions(["forget.clean_text"], log.views, log.further())
     assert ways == {"forget.clean_text": "higher"}
+    written, summary = (json.loads(path.read_text()) for path in write(tmp_path / "out", log, None))
+    assert written["forget_Q_A_gibberish"]["value_by_index"] == rows
+    assert summary["forget_Q_A_gibberish"] == pytest.approx(0.8)

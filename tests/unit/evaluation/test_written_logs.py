@@ -13,6 +13,7 @@ from unlearn_runner.commands.score import main
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.logs.retain_log import against
 from unlearn_runner.evaluation.logs.write import write
+from unlearn_runner.evaluation.schema import Choices, write_choices
 
 TOFU = "data/tofu_eval_logs/open_unlearning/tofu_Llama-3.2-1B-Instruct_"
 MUSE = "data/muse_eval_logs/muse_Llama-2-7b-hf_News_"
@@ -77,6 +78,33 @@ def test_a_written_log_is_a_retain_log(shared: Path, tmp_path: Path) -> None:
     assert against(model, open_log(tmp_path / "TOFU_EVAL.json"), False) == first
 
 
+def test_choices_are_written_as_the_harness_s_summary_and_read_back(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of three questions two are right; by character one: -3 over six letters beats -2 over two."""
+    rows = [
+        Choices((-1.0, -2.0), (1, 1), 0),
+        Choices((-2.0, -3.0), (2, 6), 0),
+        Choices((-2.0, -3.0), (2, 6), 1),
+    ]
+    for name, some in (("mmlu", rows), ("wmdp_bio", rows[2:])):
+        write_choices(tmp_path, name, some)
+    assert main([str(tmp_path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["scores"] == {"mmlu.accuracy": pytest.approx(2 / 3), "wmdp_bio.accuracy": 0.0}
+    assert found["directions"] == {"mmlu.accuracy": "higher", "wmdp_bio.accuracy": "lower"}
+    assert main([str(tmp_path), "--export", str(tmp_path / "out")]) == 0
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["LMEval_SUMMARY.json"]
+    written = tmp_path / "out/LMEval_SUMMARY.json"
+    expected = {
+        "mmlu.acc": 2 / 3,
+        "wmdp_bio.acc": 0.0,
+        "mmlu.acc_norm": 2 / 3,
+        "wmdp_bio.acc_norm": 1,
+    }
+    assert open_log(written).scores() == pytest.approx(expected)
+
+
 def test_a_summary_of_lm_evaluation_harness_is_read(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -85,7 +113,8 @@ def test_a_summary_of_lm_evaluation_harness_is_read(
     assert main([str(path), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["scores"] == {"mmlu.acc": 0.4581, "wmdp_bio.acc": 0.6402}
-    assert main([str(path), "--export", str(tmp_path)]) == 2
-    assert "has no rows to export" in capsys.readouterr().err
+    assert main([str(path), "--export", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    assert _parsed(tmp_path / "out/LMEval_SUMMARY.json") == _parsed(path)
     path.write_text('{"mmlu/acc": "high"}', encoding="utf-8")
     assert main([str(path), "--json"]) == 2

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,6 +40,12 @@ class TextSplit:
     """Cut texts into rows of so many words, or tokens of `source.tokenizer`; null keeps them."""
     limit: Count | None = None
     """Only the first so many tokens of a row, counted by the model's tokenizer."""
+    closed: bool = False
+    """Write an end of sequence behind each row, to be learned and scored."""
+    part: str | None = None
+    """Of a file that is one object, the list of records under this name."""
+    where: dict[str, str] = field(default_factory=dict)
+    """Take only records in whose columns these regular expressions are found."""
 
 
 @dataclass(frozen=True)
@@ -66,13 +72,13 @@ class TextFiles(Source):
         spec = self.split[split]
         front = "".join(
             "".join(_filled(spec, record, place)) + spec.between
-            for place, record in (self._records(spec.shots) if spec.shots else ())
+            for place, record in (self._records(spec.shots, spec) if spec.shots else ())
         )
         rows: list[Passage] = []
-        for place, record in self._records(spec.file):
+        for place, record in _taken(self._records(spec.file, spec), spec):
             prompt, text = _filled(spec, record, place)
             for piece in [text] if spec.chunk is None else self._pieces(text, spec.chunk):
-                rows.append(Passage(front + prompt, piece, limit=spec.limit))
+                rows.append(Passage(front + prompt, piece, limit=spec.limit, closed=spec.closed))
         return Rows(split, tuple(rows))
 
     def _pieces(self, text: str, size: int) -> list[str]:
@@ -82,11 +88,62 @@ class TextFiles(Source):
             counting = read_tokenizer(folder, "benchmark.source.tokenizer")
         return pieces(text, size, counting)
 
-    def _records(self, file: str) -> list[Placed]:
+    def _records(self, file: str, spec: TextSplit) -> list[Placed]:
         path = find_file(self.data_dir, file)
         if path.suffix == ".txt":
             return [(str(path), path.read_text(encoding="utf-8"))]
-        return read_records(path)
+        found = read_records(path)
+        return found if spec.part is None else _part(path, found, spec.part)
+
+
+def _part(path: Path, records: Sequence[Placed], name: str) -> list[Placed]:
+    """Returns the records under a name in the one object that a file is.
+
+    Raises:
+        DataError: If it is none, or has no list there.
+    """
+    whole = records[0][1] if len(records) == 1 else None
+    parts = whole if isinstance(whole, Mapping) else {}
+    if not isinstance(parts.get(name), list):
+        there = listed(repr(part) for part, rows in parts.items() if isinstance(rows, list))
+        raise DataError(
+            f"{path} has no list of rows under {name!r}; it has {there or 'no list by name'}",
+            "benchmark.source.split.NAME.part names the list, or null takes the file's rows",
+        )
+    return [(f"{path} {name} row {i}", record) for i, record in enumerate(parts[name], 1)]
+
+
+def _taken(records: Sequence[Placed], spec: TextSplit) -> list[Placed]:
+    """Returns the records that a split takes.
+
+    Raises:
+        DataError: If it takes none.
+        ConfigError: If it asks for what is no regular expression.
+    """
+    wanted = {column: _expression(column, text) for column, text in spec.where.items()}
+
+    def fits(record: Any) -> bool:
+        columns = record if isinstance(record, Mapping) else {}
+        return all(p.search(str(columns.get(column, ""))) for column, p in wanted.items())
+
+    found = [placed for placed in records if fits(placed[1])]
+    if not found:
+        conditions = listed(f"{column} like {pattern!r}" for column, pattern in spec.where.items())
+        raise DataError(
+            f"no row of {spec.file} has {conditions}",
+            "a regular expression in benchmark.source.split.NAME.where that some row has",
+        )
+    return found
+
+
+def _expression(column: str, text: str) -> re.Pattern[str]:
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise ConfigError(
+            f"benchmark.source.split: where.{column}={text} is no regular expression: {error}",
+            f"where.{column}={re.escape(text)} finds the text itself",
+        ) from None
 
 
 def _filled(spec: TextSplit, record: Any, place: str) -> tuple[str, str]:

@@ -18,7 +18,7 @@ from unlearn_runner.errors import ConfigError, DataError, listed, nearest
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Splits, Turn
 from unlearn_runner.evaluation.benchmarks.requests import HOLDOUT, Request, Requests
 from unlearn_runner.evaluation.metrics.base import Metric
-from unlearn_runner.evaluation.schema import Generation, View
+from unlearn_runner.evaluation.schema import Generation, Probe, View
 
 UNSEEN = View(HOLDOUT, goal="unseen", probes=("logprobs",))
 Suite = Literal["default", "full"]
@@ -47,7 +47,8 @@ class QABenchmark(Benchmark):
     metric: dict[str, Metric]
     suite: Suite = "default"
     """Which metrics: `metric`, or also those of `metrics.suites.further`, for which `full` scores
-    the holdout rows of the request, too, in a view of that name."""
+    the holdout rows of the request, too, in a view of that name; and those of further probes that
+    views have (`metrics.suites.probed`)."""
     full: str = "full"
     pretrain: tuple[str, ...] = ()
     """Splits that a from-scratch model is pre-trained on."""
@@ -112,9 +113,9 @@ class QABenchmark(Benchmark):
         """Metrics by name."""
         if self.suite == "default":
             return self.metric
-        from unlearn_runner.evaluation.metrics.suites import further
+        from unlearn_runner.evaluation.metrics.suites import further, probed
 
-        more = further()
+        more = further() | probed(probe for view in self.view.values() for probe in view.probes)
         return self.metric | {n: metric for n, metric in more.items() if n not in self.metric}
 
     @property
@@ -216,7 +217,7 @@ class QABenchmark(Benchmark):
             DataError: If a row lacks an answer that a metric needs.
         """
         found, dropped = {}, self._dropped()
-        unseen = {HOLDOUT: UNSEEN} if self._scores_unseen() else {}
+        unseen = {HOLDOUT: self._unseen()} if self._scores_unseen() else {}
         for name, view in (self.view | unseen).items():
             rows = self._requests.view_rows(view.split, self._names)
             rows = Rows(rows.name, tuple(row for row in rows if row.identity not in dropped))
@@ -230,6 +231,12 @@ class QABenchmark(Benchmark):
     def _scores_unseen(self) -> bool:
         held = any(self.requests[name].holdout is not None for name in self._names)
         return self.suite == "full" and held and HOLDOUT not in self.view
+
+    def _unseen(self) -> View:
+        """Returns the view of the unseen rows: what is attacked by gradients has theirs, too."""
+        forget = (view.probes for view in self.view.values() if view.goal == "forget")
+        more: tuple[Probe, ...] = ("gradients",) if any("gradients" in p for p in forget) else ()
+        return replace(UNSEEN, probes=UNSEEN.probes + more)
 
     def _check(self, name: str, view: View, rows: Rows) -> None:
         wants = [key for key, metric in self.metrics.items() if "perturbed" in metric.needs(view)]

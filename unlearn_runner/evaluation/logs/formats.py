@@ -15,7 +15,7 @@ from unlearn_runner.evaluation.logs.columns import Column, column, same_rows
 from unlearn_runner.evaluation.logs.recorded import MEMORISATION, attacks, scored, unseen
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import Metric
-from unlearn_runner.evaluation.metrics.evidence import Record, Texts
+from unlearn_runner.evaluation.metrics.evidence import CLEAN, Record, Texts
 from unlearn_runner.evaluation.schema import Role, View
 
 READ = {"answer": Column.number, "paraphrased": Column.number, "perturbed": Column.numbers}
@@ -106,7 +106,7 @@ class OpenUnlearning(Log):
         "rouge": "Q_A_ROUGE",
     }
     texts: ClassVar[tuple[str, ...]] = ("input", "generation", "ground_truth")
-    recorded: ClassVar[tuple[str, ...]] = (*MEMORISATION, "Q_A_gibberish")
+    recorded: ClassVar[tuple[str, ...]] = (*MEMORISATION, CLEAN)
     """Metrics with a score per forget row."""
 
     @classmethod

@@ -12,12 +12,17 @@ from typing import Any, ClassVar
 
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import HOLDOUT, UNSEEN, VIEWS, Log
+from unlearn_runner.evaluation.logs.choices import ChoiceArtifact, LMEval
 from unlearn_runner.evaluation.logs.formats import Locuslab, OpenUnlearning
-from unlearn_runner.evaluation.logs.muse import LMEval, Muse
+from unlearn_runner.evaluation.logs.muse import Muse
+from unlearn_runner.evaluation.metrics import suites
+from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.metrics.evidence import Record, read_record
-from unlearn_runner.evaluation.schema import PROBES, Probe, View, evidence_file
+from unlearn_runner.evaluation.schema import OF_FINISHED, PROBES, Probe, View, evidence_file
 from unlearn_runner.utils.untrusted import read_regular
 
+READ: tuple[Probe, ...] = (*PROBES, *OF_FINISHED)
+"""Probes whose evidence of TOFU's views is scored."""
 FORMATS: tuple[type[Log], ...] = (Locuslab, OpenUnlearning, Muse, LMEval)
 KNOWN = (
     "logs that can be read: TOFU's eval_log_aggregated.json, open-unlearning's TOFU_EVAL.json "
@@ -43,11 +48,19 @@ class Artifact(Log):
         there = evidence_file(HOLDOUT, "logprobs") in self.content
         return {**VIEWS, **({HOLDOUT: UNSEEN} if there else {})}
 
+    def further(self) -> dict[str, Metric]:
+        """Returns the full suite's, and those of further probes that left evidence."""
+        return super().further() | suites.probed(
+            p for view in self.views for p in self._probes(view)
+        )
+
+    def _probes(self, view: str) -> list[Probe]:
+        """Returns the probes that left evidence of a view."""
+        return [probe for probe in READ if evidence_file(view, probe) in self.content]
+
     def record(self, view: str) -> Record:
         """Returns the record of one view."""
-        probes: tuple[Probe, ...] = tuple(
-            probe for probe in PROBES if evidence_file(view, probe) in self.content
-        )
+        probes = self._probes(view)
         try:
             for probe in probes:
                 if not (self.path / (name := evidence_file(view, probe))).is_file():
@@ -61,6 +74,9 @@ class Artifact(Log):
                 "the command that made it makes it again",
             ) from error
         return record
+
+
+FOLDERS: tuple[type[Log], ...] = (Artifact, ChoiceArtifact)
 
 
 def _check(record: Record) -> None:
@@ -85,8 +101,9 @@ def open_log(path: Path) -> Log:
     """
     if path.is_dir():
         names = _names(path)
-        if Artifact.recognises(names):
-            return Artifact(path, names)
+        for form in FOLDERS:
+            if form.recognises(names):
+                return form(path, names)
         raise DataError(f"{path} is a folder without an evaluation's evidence in it", KNOWN)
     content = _parsed(path)
     if not isinstance(content, dict):

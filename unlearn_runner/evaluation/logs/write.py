@@ -1,4 +1,4 @@
-"""Writes evaluations in open-unlearning's files: TOFU_EVAL.json, MUSE_EVAL.json, their summaries.
+"""Writes evaluations in open-unlearning's files: of TOFU, of MUSE, and LMEval_SUMMARY.json.
 
 What a log recorded is written as it was; the rest is computed as that project computes it. A metric
 without evidence is left out.
@@ -13,12 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.logs.base import FORGET, HOLDOUT, Log
+from unlearn_runner.evaluation.logs.choices import lm_eval_summary
 from unlearn_runner.evaluation.logs.recorded import MEMORISATION, ROWS
 from unlearn_runner.evaluation.metrics import suites
 from unlearn_runner.evaluation.metrics.base import compute
-from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import CLEAN, Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.membership.attacks import GradNorm
 from unlearn_runner.evaluation.metrics.membership.auc import auc
 from unlearn_runner.evaluation.metrics.membership.privleak import PrivLeak
@@ -40,7 +40,8 @@ ROLES: dict[Role, str] = {
 }
 SUMMARY = (
     *MEMORISATION,
-    *("forget_Q_A_Prob", "forget_Q_A_ROUGE", "forget_quality", "model_utility", "privleak"),
+    *("forget_Q_A_Prob", "forget_Q_A_ROUGE", f"forget_{CLEAN}"),
+    *("forget_quality", "model_utility", "privleak"),
 )
 Content = dict[str, Any]
 
@@ -84,20 +85,23 @@ WRITERS = {"TOFU": tofu_eval, "MUSE": muse_eval}
 """What makes the content of an evaluation, by the benchmark that a log is of."""
 
 
-def write(folder: Path, log: Log, retain_model: Evidence | None) -> tuple[Path, Path]:
+def write(folder: Path, log: Log, retain_model: Evidence | None) -> tuple[Path, ...]:
     """Writes a log as open-unlearning's <benchmark>_EVAL.json and _SUMMARY.json; returns the paths.
 
-    Raises:
-        DataError: The log has no rows: it is lm-evaluation-harness's summary.
+    Of multiple choice the summary alone: the rows there are lm-evaluation-harness's own.
     """
-    if (benchmark := log.benchmark) not in WRITERS:
-        raise DataError(f"{log.path} is a summary; it has no rows to export", "export a TOFU log")
-    content = WRITERS[benchmark](log.evidence(), retain_model)
-    paths = (folder / f"{benchmark}_EVAL.json", folder / f"{benchmark}_SUMMARY.json")
+    benchmark, model = log.benchmark, log.evidence()
+    if benchmark in WRITERS:
+        content = WRITERS[benchmark](model, retain_model)
+        contents = {"EVAL": content, "SUMMARY": summary(content)}
+    else:
+        recorded = {name.replace(".", "/"): value for name, value in log.scores().items()}
+        contents = {"SUMMARY": recorded | lm_eval_summary(model)}
     folder.mkdir(parents=True, exist_ok=True)
-    for path, found in zip(paths, (content, summary(content)), strict=True):
+    paths = {folder / f"{benchmark}_{kind}.json": found for kind, found in contents.items()}
+    for path, found in paths.items():
         write_json(path, found)
-    return paths
+    return tuple(paths)
 
 
 def _metric(mean: float | None, rows: Iterable[Mapping[str, Any]]) -> Content:
@@ -126,6 +130,8 @@ def _of_view(view: ViewEvidence, prefix: str) -> Content:
     if ratio is not None:
         name = "forget_truth_ratio" if view.goal == "forget" else f"{prefix}_Truth_Ratio"
         content[name] = _scores(ratio, TruthRatio(eps=EPS).of_view(view))
+    if (clean := view.recorded(CLEAN)) is not None:
+        content[f"{prefix}_{CLEAN}"] = _scores(clean)
     return content | _rouge(view, f"{prefix}_Q_A_ROUGE", "rougeL_recall")
 
 

@@ -16,12 +16,15 @@ from unlearn_runner.evaluation.schema import (
     AnswerTokens,
     Choices,
     Goal,
+    Norm,
     Probe,
     Role,
     Scale,
     View,
     read_choices,
     read_evidence,
+    read_gradients,
+    read_patched,
     read_samples,
     read_tokens,
 )
@@ -34,6 +37,10 @@ if TYPE_CHECKING:
     Floats = NDArray[np.float64]
 else:
     Floats = object
+
+
+CLEAN = "Q_A_gibberish"
+"""open-unlearning's name of the probability that a text is clean."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +86,13 @@ class Record:
     samples: Sequence[Sequence[str]] | None = None
     """Sampled answers of each row; none where none were drawn."""
 
+    gradients: Mapping[Norm, Sequence[float]] = field(default_factory=dict)
+    """Mean over the model's tensors of a norm of the gradient of each row's loss, by norm."""
+
+    patched: Sequence[Sequence[float]] | None = None
+    """Mean log-probability of each row's fact in the target: its own, then with this model's states
+    behind each block; none where that was not probed."""
+
     def at(self, places: Sequence[int]) -> Record:
         """Returns the record of some of its rows."""
 
@@ -98,6 +112,8 @@ class Record:
             chosen(self.choices),
             chosen(self.continuations),
             chosen(self.samples),
+            {norm: chosen(values) for norm, values in self.gradients.items()},
+            chosen(self.patched),
         )
 
 
@@ -108,9 +124,12 @@ def read_record(folder: Path, view: str, probes: Sequence[Probe] = PROBES) -> Re
         _losses(folder, view) if scored else {},
         texts=read_texts(folder, view) if "generations" in probes else None,
         tokens=read_tokens(folder, view) if scored else None,
+        recorded=_clean(folder, view) if "clean" in probes else {},
         choices=read_choices(folder, view) if "choices" in probes else None,
         continuations=_continuations(folder, view) if "prefixes" in probes else None,
         samples=read_samples(folder, view) if "samples" in probes else None,
+        gradients=read_gradients(folder, view) if "gradients" in probes else {},
+        patched=read_patched(folder, view) if "patched" in probes else None,
     )
 
 
@@ -119,6 +138,11 @@ def read_texts(folder: Path, view: str) -> Texts:
     names = ("question", "generation", "answer")
     table = read_evidence(folder, view, "generations", ("row", *names)).sort_by("row")
     return Texts(*(table[name].to_pylist() for name in names))
+
+
+def _clean(folder: Path, view: str) -> dict[str, list[float]]:
+    table = read_evidence(folder, view, "clean", ("row", "clean")).sort_by("row")
+    return {CLEAN: table["clean"].to_pylist()}
 
 
 def _continuations(folder: Path, view: str) -> list[list[Continuation]]:
@@ -217,9 +241,9 @@ class ViewEvidence:
             return max(map(len, record.losses.values()))
         if record.texts is not None:
             return len(record.texts.answers)
-        return max(
-            map(len, (record.recalls or (), record.choices or (), *record.recorded.values()))
-        )
+        further = (record.recalls or (), record.choices or (), record.patched or ())
+        by_name = (*record.recorded.values(), *record.gradients.values())
+        return max(map(len, (*further, *by_name)))
 
     def _places(self) -> dict[int, int]:
         keys = range(self.rows) if self.keys is None else self.keys

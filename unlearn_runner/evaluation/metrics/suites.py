@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from unlearn_runner.evaluation.metrics.base import Metric
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality, ForgetQualityLog10
 from unlearn_runner.evaluation.metrics.membership import attacks
 from unlearn_runner.evaluation.metrics.membership.privleak import PrivLeak
+from unlearn_runner.evaluation.metrics.memorisation.depth import UnlearningDepth
 from unlearn_runner.evaluation.metrics.memorisation.exact import ExactMemorisation
 from unlearn_runner.evaluation.metrics.memorisation.extraction import ExtractionStrength
 from unlearn_runner.evaluation.metrics.probability import Probability
@@ -14,6 +17,7 @@ from unlearn_runner.evaluation.metrics.text.entropy import TokenEntropy
 from unlearn_runner.evaluation.metrics.text.fluency import Fluency, RecordedFluency
 from unlearn_runner.evaluation.metrics.truth_ratio import Mean, TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
+from unlearn_runner.evaluation.schema import Probe
 
 PARTS = ("probability", "rouge_l", "truth_ratio")
 """Of model utility, on every view to be kept."""
@@ -74,6 +78,20 @@ def membership() -> dict[str, attacks.Attack]:
         "mia_min_k": attacks.MinK(),
         "mia_min_k_plus_plus": attacks.MinKPlusPlus(),
         "mia_reference": attacks.Reference(),
+    }
+
+
+def probed(probes: Iterable[Probe]) -> dict[str, Metric]:
+    """Returns what a full suite has beyond `further` where views have such probes, by name."""
+    of: dict[Probe, dict[str, Metric]] = {
+        "gradients": {"mia_gradnorm": attacks.GradNorm()},
+        "patched": {"uds": UnlearningDepth()},
+        "clean": {"clean_text": RecordedFluency()},
+    }
+    return {
+        name: metric
+        for probe in dict.fromkeys(probes)
+        for name, metric in of.get(probe, {}).items()
     }
 
 

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 from unlearn_runner.evaluation.evaluator import Evaluator
 from unlearn_runner.evaluation.metrics.base import Metric, compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
-from unlearn_runner.evaluation.schema import View
+from unlearn_runner.evaluation.schema import View, recorded
 from unlearn_runner.pipeline.stages.base import Stage, StageContext
 from unlearn_runner.pipeline.stages.score_files import SCORES, read
 from unlearn_runner.store.artifact import Outcome
@@ -102,7 +102,8 @@ class Calibrate(Stage):
                 self.evaluator.run(model, tokenizer, place, title, session.ranks)
             score = 0.0
             if session.ranks.main:
-                found = compute(Evidence.load(place, self.views), None, self.metrics)
+                evidence = Evidence.load(place, recorded(place, self.views))
+                found = compute(evidence, None, self.metrics)
                 problem = "the mixed model has no score"
                 score = known(found, self.metric, problem, "calibrate.metric")
                 shutil.rmtree(place)

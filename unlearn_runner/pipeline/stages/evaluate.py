@@ -31,6 +31,10 @@ class Evaluate(Stage):
     """The model that `model` starts from, when it left an adapter instead of a whole one."""
     further_to: Evaluate | None = None
     """The evaluation of the same model that this one adds views to: its evidence is taken over."""
+    target: Stage | None = None
+    """The model that unlearning starts from, where a probe writes states into it."""
+    classifier: Stage | None = None
+    """What a probe asks about generated texts."""
 
     kind: ClassVar[str] = "evaluate"
     order: ClassVar[int] = 2
@@ -52,8 +56,13 @@ class Evaluate(Stage):
         tokenizer = load_tokenizer(folder)
         precision, base = self.evaluator.precision, self.base and context.path(self.base)
         model = session.frozen(folder, precision, base)
-        attempt = context.checkpoints / ATTEMPT
-        self.evaluator.run(model, tokenizer, context.folder, self.label, session.ranks, attempt)
+        attempt, target = context.checkpoints / ATTEMPT, None
+        if self.target is not None:
+            itself = self.target.key == self.model.key
+            target = model if itself else session.frozen(context.path(self.target), precision)
+        classifier = None if self.classifier is None else context.path(self.classifier)
+        how = (context.folder, self.label, session.ranks, attempt, target, classifier)
+        self.evaluator.run(model, tokenizer, *how)
         if self.further_to is not None and session.ranks.main:
             for path in context.path(self.further_to).glob("*.parquet"):
                 _linked(str(path), str(context.folder / path.name))

@@ -20,7 +20,7 @@ from annotated_types import Gt, Le
 from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs, Sample
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.membership.auc import auc, sampled_auc
-from unlearn_runner.evaluation.schema import Goal, Role, Tokens, View
+from unlearn_runner.evaluation.schema import Goal, Norm, Role, Tokens, View
 
 Share = Annotated[float, Gt(0), Le(1)]
 MIN_VARIANCE = 1e-6
@@ -205,10 +205,18 @@ class Reference(Attack):
 
 @dataclass(frozen=True)
 class GradNorm(Attack):
-    """Norm of the loss gradient, where a log recorded it; no probe here measures it."""
+    """Norm of the gradient of the loss, a mean over the model's tensors (Wang et al. 2024).
+
+    As open-unlearning has it: of the mean token NLL, the end of sequence left out. Read from the
+    probe `gradients`, or as a log recorded it.
+    """
+
+    norm: Norm = "l2"
+    """Of each tensor; open-unlearning's p is 1, 2 or infinity, 2 in its configurations."""
 
     recorded: ClassVar[str] = "mia_gradnorm"
 
     def of_answers(self, view: ViewEvidence, retain_model: ViewEvidence | None) -> Floats | None:
-        """Returns none."""
-        return None
+        """Returns the norm of each row."""
+        found = view.record.gradients.get(self.norm)
+        return None if found is None else np.array(found, float)

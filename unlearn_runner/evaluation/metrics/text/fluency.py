@@ -2,8 +2,8 @@
 
 The measure of ROME and MEMIT (Meng et al. 2022), which RWKU uses: a text that repeats itself has
 few different n-grams. It grows with the length of the text, so only answers to equal questions
-compare, and gibberish of ever new words is not seen. Where a log of open-unlearning recorded its
-classifier's probability of clean text, `RecordedFluency` is that.
+compare, and gibberish of ever new words is not seen. `RecordedFluency` is a classifier's
+probability of clean text, where `evaluate.classifier` was asked, or a log recorded it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from unlearn_runner.evaluation.metrics.base import ViewMetric, known_mean
-from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+from unlearn_runner.evaluation.metrics.evidence import CLEAN, Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.text.entropy import entropy
 
 WEIGHTS = {2: 2 / 3, 3: 4 / 3}
@@ -46,14 +46,14 @@ class Fluency(ViewMetric):
 
 @dataclass(frozen=True)
 class RecordedFluency(ViewMetric):
-    """Probability of clean text by open-unlearning's classifier, where a log recorded it.
+    """Mean probability of clean text by a classifier: the probe `clean`, or as a log recorded it.
 
-    Higher is better, although the log calls it `forget_Q_A_gibberish`.
+    Higher is better, although open-unlearning's logs call it `forget_Q_A_gibberish`.
     """
 
     def of_rows(self, view: ViewEvidence) -> Floats | None:
         """Returns each generation's probability."""
-        return view.recorded("Q_A_gibberish")
+        return view.recorded(CLEAN)
 
     def of_view(self, view: ViewEvidence) -> float | None:
         """Returns the mean over rows that have one."""
