@@ -22,11 +22,11 @@ from unlearn_runner.models.load import load_model
 from unlearn_runner.pipeline.session import open_session
 from unlearn_runner.rectifiers.gru import MEAN
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.long]
 
 TRAINED = 23_760
 """Of the model's 26,160 numbers: the first attention block is frozen."""
-WORLDS = [2, pytest.param(3, marks=pytest.mark.long)]
+WORLDS = [2, 3]
 CASES = [*crew.ADAPTED, "whole gd+gru", *rectifiers_crew.DEFAULT]
 
 

@@ -100,7 +100,10 @@ def test_the_command_ends_in_a_table_and_an_adapter_folder(first: tuple[Place, A
 
 @pytest.mark.parametrize(
     "overrides",
-    [("method=npo", "rectifier=none"), ("method=npo", "rectifier=gru", "adapter.base_dtype=bf16")],
+    [
+        pytest.param(("method=npo", "rectifier=none"), marks=pytest.mark.long),
+        ("method=npo", "rectifier=gru", "adapter.base_dtype=bf16"),
+    ],
 )
 def test_other_methods_and_rectifiers_run_too(
     first: tuple[Place, Any], overrides: tuple[str, ...]

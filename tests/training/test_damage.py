@@ -210,6 +210,7 @@ def test_a_checkpoint_of_another_configuration_is_refused_and_kept(copy: Place) 
 # --- several processes
 
 
+@pytest.mark.long
 def test_two_runs_at_once_compute_every_stage_once(good: Place, tmp_path: Path) -> None:
     both = [start(tmp_path, f"name=run{i}") for i in range(2)]
     said = [process.communicate(timeout=HANGS)[1] for process in both]
@@ -232,6 +233,7 @@ def named(note: Path) -> int | None:
         return None
 
 
+@pytest.mark.long
 def test_a_killed_run_is_taken_over_at_once(good: Place, tmp_path: Path) -> None:
     # Takes so many steps in a stage that it is killed within it.
     long = ("target.train.steps=100000", "target.train.checkpoint_every=2", "target.train.lr=1e-9")

@@ -212,7 +212,7 @@ def test_killed_three_times_it_ends_at_the_same_bits(whole: Place, tmp_path: Pat
     ("number", "kind"),
     [
         pytest.param(signal.SIGTERM, "finetune", marks=pytest.mark.long),
-        (signal.SIGUSR2, "unlearn"),
+        pytest.param(signal.SIGUSR2, "unlearn", marks=pytest.mark.long),
         pytest.param(signal.SIGINT, "finetune", marks=pytest.mark.long),
         pytest.param(signal.SIGINT, "unlearn", marks=pytest.mark.long),
     ],

@@ -127,11 +127,12 @@ def sent(folder: Path) -> Sent:
     return whole
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "number",
     [
         pytest.param(signal.SIGKILL, id="killed"),
-        pytest.param(signal.SIGTERM, id="preempted", marks=pytest.mark.long),
+        pytest.param(signal.SIGTERM, id="preempted"),
     ],
 )
 def test_a_requeued_sweep_is_four_whole_wandb_runs(number: signal.Signals, tmp_path: Path) -> None:

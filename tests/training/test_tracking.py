@@ -315,6 +315,7 @@ class Refusing(BaseHTTPRequestHandler):
         pass
 
 
+@pytest.mark.long
 def test_a_refused_key_is_said_once(place: Workplace, offline: Ended) -> None:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Refusing)
     Thread(target=server.serve_forever, daemon=True).start()
@@ -327,6 +328,7 @@ def test_a_refused_key_is_said_once(place: Workplace, offline: Ended) -> None:
     check_offline_instead(ended)
 
 
+@pytest.mark.long
 def test_a_missing_key_is_said_and_never_asked_for(place: Workplace, offline: Ended) -> None:
     ended = place.process("no-key", "tracker=wandb", "tracker.mode=online")
     assert "nobody is logged in" in check_offline_instead(ended)
@@ -465,6 +467,7 @@ def test_a_continued_stage_is_mirrored_from_its_first_step(tmp_path: Path) -> No
 # --- TensorBoard
 
 
+@pytest.mark.long
 def test_tensorboard_equals_metrics_jsonl(place: Workplace, offline: Ended) -> None:
     from torch.utils.tensorboard import SummaryWriter
 

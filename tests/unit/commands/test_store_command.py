@@ -13,17 +13,17 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
+from unlearn_runner.api import run
 from unlearn_runner.commands.store import main
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made(own_threads: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The outputs folder of two runs that share a target."""
     outputs = tmp_path_factory.mktemp("made")
     for method in ("ga", "gd"):
-        command = [sys.executable, "-m", "unlearn_runner.run", "debug=tiny", f"method={method}"]
-        command += [f"output_dir={outputs}", f"name={method}", "parallel.threads=1"]
-        subprocess.run(command, check=True, capture_output=True, timeout=1800)
+        place = (f"output_dir={outputs}", f"name={method}", "parallel.threads=1")
+        run("debug=tiny", f"method={method}", *place)
     return outputs
 
 
