@@ -10,14 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from unlearn_runner.data.prompts import Prompting
 from unlearn_runner.data.rows import Rows
-from unlearn_runner.evaluation.schema import (
-    GENERATING,
-    PROBES,
-    Generation,
-    Probe,
-    Sampling,
-    ScoredAnswer,
-    scored_answers,
+from unlearn_runner.evaluation.files import (
     write_choices,
     write_clean,
     write_generations,
@@ -26,6 +19,15 @@ from unlearn_runner.evaluation.schema import (
     write_patched,
     write_prefixes,
     write_samples,
+)
+from unlearn_runner.evaluation.schema import (
+    GENERATING,
+    PROBES,
+    Generation,
+    Probe,
+    Sampling,
+    ScoredAnswer,
+    scored_answers,
 )
 from unlearn_runner.store.keys import INERT
 

@@ -18,6 +18,7 @@ from unlearn_runner.errors import ConfigError, DataError
 from unlearn_runner.evaluation.benchmarks.base import Benchmark, Generation, Splits
 from unlearn_runner.evaluation.benchmarks.qa import QABenchmark
 from unlearn_runner.evaluation.benchmarks.requests import Request
+from unlearn_runner.evaluation.files import write_generations, write_logprobs
 from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs, compute, directions
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.forget_quality import ForgetQuality
@@ -26,13 +27,7 @@ from unlearn_runner.evaluation.metrics.rouge import RougeL
 from unlearn_runner.evaluation.metrics.scores import lower
 from unlearn_runner.evaluation.metrics.truth_ratio import TruthRatio
 from unlearn_runner.evaluation.metrics.utility import ModelUtility
-from unlearn_runner.evaluation.schema import (
-    TOKEN_TYPES,
-    View,
-    scored_answers,
-    write_generations,
-    write_logprobs,
-)
+from unlearn_runner.evaluation.schema import TOKEN_TYPES, View, scored_answers
 from unlearn_runner.training.recipe import Recipe
 
 TOFU: dict[str, Metric] = {

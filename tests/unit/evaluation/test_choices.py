@@ -14,12 +14,13 @@ from unlearn_runner.data.choices import ChoiceFiles, FromAnswers, Wording
 from unlearn_runner.data.people import People
 from unlearn_runner.data.rows import ChoiceQA, Rows
 from unlearn_runner.errors import ConfigError, DataError
+from unlearn_runner.evaluation.files import Choices, read_choices, write_choices
 from unlearn_runner.evaluation.metrics.accuracy import Accuracy, is_right
 from unlearn_runner.evaluation.metrics.base import compute, directions
 from unlearn_runner.evaluation.metrics.bootstrap import intervals
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.probes.choices import encode_choice, score_choices
-from unlearn_runner.evaluation.schema import Choices, View, read_choices, write_choices
+from unlearn_runner.evaluation.schema import View
 from unlearn_runner.pipeline.inputs import read_inputs
 
 QUESTIONS = [

@@ -19,11 +19,11 @@ from unlearn_runner.data.prompts import Template
 from unlearn_runner.data.rows import Passage
 from unlearn_runner.distributed.ranks import ALONE
 from unlearn_runner.errors import DataError
+from unlearn_runner.evaluation.files import read_patched, write_patched
 from unlearn_runner.evaluation.metrics.base import Sample, compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvidence
 from unlearn_runner.evaluation.metrics.memorisation.depth import UnlearningDepth, depth
 from unlearn_runner.evaluation.probes.patched import patched_logprobs
-from unlearn_runner.evaluation.schema import read_patched, write_patched
 from unlearn_runner.pipeline.stages.evaluate import Evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -20,12 +20,13 @@ from unlearn_runner.api import compose
 from unlearn_runner.commands.score import main
 from unlearn_runner.data.encode import Encoded, encode_rows
 from unlearn_runner.distributed.ranks import ALONE
+from unlearn_runner.evaluation.files import read_gradients, write_gradients
 from unlearn_runner.evaluation.metrics.base import Metric, compute
 from unlearn_runner.evaluation.metrics.evidence import Evidence
 from unlearn_runner.evaluation.metrics.membership.attacks import GradNorm
 from unlearn_runner.evaluation.probes.gradients import gradient_norms
 from unlearn_runner.evaluation.probes.journal import Journal
-from unlearn_runner.evaluation.schema import NORMS, OF_FINISHED, read_gradients, write_gradients
+from unlearn_runner.evaluation.schema import NORMS, OF_FINISHED
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -54,8 +54,9 @@ def test_samples_are_a_function_of_seed_and_row(tmp_path: Any) -> None:
     from unlearn_runner.data.encode import encode_rows, stops
     from unlearn_runner.data.prompts import Template
     from unlearn_runner.data.rows import QA, Rows
+    from unlearn_runner.evaluation.files import read_samples, write_samples
     from unlearn_runner.evaluation.probes.samples import sample_answers
-    from unlearn_runner.evaluation.schema import Generation, Sampling, read_samples, write_samples
+    from unlearn_runner.evaluation.schema import Generation, Sampling
     from unlearn_runner.models.load import new_model, train_tokenizer
     from unlearn_runner.models.shape import Shape
 

@@ -12,6 +12,7 @@ import pytest
 from helpers.cases import each
 
 from unlearn_runner.data.sources import Tofu
+from unlearn_runner.evaluation.files import AnswerTokens, Tokens
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.logs.retain_log import against
 from unlearn_runner.evaluation.metrics import suites
@@ -21,7 +22,7 @@ from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvi
 from unlearn_runner.evaluation.metrics.membership import attacks
 from unlearn_runner.evaluation.metrics.membership.auc import auc
 from unlearn_runner.evaluation.metrics.membership.privleak import PrivLeak
-from unlearn_runner.evaluation.schema import AnswerTokens, Goal, Tokens, compressed_length
+from unlearn_runner.evaluation.schema import Goal, compressed_length
 
 EXACT = 1e-9  # of the issue, for AUCs and PrivLeak of logs
 OU = "data/tofu_eval_logs/open_unlearning/tofu_Llama-3.2-1B-Instruct_{}.TOFU_EVAL.min.json"

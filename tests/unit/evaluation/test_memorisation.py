@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from unlearn_runner.evaluation.files import AnswerTokens, Tokens
 from unlearn_runner.evaluation.metrics.evidence import Record, ViewEvidence
 from unlearn_runner.evaluation.metrics.memorisation.exact import (
     ExactMemorisation,
@@ -14,7 +15,6 @@ from unlearn_runner.evaluation.metrics.memorisation.extraction import (
     ExtractionStrength,
     extraction_strength,
 )
-from unlearn_runner.evaluation.schema import AnswerTokens, Tokens
 
 
 def answer(hits: str, logprob: float = -1.0) -> Tokens:

@@ -14,6 +14,7 @@ from unlearn_runner.data.sources import Source
 from unlearn_runner.errors import DataError
 from unlearn_runner.evaluation.benchmarks.qa import QABenchmark
 from unlearn_runner.evaluation.benchmarks.requests import Request
+from unlearn_runner.evaluation.files import AnswerTokens, Tokens
 from unlearn_runner.evaluation.metrics.evidence import Continuation, Record, ViewEvidence
 from unlearn_runner.evaluation.metrics.memorisation.extraction import extraction_strength
 from unlearn_runner.evaluation.metrics.memorisation.prefix import (
@@ -28,7 +29,7 @@ from unlearn_runner.evaluation.metrics.parts import units
 from unlearn_runner.evaluation.probes.generations import continue_prompts
 from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.evaluation.probes.prefixes import continuations
-from unlearn_runner.evaluation.schema import AnswerTokens, Tokens, View
+from unlearn_runner.evaluation.schema import View
 
 END = 0
 

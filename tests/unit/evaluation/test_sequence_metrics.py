@@ -17,6 +17,7 @@ from torch import nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from unlearn_runner.data.encode import Encoded
+from unlearn_runner.evaluation.files import AnswerTokens, Tokens, write_logprobs, write_prefixes
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Record, ViewEvidence
 from unlearn_runner.evaluation.metrics.memorisation.sequences import (
     Denominator,
@@ -27,14 +28,7 @@ from unlearn_runner.evaluation.metrics.text.perplexity import Perplexity
 from unlearn_runner.evaluation.probes.generations import continue_prompts
 from unlearn_runner.evaluation.probes.logprobs import probe
 from unlearn_runner.evaluation.probes.prefixes import continuations
-from unlearn_runner.evaluation.schema import (
-    AnswerTokens,
-    ScoredAnswer,
-    Tokens,
-    View,
-    write_logprobs,
-    write_prefixes,
-)
+from unlearn_runner.evaluation.schema import ScoredAnswer, View
 
 END, VOCABULARY = 0, 9
 

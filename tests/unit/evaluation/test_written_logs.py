@@ -10,10 +10,10 @@ import pytest
 from helpers.cases import each
 
 from unlearn_runner.commands.score import main
+from unlearn_runner.evaluation.files import Choices, write_choices
 from unlearn_runner.evaluation.logs.read import open_log
 from unlearn_runner.evaluation.logs.retain_log import against
 from unlearn_runner.evaluation.logs.write import write
-from unlearn_runner.evaluation.schema import Choices, write_choices
 
 TOFU = "data/tofu_eval_logs/open_unlearning/tofu_Llama-3.2-1B-Instruct_"
 MUSE = "data/muse_eval_logs/muse_Llama-2-7b-hf_News_"

@@ -12,7 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[3] / "scripts"))
 
-from unlearn_runner.evaluation.schema import ScoredAnswer, View, write_logprobs
+from unlearn_runner.evaluation.files import write_logprobs
+from unlearn_runner.evaluation.schema import ScoredAnswer, View
 
 TINY = ("debug=tiny", "parallel.threads=1", "parallel.device=cpu", "target.adapter=lora")
 TINY += ("benchmark=pocket_rec", "benchmark.source.users=40", "model.rehearse=false")

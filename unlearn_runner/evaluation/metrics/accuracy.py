@@ -7,9 +7,10 @@ from typing import Literal
 
 import numpy as np
 
+from unlearn_runner.evaluation.files import Choices
 from unlearn_runner.evaluation.metrics.base import ViewMetric
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
-from unlearn_runner.evaluation.schema import Choices, Goal, Role, View
+from unlearn_runner.evaluation.schema import Goal, Role, View
 
 Per = Literal["choice", "character"]
 

@@ -11,16 +11,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from unlearn_runner.evaluation.schema import (
-    PROBES,
+from unlearn_runner.evaluation.files import (
     AnswerTokens,
     Choices,
-    Goal,
-    Norm,
-    Probe,
-    Role,
-    Scale,
-    View,
     read_choices,
     read_evidence,
     read_gradients,
@@ -28,6 +21,7 @@ from unlearn_runner.evaluation.schema import (
     read_samples,
     read_tokens,
 )
+from unlearn_runner.evaluation.schema import PROBES, Goal, Norm, Probe, Role, Scale, View
 
 # numpy is imported where it computes: a mistake in a command is answered without it.
 if TYPE_CHECKING:

@@ -16,9 +16,9 @@ from torch.nn.functional import log_softmax
 from unlearn_runner.data.encode import Encoded, collate, positions
 from unlearn_runner.data.rows import ChoiceQA, Rows
 from unlearn_runner.distributed.ranks import ALONE, Ranks
+from unlearn_runner.evaluation.files import Choices
 from unlearn_runner.evaluation.probes.batching import device_of, map_batches
 from unlearn_runner.evaluation.probes.journal import Journal
-from unlearn_runner.evaluation.schema import Choices
 from unlearn_runner.models.forward import scored_logits
 
 Shared = tuple[tuple[int, ...], int]

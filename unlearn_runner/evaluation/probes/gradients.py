@@ -96,7 +96,7 @@ def _watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
         assert gradient is not None
         found[name] = _norms(gradient)
 
-    asked = {parameter: parameter.requires_grad for parameter in model.parameters()}
+    before = {parameter: parameter.requires_grad for parameter in model.parameters()}
     measured = {
         name.replace(".base_layer.", "."): parameter
         for name, parameter in model.named_parameters()
@@ -112,5 +112,5 @@ def _watched(model: nn.Module) -> Iterator[dict[str, Tensor]]:
     finally:
         for hook in hooks:
             hook.remove()
-        for parameter, before in asked.items():
-            parameter.requires_grad_(before)
+        for parameter, trained in before.items():
+            parameter.requires_grad_(trained)

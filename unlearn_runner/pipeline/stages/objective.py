@@ -80,7 +80,7 @@ class OfObjective(Stage):
     ) -> tuple[list[Encoded], list[Encoded]]:
         """Returns the forget rows, with start log-probabilities, and the retain rows, if read."""
         from unlearn_runner.data.encode import encode_rows, with_start
-        from unlearn_runner.evaluation.schema import read_logprobs
+        from unlearn_runner.evaluation.files import read_logprobs
 
         forget = encode_rows(tokenizer, self.template, self.forget, max_tokens)
         if self.start_logprobs is not None:
@@ -93,7 +93,7 @@ class OfObjective(Stage):
     def extra_splits(self, tokenizer: Any, max_tokens: int, context: StageContext) -> ExtraSplits:
         """Returns what the method's terms need beside the rows: other answers, tails."""
         from unlearn_runner.data.encode import encode_row
-        from unlearn_runner.evaluation.schema import read_logprobs
+        from unlearn_runner.evaluation.files import read_logprobs
         from unlearn_runner.training.alternatives import AlternativeAnswers, ExtraSplits
 
         def encoder(rows: Rows) -> Callable[[int, str], Encoded]:

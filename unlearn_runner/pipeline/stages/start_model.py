@@ -101,8 +101,8 @@ class StartLogprobs(OfStartModel):
     def run(self, context: StageContext) -> Outcome:
         """Runs the log-probability probe over the answers."""
         from unlearn_runner.data.encode import length_limit
+        from unlearn_runner.evaluation.files import write_logprobs
         from unlearn_runner.evaluation.probes.logprobs import probe
-        from unlearn_runner.evaluation.schema import write_logprobs
         from unlearn_runner.models.load import load_model, load_tokenizer
 
         session, folder = context.open_session(), context.path(self.model)

@@ -17,10 +17,11 @@ from typing import Annotated, ClassVar, NamedTuple
 import numpy as np
 from annotated_types import Gt, Le
 
+from unlearn_runner.evaluation.files import Tokens
 from unlearn_runner.evaluation.metrics.base import Metric, MetricInputs, Sample
 from unlearn_runner.evaluation.metrics.evidence import Evidence, Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.membership.auc import auc, sampled_auc
-from unlearn_runner.evaluation.schema import Goal, Norm, Role, Tokens, View
+from unlearn_runner.evaluation.schema import Goal, Norm, Role, View
 
 Share = Annotated[float, Gt(0), Le(1)]
 MIN_VARIANCE = 1e-6

@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 
+from unlearn_runner.evaluation.files import Tokens
 from unlearn_runner.evaluation.metrics.base import ViewMetric, known_mean
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
-from unlearn_runner.evaluation.schema import Goal, Tokens
+from unlearn_runner.evaluation.schema import Goal
 
 RECORDED = "exact_memorization"
 

@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
+from unlearn_runner.evaluation.files import Tokens
 from unlearn_runner.evaluation.metrics.base import ViewMetric, known_mean
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
 from unlearn_runner.evaluation.metrics.memorisation.exact import hits
-from unlearn_runner.evaluation.schema import Goal, Tokens
+from unlearn_runner.evaluation.schema import Goal
 
 RECORDED = "extraction_strength"
 Form = Literal["fixed", "published"]
