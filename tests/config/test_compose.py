@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.books import write_books
 from helpers.movielens import write_lastfm, write_movielens
 from helpers.pictures import write_pictures
 from helpers.planning import plan_run
@@ -150,6 +151,8 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
         overrides.append(f"benchmark.data_dir={write_movielens(folder)}")
     if composed(override)["benchmark"]["source"]["_target_"].endswith("LastFM"):
         overrides.append(f"benchmark.data_dir={write_lastfm(folder)}")
+    if composed(override)["benchmark"]["source"]["_target_"].endswith("BookCrossing"):
+        overrides.append(f"benchmark.data_dir={write_books(folder)}")
     source = composed(override)["benchmark"]["source"]["_target_"]
     if source.endswith("Annotations"):
         overrides.append(f"benchmark.data_dir={write_pictures(folder)}")

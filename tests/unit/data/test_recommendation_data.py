@@ -10,7 +10,7 @@ import pytest
 
 from unlearn_runner.api import compose
 from unlearn_runner.data.recommendation.interactions import LastFM, MadeUp, MovieLens
-from unlearn_runner.data.recommendation.records import Record, corrupted, records, split_users
+from unlearn_runner.data.recommendation.records import Record, records, split_users
 from unlearn_runner.errors import ConfigError, DataError
 
 RATINGS = ((1, 10, 4, 300), (1, 20, 5, 100), (1, 30, 3, 200), (2, 20, 1, 5), (1, 20, 2, 400))
@@ -82,12 +82,12 @@ def test_records_are_fixed_by_the_seed() -> None:
 def test_noise_changes_one_thing() -> None:
     data, found = made()
     for record in found:
-        gone = corrupted(record, "remove_last", data, 0)
+        gone = record.corrupted("remove_last", data, 0)
         assert gone == replace(record, history=record.history[:-1])
-        swapped = corrupted(record, "replace_last", data, 0)
+        swapped = record.corrupted("replace_last", data, 0)
         assert swapped == replace(record, history=(*record.history[:-1], swapped.history[-1]))
         assert swapped.history[-1] not in {*record.history, *record.candidates}
-        wrong = corrupted(record, "replace_target", data, 0)
+        wrong = record.corrupted("replace_target", data, 0)
         assert wrong == replace(record, target=wrong.target) != record
         assert wrong.target in record.candidates
         assert wrong.row(data).question == record.row(data).question
