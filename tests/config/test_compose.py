@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from helpers.books import write_books
 from helpers.movielens import write_lastfm, write_movielens
-from helpers.pictures import write_pictures
+from helpers.pictures import write_clear, write_pictures
 from helpers.planning import plan_run
 from helpers.texts import write_texts
 from mistakes import MODELS
@@ -154,6 +154,8 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
     if composed(override)["benchmark"]["source"]["_target_"].endswith("BookCrossing"):
         overrides.append(f"benchmark.data_dir={write_books(folder)}")
     source = composed(override)["benchmark"]["source"]["_target_"]
+    if source.endswith("Clear"):
+        overrides.append(f"benchmark.data_dir={write_clear(folder)}")
     if source.endswith("Annotations"):
         overrides.append(f"benchmark.data_dir={write_pictures(folder)}")
     if override.startswith("benchmark=") and "data.images" in source:
