@@ -46,7 +46,7 @@ CORRECTING = "method=llmeraser/correct"
 """Of benchmarks that have other versions of their forget rows."""
 METHODS = [name for name in groups()["method"] if f"method={name}" != CORRECTING]
 RECTIFIERS = groups()["rectifier"]
-ONE_SHOT = ("task_vector", "tru", "influence", "sisa")
+ONE_SHOT = ("task_vector", "tru", "influence", "sisa", "winu")
 PROVIDED = {
     "npo": {"start logprobs"},
     "tnpo": {"start logprobs"},
