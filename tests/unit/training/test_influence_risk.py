@@ -105,7 +105,7 @@ def test_gauss_newton_against_its_definition(tiny: Any) -> None:
 
 
 def curvature_root(risk: Risk, rows: list[Any]) -> Tensor:
-    """U with U U^T the sum of the rows' Gauss-Newton matrices; [parameters, tokens x vocabulary]."""
+    """U, U U^T being the sum of the rows' Gauss-Newton matrices; [parameters, tokens x classes]."""
     names, model, found = risk.space.names, risk.models.trained, []
     start = flat([p.detach() for p in risk.space.parameters])
     for row in rows:
