@@ -55,6 +55,7 @@ PROVIDED = {
     "altpo": {"start logprobs", "alternative logprobs", "alternates"},
     "task_vector": {"fine-tune forget10"},
     "influence": {"influence"},
+    "winu": {"influence"},
     "tru": {
         f"fine-tune forget10{what}[{start}:{start + 10}]"
         for what in ("", " without ")
