@@ -118,6 +118,19 @@ def test_the_benchmark_pairs_what_was_seen_with_what_should_have_been(noise: str
     assert not questions & {row.question for row in splits.full}
 
 
+def test_candidates_of_pre_training_may_be_drawn_more_than_once() -> None:
+    once, thrice = (
+        compose("benchmark=pocket_rec", f"benchmark.pretrain_draws={n}").benchmark.splits()
+        for n in (1, 3)
+    )
+    assert len(thrice.pretrain) == 3 * len(once.pretrain)
+    assert thrice.pretrain.items[: len(once.pretrain)] == once.pretrain.items
+    answers = [row.answer for row in once.pretrain]
+    assert [row.answer for row in thrice.pretrain] == 3 * answers
+    assert len({row.question for row in thrice.pretrain}) > 2 * len(once.pretrain)
+    assert thrice.full == once.full
+
+
 def test_shares_that_leave_nobody_are_refused() -> None:
     with pytest.raises(ConfigError, match="leave no users to train on"):
         compose("benchmark=pocket_rec", "benchmark.pretrain_share=0.8")

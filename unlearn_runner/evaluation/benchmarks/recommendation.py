@@ -138,11 +138,15 @@ class Recommendation(FromInteractions):
     """Items to choose from, the right one included."""
     draws: Annotated[int, Ge(1), Le(100)] = 5
     """How often candidates are drawn for each test record."""
+    pretrain_draws: Annotated[int, Ge(1), Le(1000)] = 1
+    """And for each pre-training record: a small base that sees others than the ones it learnt by
+    heart learns what comes next. LLaRA draws anew at every access."""
 
     def records(self, split: Split, each: int) -> Sequence[Question]:
-        """Returns the records; of the test once for each draw of candidates."""
+        """Returns the records; of test and pre-training once for each draw of candidates."""
         found: list[Question] = []
-        for draw in range(self.draws if split == TEST else 1):
+        draws = {TEST: self.draws, "pretrain": self.pretrain_draws}
+        for draw in range(draws.get(split, 1)):
             found += records(
                 self._data,
                 self._split[split],
