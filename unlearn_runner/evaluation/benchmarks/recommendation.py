@@ -172,7 +172,16 @@ class Preferences(FromInteractions):
 
     @cached_property
     def users(self) -> list[int]:
-        """Users with a history and one more book."""
+        """Users with a history and one more book.
+
+        Raises:
+            ConfigError: If the source does not say what anybody likes.
+        """
+        if not self._data.liked:
+            raise ConfigError(
+                "benchmark.source says of no rating whether it is a like, which is asked for here",
+                "benchmark=bookcrossing benchmark.data_dir=FOLDER",
+            )
         found = sorted(u for u, seen in self._data.users.items() if len(seen) > MIN_HISTORY)
         most = min(self.most_users or len(found), len(found))
         return random.Random(f"most_users:{self.seed}").sample(found, most)
