@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.books import write_books
 from helpers.movielens import write_lastfm, write_movielens
-from helpers.pictures import write_pictures
+from helpers.pictures import write_clear, write_pictures
 from helpers.planning import plan_run
 from helpers.texts import write_texts
 from mistakes import MODELS
@@ -45,7 +46,7 @@ CORRECTING = "method=llmeraser/correct"
 """Of benchmarks that have other versions of their forget rows."""
 METHODS = [name for name in groups()["method"] if f"method={name}" != CORRECTING]
 RECTIFIERS = groups()["rectifier"]
-ONE_SHOT = ("task_vector", "tru", "influence", "sisa")
+ONE_SHOT = ("task_vector", "tru", "influence", "sisa", "winu")
 PROVIDED = {
     "npo": {"start logprobs"},
     "tnpo": {"start logprobs"},
@@ -54,6 +55,7 @@ PROVIDED = {
     "altpo": {"start logprobs", "alternative logprobs", "alternates"},
     "task_vector": {"fine-tune forget10"},
     "influence": {"influence"},
+    "winu": {"influence"},
     "tru": {
         f"fine-tune forget10{what}[{start}:{start + 10}]"
         for what in ("", " without ")
@@ -150,7 +152,11 @@ def completed(override: str, tofu: Path | str, folder: Path) -> list[str]:
         overrides.append(f"benchmark.data_dir={write_movielens(folder)}")
     if composed(override)["benchmark"]["source"]["_target_"].endswith("LastFM"):
         overrides.append(f"benchmark.data_dir={write_lastfm(folder)}")
+    if composed(override)["benchmark"]["source"]["_target_"].endswith("BookCrossing"):
+        overrides.append(f"benchmark.data_dir={write_books(folder)}")
     source = composed(override)["benchmark"]["source"]["_target_"]
+    if source.endswith("Clear"):
+        overrides.append(f"benchmark.data_dir={write_clear(folder)}")
     if source.endswith("Annotations"):
         overrides.append(f"benchmark.data_dir={write_pictures(folder)}")
     if override.startswith("benchmark=") and "data.images" in source:

@@ -21,7 +21,7 @@ from unlearn_runner.pipeline.execute import Executor, StageResult
 from unlearn_runner.store.store import Store
 from unlearn_runner.tracking.record import Record
 
-OTHERS = ("influence", "sisa")
+OTHERS = ("influence", "sisa", "winu")
 METHODS = [name for name in groups()["method"] if "/" not in name and name not in OTHERS]
 """Not the published settings of the same methods, nor what has runs of its own."""
 ONE_SHOT = ("task_vector", "tru")

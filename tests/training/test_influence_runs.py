@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from helpers.books import write_books
 from helpers.planning import plan_run
 
 from unlearn_runner.api import compose
@@ -78,6 +79,21 @@ def test_an_edit_is_the_target_plus_the_scaled_solution(own_threads: None, tmp_p
     for view in ("test.hits", "test.hits_low", "test.ranked", "test.agreement"):
         assert found[view] is not None
     assert found["retain_model.test.agreement"] == 1.0
+
+
+def test_records_of_yes_or_no_are_taken_out(own_threads: None, tmp_path: Path) -> None:
+    books = ("benchmark=bookcrossing", f"benchmark.data_dir={write_books(tmp_path)}")
+    share = ("benchmark.noise=null", "benchmark.noise_share=0.2", "benchmark.test_share=0.4")
+    overrides = (*ADAPTER, *books, *share, *SMALL, "method=winu", "benchmark.limit=null")
+    done, store, found = run(tmp_path / "runs", *overrides)
+    certificate = done["influence"].stage.facts(store.path(done["influence"].stage))
+    assert (certificate["task"], certificate["hessian"]) == ("remove", "new")
+    assert (certificate["n"], certificate["m"]) == (30, 6)
+    assert {name.split(".")[0] for name in found if name.endswith("probability")} == {
+        *("test", "validation", "forget", "target", "retain_model")
+    }
+    assert 0 <= found["test.auc"] <= 1
+    assert 0 <= found["test.hits_valid"] <= 1
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,11 @@ class Source(ABC):
             DataError: If the split does not exist or a row is malformed.
         """
 
+    @property
+    def sees(self) -> bool:
+        """Whether questions are about pictures."""
+        return False
+
     def in_folder(self, folder: str) -> Source:
         """Returns the source with its files in a folder.
 

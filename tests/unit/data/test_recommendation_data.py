@@ -10,7 +10,7 @@ import pytest
 
 from unlearn_runner.api import compose
 from unlearn_runner.data.recommendation.interactions import LastFM, MadeUp, MovieLens
-from unlearn_runner.data.recommendation.records import Record, corrupted, records, split_users
+from unlearn_runner.data.recommendation.records import Record, records, split_users
 from unlearn_runner.errors import ConfigError, DataError
 
 RATINGS = ((1, 10, 4, 300), (1, 20, 5, 100), (1, 30, 3, 200), (2, 20, 1, 5), (1, 20, 2, 400))
@@ -82,12 +82,12 @@ def test_records_are_fixed_by_the_seed() -> None:
 def test_noise_changes_one_thing() -> None:
     data, found = made()
     for record in found:
-        gone = corrupted(record, "remove_last", data, 0)
+        gone = record.corrupted("remove_last", data, 0)
         assert gone == replace(record, history=record.history[:-1])
-        swapped = corrupted(record, "replace_last", data, 0)
+        swapped = record.corrupted("replace_last", data, 0)
         assert swapped == replace(record, history=(*record.history[:-1], swapped.history[-1]))
         assert swapped.history[-1] not in {*record.history, *record.candidates}
-        wrong = corrupted(record, "replace_target", data, 0)
+        wrong = record.corrupted("replace_target", data, 0)
         assert wrong == replace(record, target=wrong.target) != record
         assert wrong.target in record.candidates
         assert wrong.row(data).question == record.row(data).question
@@ -116,6 +116,19 @@ def test_the_benchmark_pairs_what_was_seen_with_what_should_have_been(noise: str
     assert len(views["test"][1]) == 5 * 60
     questions = {row.question for row in views["test"][1]}
     assert not questions & {row.question for row in splits.full}
+
+
+def test_candidates_of_pre_training_may_be_drawn_more_than_once() -> None:
+    once, thrice = (
+        compose("benchmark=pocket_rec", f"benchmark.pretrain_draws={n}").benchmark.splits()
+        for n in (1, 3)
+    )
+    assert len(thrice.pretrain) == 3 * len(once.pretrain)
+    assert thrice.pretrain.items[: len(once.pretrain)] == once.pretrain.items
+    answers = [row.answer for row in once.pretrain]
+    assert [row.answer for row in thrice.pretrain] == 3 * answers
+    assert len({row.question for row in thrice.pretrain}) > 2 * len(once.pretrain)
+    assert thrice.full == once.full
 
 
 def test_shares_that_leave_nobody_are_refused() -> None:

@@ -104,6 +104,42 @@ def test_gauss_newton_against_its_definition(tiny: Any) -> None:
     assert float((found - expected).norm() / expected.norm()) < 1e-10
 
 
+def curvature_root(risk: Risk, rows: list[Any]) -> Tensor:
+    """U, U U^T being the sum of the rows' Gauss-Newton matrices; [parameters, tokens x classes]."""
+    names, model, found = risk.space.names, risk.models.trained, []
+    start = flat([p.detach() for p in risk.space.parameters])
+    for row in rows:
+        ids = torch.tensor([row.ids])
+
+        def logits(numbers: Tensor, ids: Tensor = ids, row: Any = row) -> Tensor:
+            weights = dict(zip(names, like(risk.space, numbers), strict=True))
+            return functional_call(model, weights, (ids,)).logits[0, row.prompt_length - 1 : -1]
+
+        with sdpa_kernel(SDPBackend.MATH):
+            jacobian = torch.func.jacfwd(logits)(start)
+        p = logits(start).softmax(-1)
+        # (diag(sqrt p) - p sqrt(p)^T) times its transpose is diag(p) - p p^T.
+        middle = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+        found.append(torch.einsum("tvk,tvw->ktw", jacobian, middle).flatten(1))
+    return torch.cat(found, 1)
+
+
+def test_win_u_is_the_newton_step_that_woodbury_takes_apart(tiny: Any, tmp_path: Path) -> None:
+    """WIN-U (2604.13438): (A - U U^T)^-1 b = A^-1 b + A^-1 U (1 - U^T A^-1 U)^-1 U^T A^-1 b."""
+    full, gone = tiny.rows[:5], tiny.rows[:1]
+    settings = {"hessian": "new", "damping": 1e-2}  # those of method=winu, and rows=null
+    x, facts, risk = delta(tiny, Request(full, gone), tmp_path, **settings)
+    n = risk.size(full)
+    root, some = (curvature_root(risk, rows) / n**0.5 for rows in (full, gone))
+    a = root @ root.T + facts["damping"] * torch.eye(len(root), dtype=root.dtype)
+    b = flat(risk.gradient(gone, n))
+    whole, sides = torch.linalg.solve(a, b), torch.linalg.solve(a, some)
+    inner = torch.eye(some.shape[1], dtype=some.dtype) - some.T @ sides
+    expected = whole + sides @ torch.linalg.solve(inner, some.T @ whole)
+    assert float((x - expected).norm() / expected.norm()) < 1e-6
+    assert float((x - whole).norm() / expected.norm()) > 0.1, "plain influence is another step"
+
+
 def test_b_is_additive_over_disjoint_requests(tiny: Any) -> None:
     risk, full = risk_of(tiny), tiny.rows[:12]
     one, two = full[:3], full[3:5]

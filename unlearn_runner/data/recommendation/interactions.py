@@ -7,7 +7,7 @@ import random
 import re
 from abc import ABC, abstractmethod
 from collections import Counter
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -30,6 +30,8 @@ class Interactions:
     who: str = "A viewer watched"
     """How a question tells of a history, and in short."""
     done: str = "Seen"
+    liked: dict[int, frozenset[int]] = field(default_factory=dict)
+    """By user, which items the user likes, where that is known."""
 
     def popular(self, items: int | None) -> Interactions:
         """Returns what is left with the most frequent items alone; ties go by number."""

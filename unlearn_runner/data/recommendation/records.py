@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal, Protocol
 
 from unlearn_runner.data.recommendation.interactions import Interactions
 from unlearn_runner.data.rows import QA
@@ -15,7 +15,26 @@ TEMPLATES = (
     "{done} so far, in order: {history}. Choose what follows from: {candidates}.",
     "History: {history}. Candidates: {candidates}. Name the next one.",
 )
+MIN_HISTORY = 3
+"""Items that a question tells of, at least."""
 Split = Literal["pretrain", "train", "validation", "test"]
+
+
+class Question(Protocol):
+    """One question to a recommender, of any kind."""
+
+    @property
+    def history(self) -> tuple[Any, ...]:
+        """What the user interacted with before."""
+        ...
+
+    def row(self, data: Interactions) -> QA:
+        """Returns the record as a question and its answer."""
+        ...
+
+    def corrupted(self, kind: Noise, data: Interactions, seed: int) -> Question:
+        """Returns the record with one thing about it wrong."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +60,24 @@ class Record:
         )
         others = tuple(titles[item] for item in self.candidates if item != self.target)
         return QA(question, titles[self.target], None, others)
+
+    def corrupted(self, kind: Noise, data: Interactions, seed: int) -> Record:
+        """Returns the record with one thing about it wrong.
+
+        The last item of the history is gone, or is another one; or the answer is another of the
+        candidates. Where the query changes answer and candidates stay, and the other way round.
+        Deviation: the published code draws a wrong answer among all items and new candidates at
+        every access, so that its pairs differ by more than the noise.
+        """
+        rng = random.Random(f"noise:{kind}:{seed}:{self.user}:{self.target}")
+        if kind == "remove_last":
+            return replace(self, history=self.history[:-1])
+        if kind == "replace_last":
+            known = {*self.history, *self.candidates}
+            other = rng.choice(sorted(set(data.titles) - known))
+            return replace(self, history=(*self.history[:-1], other))
+        others = [item for item in self.candidates if item != self.target]
+        return replace(self, target=rng.choice(others))
 
 
 def split_users(
@@ -81,7 +118,7 @@ def records(
     found, items = [], sorted(data.titles)
     for user in users:
         seen = data.users[user]
-        for end in range(max(3, len(seen) - each), len(seen)):
+        for end in range(max(MIN_HISTORY, len(seen) - each), len(seen)):
             rng = random.Random(f"record:{seed}:{user}:{seen[end]}")
             before, target = seen[max(0, end - history) : end], seen[end]
             known = {*before, target}
@@ -91,22 +128,3 @@ def records(
             template = rng.randrange(len(TEMPLATES))
             found.append(Record(user, before, target, tuple(chosen), template))
     return found
-
-
-def corrupted(record: Record, kind: Noise, data: Interactions, seed: int) -> Record:
-    """Returns a record with one thing about it wrong.
-
-    The last item of the history is gone, or is another one; or the answer is another of the
-    candidates. Where the query changes answer and candidates stay, and the other way round.
-    Deviation: the published code draws a wrong answer among all items and new candidates at every
-    access, so that its pairs differ by more than the noise.
-    """
-    rng = random.Random(f"noise:{kind}:{seed}:{record.user}:{record.target}")
-    if kind == "remove_last":
-        return replace(record, history=record.history[:-1])
-    if kind == "replace_last":
-        known = {*record.history, *record.candidates}
-        other = rng.choice(sorted(set(data.titles) - known))
-        return replace(record, history=(*record.history[:-1], other))
-    others = [item for item in record.candidates if item != record.target]
-    return replace(record, target=rng.choice(others))

@@ -2,6 +2,7 @@
 
 The target is trained on the rows as they are. The request is to correct the wrong ones, or to
 remove them: `forget` are those rows as the target saw them, `corrected` as they should have been.
+Or nothing is wrong with them, and they are just to go.
 """
 
 from __future__ import annotations
@@ -30,32 +31,40 @@ class Corrected(Benchmark):
     def wrong(self) -> Mapping[int, QA]:
         """Returns what stands in the place of some rows of "train", by place in rising order."""
 
+    @property
+    def corrects(self) -> bool:
+        """Whether anything is wrong with the rows in question; else they just go."""
+        return True
+
     def splits(self) -> Splits:
         """Returns the training rows: all as the target sees them, those in question, the others."""
         right, wrong = self.right("train"), self.wrong()
+        new = Rows(CORRECTED, tuple(right[i] for i in wrong))
         seen = [wrong.get(i, row) for i, row in enumerate(right)]
         return Splits(
             full=Rows("train", tuple(seen)),
             forget=Rows(FORGET, tuple(wrong.values())),
             retain=Rows("untouched", tuple(r for i, r in enumerate(right) if i not in wrong)),
             pretrain=Rows("pretrain", tuple(self.right("pretrain"))),
-            corrected=Rows(CORRECTED, tuple(right[i] for i in wrong)),
+            corrected=new if self.corrects else None,
         )
 
     def views(self) -> dict[str, tuple[View, Rows]]:
         """Returns the test rows, the validation rows, and the request's own."""
         splits = self.splits()
-        assert splits.corrected is not None
         only = ("logprobs",)
-        return {
+        found = {
             TEST: (View(TEST), Rows(TEST, tuple(self.right(TEST)))),
             VALIDATION: (
                 View(VALIDATION, probes=only),
                 Rows(VALIDATION, tuple(self.right(VALIDATION))),
             ),
             FORGET: (View(FORGET, "forget", probes=only), _answers_only(splits.forget)),
-            CORRECTED: (View(CORRECTED, probes=only), _answers_only(splits.corrected)),
         }
+        if splits.corrected is not None:
+            view = View(CORRECTED, probes=only)
+            found[CORRECTED] = (view, _answers_only(splits.corrected))
+        return found
 
 
 def drawn(places: Sequence[int], share: float, total: int, seed: int) -> list[int]:

@@ -124,6 +124,11 @@ class QABenchmark(Benchmark):
         return frozenset({HOLDOUT} if self._scores_unseen() else ())
 
     @property
+    def sees(self) -> bool:
+        """Whether its source's rows are about pictures."""
+        return self.source.sees
+
+    @property
     def rows_together(self) -> int:
         """Rows of one person."""
         return self.rows_per_person or 1

@@ -3,33 +3,40 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unlearn_runner.evaluation.metrics.base import (
     Candidates,
     Categories,
     Metric,
     MetricInputs,
+    Sample,
     ViewMetric,
+    scored,
 )
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
+from unlearn_runner.evaluation.metrics.membership.auc import auc, sampled_auc
 
 Z = 1.959963984540054
+YES, NO = "yes", "no"
 
 
-def chosen(generation: str, candidates: Sequence[str]) -> str | None:
+def chosen(generation: str, candidates: Sequence[str], words: bool = False) -> str | None:
     """Returns the candidate that an answer names: the only one found in its first line, or none.
 
     As LLaRA and LLMEraser decide it: lower case, as a part of the text. A title within a longer
-    one makes an answer invalid.
+    one makes an answer invalid. Or `words` alone: there is no "no" in "I know".
     """
     first = generation.strip().split("\n", 1)[0].lower()
-    found = [name for name in candidates if name.lower() in first]
+    edge = r"\b" if words else ""
+    found = [x for x in candidates if re.search(f"{edge}{re.escape(x.lower())}{edge}", first)]
     return found[0] if len(found) == 1 else None
 
 
@@ -50,16 +57,6 @@ def yes_score(yes: float, no: float, double: bool = False) -> float:
     return 1 / (1 + math.exp(no - yes)) if double else yes / (yes + no)
 
 
-def auc(scores: Sequence[float], positive: Sequence[bool]) -> float | None:
-    """Returns the share of pairs of a positive and a negative row in the right order; ties half."""
-    right = np.array([s for s, p in zip(scores, positive, strict=True) if p])
-    wrong = np.array([s for s, p in zip(scores, positive, strict=True) if not p])
-    if not len(right) or not len(wrong):
-        return None
-    above = right[:, None] - wrong[None]
-    return float(((above > 0) + 0.5 * (above == 0)).mean())
-
-
 @dataclass(frozen=True)
 class Hits(Metric):
     """Share of rows whose generated answer names the right one of the candidates.
@@ -69,6 +66,9 @@ class Hits(Metric):
     among those (HitRatio@1).
     """
 
+    words: bool = field(default=False, kw_only=True)
+    """A candidate counts where it stands as words of its own: for yes and no."""
+
     def told(
         self,
         candidates: Mapping[str, Candidates],
@@ -76,7 +76,7 @@ class Hits(Metric):
         categories: Categories = MappingProxyType({}),
     ) -> Metric:
         """Returns the metric that counts."""
-        return CountedHits(candidates, draws)
+        return CountedHits(candidates, draws, words=self.words)
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
         """Returns nothing: the candidates are not known."""
@@ -97,7 +97,7 @@ class CountedHits(Hits):
             return None
         keys = range(view.rows) if view.keys is None else view.keys
         rows = zip(keys, texts.generations, texts.answers, strict=True)
-        named = [(chosen(text, candidates[key]), answer) for key, text, answer in rows]
+        named = [(chosen(text, candidates[key], self.words), answer) for key, text, answer in rows]
         valid = [(name, answer) for name, answer in named if name is not None]
         return sum(name == answer for name, answer in valid), len(valid), len(named)
 
@@ -158,27 +158,56 @@ class Agreement(Metric):
 
 @dataclass(frozen=True)
 class AUC(Metric):
-    """Area under the curve of rows answered with yes or no, by the share of both answers."""
+    """Area under the curve of rows answered with yes or no, by the share of both answers.
+
+    An answer's probability is that per token of the whole of it, as it is trained on. Deviation:
+    TALLRec takes that of the first token.
+    """
 
     double_softmax: bool = False
     """Score rows as TALLRec does."""
-    yes: str = "Yes"
+
+    def kinds(self, view: ViewEvidence) -> tuple[Floats, NDArray[np.bool_]] | None:
+        """Returns the score of yes, NaN for a row that is no such question, and where yes is right.
+
+        Both are [rows]. None of a view without texts or other answers, or with one kind of row.
+        """
+        texts = view.record.texts
+        if texts is None or not view.has("answer", "perturbed"):
+            return None
+        said = [answer.strip(" .").lower() for answer in texts.answers]
+        pairs = zip(
+            said, view.probabilities("answer"), view.probabilities("perturbed"), strict=True
+        )
+        scores = [
+            yes_score(*((p[0], q[0]) if one == YES else (q[0], p[0])), self.double_softmax)
+            if one in (YES, NO) and len(q) == 1
+            else math.nan
+            for one, p, q in pairs
+        ]
+        found, yes = np.array(scores), np.array(said) == YES
+        known = ~np.isnan(found)
+        return (found, yes) if (known & yes).any() and (known & ~yes).any() else None
 
     def score(self, name: str, inputs: MetricInputs) -> dict[str, float | None]:
-        """Returns the area for every view whose rows have one other answer each."""
+        """Returns the area for every view that has rows of both kinds."""
         found: dict[str, float | None] = {}
-        for view in inputs.model.views.values():
-            texts = view.record.texts
-            if texts is None or not view.has("answer", "perturbed"):
-                continue
-            right, other = view.probabilities("answer"), view.probabilities("perturbed")
-            if any(len(x) != 1 for x in other):
-                continue
-            positive = [answer.strip() == self.yes for answer in texts.answers]
-            pairs = [
-                (r[0], o[0]) if p else (o[0], r[0])
-                for r, o, p in zip(right, other, positive, strict=True)
-            ]
-            scores = [yes_score(y, n, self.double_softmax) for y, n in pairs]
-            found[f"{view.name}.{name}"] = auc(scores, positive)
+        for view in filter(scored, inputs.model.views.values()):
+            if (kinds := self.kinds(view)) is not None:
+                scores, yes = kinds
+                known = ~np.isnan(scores)
+                found[f"{view.name}.{name}"] = auc(scores[known & ~yes], scores[known & yes])
+        return found
+
+    def sampled(self, name: str, sample: Sample) -> dict[str, Floats]:
+        """Returns the same in every bootstrap sample."""
+        found: dict[str, Floats] = {}
+        for view in filter(scored, sample.model.views.values()):
+            if (kinds := self.kinds(view)) is not None:
+                scores, yes = kinds
+                no, yes = (np.flatnonzero(~np.isnan(scores) & side) for side in (~yes, yes))
+                counts = sample.counts[view.name]
+                with np.errstate(invalid="ignore"):  # a sample with one kind of row alone
+                    areas = sampled_auc(scores[no], scores[yes], counts[:, no], counts[:, yes])
+                found[f"{view.name}.{name}"] = areas
         return found

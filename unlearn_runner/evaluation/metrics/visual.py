@@ -17,9 +17,8 @@ from unlearn_runner.evaluation.metrics.base import (
     Sample,
 )
 from unlearn_runner.evaluation.metrics.evidence import Floats, ViewEvidence
-from unlearn_runner.evaluation.metrics.recommendation import chosen
+from unlearn_runner.evaluation.metrics.recommendation import NO, YES, chosen
 
-YES, NO = "yes", "no"
 NEGATIONS = frozenset(("No", "not", "no"))
 SMALL = 1e-5
 """What R-Bench's evaluation adds to denominators."""
