@@ -23,6 +23,7 @@ from unlearn_runner.data.encode import collate, encode, stops
 from unlearn_runner.data.people import People
 from unlearn_runner.evaluation.benchmarks.base import Generation
 from unlearn_runner.evaluation.probes.generations import generate
+from unlearn_runner.evaluation.probes.packing import can_pack
 from unlearn_runner.models.forward import scored_logits
 from unlearn_runner.models.load import load_model, load_tokenizer
 from unlearn_runner.pipeline.execute import Executor, StageResult
@@ -233,9 +234,10 @@ def test_a_model_is_asked_what_it_was_trained_on_and_answers_greedily(made: Made
     asked: list[list[int]] = []
 
     def listening(_: Any, __: Any, given: dict[str, Any]) -> None:
-        if given["past_key_values"].get_seq_length() == 0:
+        if (cache := given["past_key_values"]) is not None and cache.get_seq_length() == 0:
             asked.extend(given["input_ids"].tolist())
 
+    can_pack(made.model, [])  # tries the model once
     listener = made.model.register_forward_pre_hook(listening, with_kwargs=True)
     tokenizer, template = made.tokenizer, made.run.model.template
     rows = [encode(tokenizer, template, q, a, max_tokens=4096) for q, a in QUESTIONS.items()]

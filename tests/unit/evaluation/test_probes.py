@@ -11,14 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM as Auto
 from transformers import (
+    AfmoeConfig,
+    DogeConfig,
     GPTNeoConfig,
     Lfm2Config,
     LlamaConfig,
     MistralConfig,
     PreTrainedConfig,
+    RobertaConfig,
 )
+from transformers import AutoModelForCausalLM as Auto
 
 from unlearn_runner.data.encode import Encoded
 from unlearn_runner.distributed.ranks import ALONE
@@ -47,16 +50,27 @@ FAMILIES: dict[str, PreTrainedConfig] = {
         **{"max_position_embeddings": 40, "attention_types": [[["global", "local"], 1]]},
     ),
 }
-HYBRID = Lfm2Config(**SIZES, **HEADS, num_key_value_heads=2, layer_types=["conv", "full_attention"])
+FURTHER: dict[str, PreTrainedConfig] = {
+    "convolutions": Lfm2Config(
+        **SIZES, **HEADS, num_key_value_heads=2, layer_types=["conv", "full_attention"]
+    ),
+    "masks of its own": DogeConfig(**SIZES, **HEADS, num_key_value_heads=2),
+    "attention that looks ahead": RobertaConfig(**SIZES, **HEADS, max_position_embeddings=64),
+    "masks by name": AfmoeConfig(
+        **SIZES, **HEADS, num_key_value_heads=2, num_dense_layers=2, head_dim=8
+    ),
+}
 
 
 def random_model(name: str, dtype: torch.dtype = torch.float64) -> Any:
     torch.manual_seed(4)
-    model = Auto.from_config({**FAMILIES, "convolutions": HYBRID}[name]).to(dtype).eval()
+    model = Auto.from_config({**FAMILIES, **FURTHER}[name]).to(dtype).eval()
     # Random weights say nearly the same everywhere: larger ones make every next token another.
     for parameter in model.parameters():
         if parameter.dim() > 1:
             parameter.data.mul_(6)
+        elif not parameter.any():
+            parameter.data.normal_()
     return model
 
 
@@ -67,6 +81,7 @@ def prompts() -> list[tuple[int, ...]]:
 
 def computed(model: Any) -> Counter[str]:
     """Counts rows and tokens of every call from now on."""
+    packing.can_pack(model, [])  # what it tries once is not counted
     counts: Counter[str] = Counter()
 
     def count(_: Any, __: Any, given: dict[str, Any]) -> None:
@@ -227,9 +242,37 @@ def test_answers_that_need_no_more_have_log_probabilities_alone() -> None:
             assert {len(getattr(one, f.name)) for f in fields(TokenStats)[1:]} == {0}
 
 
-@pytest.mark.parametrize("name", ["sliding window", "learned positions", "convolutions"])
+def test_masks_may_be_given_by_name() -> None:
+    """As the layers of some families do."""
+    model = random_model("masks by name")
+    rows = answers(model)
+    assert packing.can_pack(model, rows)
+    alone = [probe(model, [row], 0, 1, "")[0].logprob for row in rows]
+    for one, expected in zip(probe(model, rows, 0, 64, ""), alone, strict=True):
+        np.testing.assert_allclose(one.logprob, expected, rtol=1e-5)
+
+
+def test_what_was_read_as_a_tree_is_where_models_look_for_it() -> None:
+    """Keys and values of a layer's cache, which some ask whether anything is there."""
+    model, rows = random_model("grouped heads"), prompts()
+    table = decoding._Table(model, 0, rows)
+    table.step()
+    for slot in table.slots:
+        assert slot.keys.shape == slot.values.shape == (len(rows), 2, max(map(len, rows)), 8)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("sliding window", "learned positions", "convolutions"),
+        *("masks of its own", "attention that looks ahead"),
+    ],
+)
 def test_models_that_count_tokens_themselves_get_a_row_per_answer(name: str) -> None:
-    """A window that cuts a row, masks made of the order of tokens, and layers that go by it."""
+    """A window that cuts a row, masks made of the order of tokens, and layers that go by it.
+
+    Also what only a trial tells: attention that is not of what is before a token alone.
+    """
     model = random_model(name)
     rows = answers(model)
     assert not packing.can_pack(model, rows)

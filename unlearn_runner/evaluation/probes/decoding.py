@@ -69,6 +69,7 @@ class Slots(DynamicLayer):
             found = states[0].index_select(1, places.flatten()).unflatten(1, (count, width))
             self.table[i][slots, :, :width] = found.transpose(0, 1)
         self.is_initialized, self.end = True, width
+        self.keys, self.values = (table[:, :, :width] for table in self.table)
 
     def _grow(self, new: tuple[Tensor, Tensor]) -> None:
         kept, before = self.end - self.first, self.table

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from transformers import AttentionInterface
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from unlearn_runner.data.encode import Encoded, pixels_of
-from unlearn_runner.evaluation.probes.batching import narrowed
+from unlearn_runner.evaluation.probes.batching import device_of, narrowed
 
 GROUP = 768  # tokens of answers to one question that stay together, at most
 TOGETHER = 16  # segments, alike in length, whose attention is computed at once on a processor
@@ -109,8 +110,31 @@ def can_pack(model: Any, encoded: Sequence[Encoded]) -> bool:
         getattr(model, "_supports_attention_backend", False)
         and config._attn_implementation == BASE
         and set(getattr(config, "layer_types", None) or ()) <= ATTENTION
+        and _reads_trees(model)  # in front of rows: ranks that compute in step try it together
         and (window is None or all(len(row.ids) <= window for row in encoded))
     )
+
+
+_READS: WeakKeyDictionary[Any, bool] = WeakKeyDictionary()
+
+
+@torch.no_grad()
+def _reads_trees(model: Any) -> bool:
+    """Returns whether a model says of a small tree what it says of its rows; tried once.
+
+    Not where attention looks ahead, or a model adds to its masks.
+    """
+    if model not in _READS:
+        tree, device = Tree(), device_of(model)
+        rows = [Encoded((0, *middle, 3, 0), 1) for middle in ((1, 2), (2, 1))]
+        tree.add(rows)
+        found = packed_logits(model, tree, np.array(tree.places), device)
+        ids = torch.tensor([row.ids[:-1] for row in rows], device=device)
+        expected = model(input_ids=ids, use_cache=False).logits.flatten(0, 1)
+        rounding = max(0.02, torch.finfo(expected.dtype).eps ** 0.5)
+        gap = (found - expected).double().norm()
+        _READS[model] = bool(gap <= rounding * (expected - expected.mean()).double().norm())
+    return _READS[model]
 
 
 def packed_logits(
@@ -193,7 +217,7 @@ _LAYOUT: ContextVar[_Layout] = ContextVar("layout of the tree that a pass reads"
 
 
 def _attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, _: Any, **how: Any
+    module: Any, query: Tensor, key: Tensor, value: Tensor, attention_mask: Any = None, **how: Any
 ) -> tuple[Tensor, None]:
     """Attention of a tree's tokens, segment by segment; see `AttentionInterface`.
 
@@ -202,9 +226,15 @@ def _attend(
         query: [1, heads, tokens, dimension].
         key: [1, groups of heads, tokens, dimension].
         value: As `key`.
+        attention_mask: None; what a model makes itself goes by the order of tokens. There are no
+            numbers then, nor where a layer looks ahead.
         how: Of torch's attention.
     """
     layout = _LAYOUT.get()
+    if attention_mask is not None or not getattr(module, "is_causal", True):
+        return value.new_full(
+            (*query.shape[:3:2], query.shape[1], value.shape[-1]), torch.nan
+        ), None
 
     def chosen(states: Tensor, which: Tensor) -> Tensor:
         found = states[0].transpose(0, 1).index_select(0, which.flatten())
