@@ -209,6 +209,21 @@ def test_answers_of_one_pass_score_what_they_score_alone(
         close(one, other, 1e-12 if dtype == torch.float64 else 2e-5)
 
 
+def test_a_long_row_beside_short_ones_takes_no_room_but_its_own() -> None:
+    """By itself it has no mask; in a mask with the short ones each of them would be as long."""
+    model, tree, drawn = random_model("grouped heads"), packing.Tree(), np.random.default_rng(3)
+    rows = [Encoded((i, *drawn.integers(2, 60, n).tolist()), 1) for i, n in enumerate([5] * 9)]
+    rows.append(Encoded(tuple(drawn.integers(30, 60, 1100).tolist()), 1))
+    for row in rows:
+        tree.add([row])
+    layout = packing._Layout.of(tree, torch.float64, torch.device("cpu"))
+    masks = [part.mask for part in layout.parts]
+    assert [mask if mask is None else mask.shape[0] for mask in masks] == [9, None]
+    alone = [probe(model, [row], 0, 1, "")[0] for row in rows]
+    for one, other in zip(probe(model, rows, 0, 200, ""), alone, strict=True):
+        close(one, other, 1e-10)
+
+
 def test_what_rows_begin_with_is_read_once_and_scored_once() -> None:
     model = random_model("grouped heads")
     rows, tree = answers(model), packing.Tree()

@@ -26,6 +26,7 @@ from unlearn_runner.evaluation.probes.batching import device_of, narrowed
 
 GROUP = 768  # tokens of answers to one question that stay together, at most
 TOGETHER = 16  # segments, alike in length, whose attention is computed at once on a processor
+MASK, CACHED_MASK = 2**26, 2**20  # numbers of a mask, on an accelerator and on a processor
 NAME, BASE = "unlearn_runner_packed", "sdpa"
 ATTENTION = {"full_attention", "sliding_attention", "chunked_attention"}
 
@@ -170,8 +171,8 @@ class _Part(NamedTuple):
     """[segments, longest]: places; what fills up repeats a segment's last token."""
     seen: Tensor
     """[segments, longest path]."""
-    mask: Tensor
-    """[segments, 1, longest, longest path]."""
+    mask: Tensor | None
+    """[segments, 1, longest, longest path]; None for a row by itself."""
 
     @staticmethod
     def of(segments: Sequence[Segment], mask_type: torch.dtype, device: torch.device) -> _Part:
@@ -182,13 +183,16 @@ class _Part(NamedTuple):
         seen = np.zeros((len(segments), lengths.max()), dtype=np.int64)
         for line, segment in zip(seen, segments, strict=True):
             line[: len(segment.path)] = segment.path
-        last = (lengths - sizes + asking)[:, None, :, None]
-        mask = torch.from_numpy(np.arange(lengths.max()) <= last)
-        if mask_type is not torch.bool:
-            mask = torch.zeros(mask.shape, dtype=mask_type).masked_fill_(~mask, -torch.inf)
+        mask = None
+        if len(segments) > 1 or sizes[0] < lengths[0]:
+            last = (lengths - sizes + asking)[:, None, :, None]
+            mask = torch.from_numpy(np.arange(lengths.max()) <= last)
+            if mask_type is not torch.bool:
+                mask = torch.zeros(mask.shape, dtype=mask_type).masked_fill_(~mask, -torch.inf)
+            mask = mask.to(device)
         asking += np.array([segment.start for segment in segments])[:, None]
         places = torch.from_numpy(asking).to(device)
-        return _Part(places, torch.from_numpy(seen).to(device), mask.to(device))
+        return _Part(places, torch.from_numpy(seen).to(device), mask)
 
 
 class _Layout(NamedTuple):
@@ -200,13 +204,18 @@ class _Layout(NamedTuple):
 
     @staticmethod
     def of(tree: Tree, mask_type: torch.dtype, device: torch.device) -> _Layout:
-        """Returns a tree's segments, on a processor those of about a length together."""
-        chosen = sorted(tree.segments, key=lambda one: (one.size, len(one.path)))
-        size = TOGETHER if device.type == "cpu" else len(chosen)
-        parts = [
-            _Part.of(chosen[start : start + size], mask_type, device)
-            for start in range(0, len(chosen), size)
-        ]
+        """Returns a tree's segments, those of about a length together."""
+        on_cpu = device.type == "cpu"
+        most, numbers = (TOGETHER, CACHED_MASK) if on_cpu else (len(tree.segments), MASK)
+        together: list[list[Segment]] = []
+        longest = 0
+        for one in sorted(tree.segments, key=lambda one: (one.size, len(one.path))):
+            count, longest = len(together[-1]) + 1 if together else 1, max(longest, len(one.path))
+            if not together or count > most or count * one.size * longest > numbers:
+                together.append([])
+                longest = len(one.path)
+            together[-1].append(one)
+        parts = [_Part.of(segments, mask_type, device) for segments in together]
         order = torch.cat([part.asking.flatten() for part in parts])
         back = torch.empty(len(tree.tokens), dtype=torch.long, device=device)
         back[order] = torch.arange(len(order), device=device)  # any of several is right
