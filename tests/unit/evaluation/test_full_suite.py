@@ -21,6 +21,7 @@ from unlearn_runner.evaluation.metrics.base import compute
 from unlearn_runner.evaluation.metrics.bootstrap import intervals
 from unlearn_runner.evaluation.metrics.evidence import Evidence, read_record
 from unlearn_runner.evaluation.metrics.parts import units
+from unlearn_runner.evaluation.probes.packing import can_pack
 from unlearn_runner.evaluation.schema import (
     VERSION,
     compressed_length,
@@ -84,6 +85,7 @@ def evaluated(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
         passes["scored tokens"] += len(inputs[0]) if caches[-1] is None else 0
 
     model = tiny.llama().eval()
+    assert can_pack(model, []), "tried once, with passes of its own"
     model.register_forward_pre_hook(count, with_kwargs=True)
     folder = tmp_path_factory.mktemp("evidence")
     model.get_output_embeddings().register_forward_hook(count_scored)
