@@ -122,11 +122,13 @@ def _ended(
 
     Of a text that is not closed, up to its own last token.
     """
-    special, end = set(tokenizer.all_special_ids), rendered.answer_end
+    last = len(spans) - 1
     # A tokenizer's own special tokens span no text; only one behind the last text can be the end.
-    last = max((i for i, (start, stop) in enumerate(spans) if start < min(stop, end)), default=-1)
+    while last >= 0 and spans[last][0] >= min(spans[last][1], rendered.answer_end):
+        last -= 1
     if not rendered.closed:
         return ids[: last + 1]
+    special = set(tokenizer.all_special_ids) if last + 1 < len(ids) else ()
     for i in range(last + 1, len(ids)):
         if ids[i] in special:
             return ids[: i + 1]

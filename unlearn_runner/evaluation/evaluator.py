@@ -26,7 +26,6 @@ from unlearn_runner.evaluation.schema import (
     Generation,
     Probe,
     Sampling,
-    ScoredAnswer,
     scored_answers,
 )
 from unlearn_runner.store.keys import INERT
@@ -112,17 +111,16 @@ class Evaluator:
         pending: dict[Generation, list[_Prompted]] = {}
         for name, rows in self.views.items():
             wanted = self.probes.get(name, PROBES)
-            known = probes.logprobs(name, rows) if "logprobs" in wanted else None
+            scored = probes.logprobs(name, rows) if "logprobs" in wanted else None
             if "choices" in wanted:
                 probes.choices(name, rows)
             if "generations" in wanted:
-                prompts = probes.encoded(rows)
-                prompted = _Prompted(name, prompts, known or [()] * len(prompts))
-                pending.setdefault(self.generations.get(name, self.generation), []).append(prompted)
+                how = self.generations.get(name, self.generation)
+                pending.setdefault(how, []).append(scored or probes.prompted(name, rows))
             if "samples" in wanted:
                 probes.samples(name, rows)
             if "prefixes" in wanted:
-                probes.prefixes(name, rows, known)
+                probes.prefixes(name, rows, scored.hits if scored else None)
             if "gradients" in wanted:
                 probes.gradients(name, rows)
             if "patched" in wanted:
@@ -137,8 +135,10 @@ class _Prompted(NamedTuple):
     name: str
     prompts: Sequence[Any]
     """Rows in tokens."""
-    hits: Sequence[Sequence[bool]]
-    """Per row, what is known of its own answer's tokens; see `_hits`."""
+    hits: Sequence[Any]
+    """Per row, which tokens of its own answer are the only likeliest ones."""
+    said: Sequence[Sequence[int]]
+    """Per row, the first tokens of the model's answer, as far as they are known."""
 
 
 @dataclass(frozen=True)
@@ -162,18 +162,22 @@ class _Probes:
 
         return encode_rows(self.tokenizer, self.settings.template, rows, self.max_tokens)
 
+    def prompted(self, name: str, rows: Rows) -> _Prompted:
+        """Returns rows of which nothing is known."""
+        return _Prompted(name, self.encoded(rows), [()] * len(rows), [()] * len(rows))
+
     def journal(self, view: str, probe: str, **packing: Any) -> Any:
         """Returns what keeps the batches of a probe over a view, where they are kept."""
         from unlearn_runner.evaluation.probes.journal import journal_of
 
         return journal_of(self.attempt, view, probe, **packing)
 
-    def logprobs(self, name: str, rows: Rows) -> list[Any] | None:
-        """Scores all answers; returns what is then known of each row's own, see `_hits`."""
+    def logprobs(self, name: str, rows: Rows) -> _Prompted:
+        """Scores all answers; returns what is then known of each row's own."""
         from unlearn_runner.data.encode import encode_row
         from unlearn_runner.evaluation.probes.logprobs import journalled, probe
 
-        answers, settings, known = scored_answers(rows), self.settings, None
+        answers, settings, known = scored_answers(rows), self.settings, ((), ())
         given = (self.tokenizer, settings.template)
         encoded = [
             encode_row(
@@ -183,13 +187,15 @@ class _Probes:
         ]
         pad, label = self.tokenizer.pad_token_id, f"{self.title}, {name} answers"
         journal = self.journal(name, "logprobs", **journalled())
-        plain = [answer.role == "answer" for answer in answers]
-        given = (settings.batch_size, label, self.ranks, journal, plain)
+        own = [answer.role == "answer" for answer in answers]
+        given = (settings.batch_size, label, self.ranks, journal, own)
         stats = probe(self.model, encoded, pad, *given)
         if self.ranks.main:
             write_logprobs(self.folder, name, answers, stats)
-            known = _hits(answers, stats)
-        return self.ranks.broadcast(known)
+            mine = [one for one, is_own in zip(stats, own, strict=True) if is_own]
+            known = [one.sole for one in mine], [one.said() for one in mine]
+        prompts = [row for row, is_own in zip(encoded, own, strict=True) if is_own]
+        return _Prompted(name, prompts, *self.ranks.broadcast(known))
 
     def choices(self, name: str, rows: Rows) -> None:
         """Scores the choices of every question."""
@@ -215,7 +221,7 @@ class _Probes:
         if self.ranks.main:
             write_samples(self.folder, name, found)
 
-    def prefixes(self, name: str, rows: Rows, known: list[Any] | None) -> None:
+    def prefixes(self, name: str, rows: Rows, known: Sequence[Any] | None) -> None:
         """Continues every beginning of every row."""
         from unlearn_runner.evaluation.probes.prefixes import continuations
 
@@ -262,9 +268,9 @@ class _Probes:
         settings, label = self.settings, f"{self.title}, generation"
         ends = stops(self.tokenizer, settings.template)
         prompts = [row for view in views for row in view.prompts]
-        hits = [row for view in views for row in view.hits]
+        said = [row for view in views for row in view.said]
         journal = self.journal(f"views-{number}", "generations")
-        given = (prompts, how, ends, settings.batch_size, label, self.ranks, hits, journal)
+        given = (prompts, how, ends, settings.batch_size, label, self.ranks, said, journal)
         texts = iter(generate(self.model, self.tokenizer, *given))
         for view in views if self.ranks.main else ():
             mine = list(islice(texts, len(view.prompts)))
@@ -281,9 +287,3 @@ class _Probes:
         device, label = device_of(self.model), f"{self.title}, {name} clean"
         found = clean_probabilities(self.classifier, texts, device, label)
         write_clean(self.folder, name, found)
-
-
-def _hits(answers: Sequence[ScoredAnswer], stats: Sequence[Any]) -> list[Any]:
-    """Returns which tokens of each row's own answer alone were the likeliest; [tokens] per row."""
-    pairs = zip(answers, stats, strict=True)
-    return [one.sole for answer, one in pairs if answer.role == "answer"]

@@ -80,6 +80,8 @@ def evaluated(tiny: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path
             passes["teacher-forced"] += 1
         elif cache.get_seq_length() == 0:
             passes["generation"] += 1
+        else:
+            passes["generated"] += given["input_ids"].numel()
 
     def count_scored(_: Any, inputs: tuple[Any, ...], __: Any) -> None:
         passes["scored tokens"] += len(inputs[0]) if caches[-1] is None else 0
@@ -114,7 +116,8 @@ def test_one_teacher_forced_pass_per_view_and_one_generation_pass_per_generating
     assert passes == {
         "teacher-forced": 2 * 3 + 2 * 2 + 1,  # of 16 answers at most, 7 or 4 to a question
         "scored tokens": len(scored),
-        "generation": 1,  # all questions are read in it
+        "generation": 1,  # all questions are read in it, with the first token that is known
+        "generated": questions * (4 - 2),  # a token is read to know the next one
     }
 
 

@@ -20,7 +20,13 @@ from transformers.cache_utils import DynamicCache, DynamicLayer, DynamicSlidingW
 from unlearn_runner.data.encode import Encoded, pixels_of, positions
 from unlearn_runner.data.picture import Shown
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.evaluation.probes.batching import device_of, is_sharded, narrowed
+from unlearn_runner.evaluation.probes.batching import (
+    device_of,
+    is_sharded,
+    likeliest,
+    narrowed,
+    without_gradients,
+)
 from unlearn_runner.evaluation.probes.packing import Tree, can_pack, packed_logits
 
 GROWTH = 32  # columns more at once: a cache that grows by one is copied at every token
@@ -58,16 +64,22 @@ class Slots(DynamicLayer):
         self.keys, self.values = (t[: self.rows, :, self.first : end] for t in self.table)
         return self.keys, self.values
 
-    def _place(self, new: tuple[Tensor, Tensor], first: int, places: Tensor) -> None:
-        """Puts the tokens of a tree into the slots of the prompts that they are of."""
+    def _place(self, new: Sequence[Tensor], first: int, places: Tensor) -> None:
+        """Puts keys and values of a tree's tokens into slots, the first one's number and on.
+
+        Args:
+            new: Both, [1, heads, tokens, dimension].
+            first: Slot of the first prompt.
+            places: [prompts, columns]; of padding it is any, as what is hidden must be a number.
+        """
         slots, (count, width) = slice(first, first + len(places)), places.shape
         for i, states in enumerate(new):
             heads, _, dimension = states.shape[1:]
             if len(self.table) == i:
                 shape = (self.rows, heads, width + GROWTH, dimension)
                 self.table.append(states.new_empty(shape))
-            found = states[0].index_select(1, places.flatten()).unflatten(1, (count, width))
-            self.table[i][slots, :, :width] = found.transpose(0, 1)
+            found = states[0].transpose(0, 1).index_select(0, places.flatten())
+            self.table[i][slots, :, :width] = found.unflatten(0, (count, width)).transpose(1, 2)
         self.is_initialized, self.end = True, width
         self.keys, self.values = (table[:, :, :width] for table in self.table)
 
@@ -89,7 +101,8 @@ class Slots(DynamicLayer):
     def leave(self, holes: Sequence[int], movers: Sequence[int], unused: int) -> None:
         """Moves rows into others' slots, and leaves out columns that only padding is left in."""
         for table in self.table if movers else ():
-            table[holes] = table[movers]
+            used = table[:, :, self.first : self.end]
+            used[holes] = used[movers]
         self.first += unused
 
 
@@ -99,7 +112,7 @@ def can_decode(model: Any) -> bool:
     return all(type(layer) in plain for layer in DynamicCache(config=model.config).layers)
 
 
-@torch.no_grad()
+@without_gradients
 def decode(
     model: Any,
     pad: int,
@@ -191,7 +204,7 @@ class _Table:
                 use_cache=True,
                 **pixels_of([row.image for row in self.unread], self.device),
             ).logits
-        return logits[:, -1].argmax(-1)
+        return likeliest(logits[:, -1])
 
     def _read(self) -> Tensor:
         """Reads prompts as trees; the cache has each one's own tokens then."""
@@ -206,7 +219,7 @@ class _Table:
                 slot.reading = first, torch.tensor(columns, device=self.device)
             places, picks = np.unique(tree.places, return_inverse=True)
             logits = packed_logits(self.model, tree, places, self.device, self.cache)
-            best.append(logits.argmax(-1)[torch.from_numpy(picks).to(self.device)])
+            best.append(likeliest(logits)[torch.from_numpy(picks).to(self.device)])
             first += len(piece)
         for slot in self.slots:
             slot.reading = None

@@ -36,7 +36,7 @@ def generate(
     batch_size: int,
     title: str,
     ranks: Ranks = ALONE,
-    hits: Sequence[Sequence[bool]] | None = None,
+    said: Sequence[Sequence[int]] | None = None,
     journal: Journal[str] | None = None,
 ) -> list[str]:
     """Returns the greedy answer to every row's prompt, up to a token of `ends`; see `map_batches`.
@@ -53,8 +53,7 @@ def generate(
         batch_size: Rows of a forward pass; `AT_ONCE` times as many are generated together.
         title: Name of the progress bar.
         ranks: Sharers of the work; every rank must call this.
-        hits: Per row, which scored tokens are the model's only most likely ones: as far as all are,
-            the greedy answer is the row's own, and is read with the prompt. None: not known.
+        said: Per row, the first tokens of its answer that are known. None: none is.
         journal: As for `map_batches`.
     """
     prompts = [row.ids[: row.prompt_length] for row in encoded]
@@ -63,27 +62,22 @@ def generate(
         limit = setting.max_new_tokens
         if setting.max_length is not None:  # counted with the row's own prompt, not padding
             limit = min(limit, max(0, setting.max_length - row.prompt_length))
-        said = row.ids[row.prompt_length :][: 0 if hits is None else _leading(hits[i])]
-        end = next((at for at, token in enumerate(said) if token in ends), None)
-        known.append(said[:end])
+        first = [] if said is None else said[i]
+        end = next((at for at, token in enumerate(first) if token in ends), None)
+        known.append(first[:end])
         limits.append(limit if end is None else min(limit, end))
 
     def texts(batch: Sequence[int]) -> Iterator[str]:
         chosen = [prompts[i] for i in batch]
-        said, allowed = [known[i] for i in batch], [limits[i] for i in batch]
+        begun, allowed = [known[i] for i in batch], [limits[i] for i in batch]
         images = [encoded[i].image for i in batch]
-        found = continued(model, tokenizer, chosen, said, allowed, ends, ranks, images)
+        found = continued(model, tokenizer, chosen, begun, allowed, ends, ranks, images)
         for prompt, tokens in zip(chosen, found, strict=True):
             yield answer_text(tokenizer, setting, prompt, tokens)
 
     lengths = [len(one) + len(more) for one, more in zip(prompts, known, strict=True)]
     size = batch_size * AT_ONCE
     return map_batches(model, lengths, size, title, ranks, texts, journal)
-
-
-def _leading(hits: Sequence[bool]) -> int:
-    """Returns how many are true before the first that is not."""
-    return next((at for at, hit in enumerate(hits) if not hit), len(hits))
 
 
 def continued(

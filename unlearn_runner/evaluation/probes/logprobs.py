@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,14 +19,20 @@ from torch.nn.functional import log_softmax
 
 from unlearn_runner.data.encode import Encoded, collate
 from unlearn_runner.distributed.ranks import ALONE, Ranks
-from unlearn_runner.evaluation.probes.batching import TOKENS, device_of, map_batches
+from unlearn_runner.evaluation.probes.batching import (
+    TOKENS,
+    device_of,
+    likeliest,
+    map_batches,
+    without_gradients,
+)
 from unlearn_runner.evaluation.probes.journal import Journal
 from unlearn_runner.evaluation.probes.packing import Tree, can_pack, groups, packed_logits
 from unlearn_runner.models.forward import scored_logits
 
 LOGITS_AT_ONCE = 2**24  # numbers per softmax on an accelerator
 CACHED_LOGITS = 2**18  # and on a processor: two such tables are what a core's cache holds
-CACHED = 32  # tokens of a pass per row of a batch: 2,048, which a processor's cache holds
+CACHED = 40  # tokens of a pass per row of a batch: 2,560, which a processor's cache holds
 LEAST = -1e15  # in place of -inf: its square is a number, and 0 times either is 0
 
 
@@ -47,17 +54,23 @@ class TokenStats:
     """Number of tokens likelier than the label; 0 is the most likely."""
     sole: np.ndarray[Any, Any]
     """Whether the label is the most likely token and no other is as likely; not kept."""
+    best: np.ndarray[Any, Any]
+    """The most likely token; not kept."""
+
+    def said(self) -> list[int]:
+        """Returns the greedy answer up to its first token that is another one, with that."""
+        other = np.flatnonzero(~self.sole)
+        return self.best[: other[0] + 1 if len(other) else None].tolist()
 
 
-def moments(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
+def moments(logp: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     """Returns the fields of `TokenStats` for scored positions.
 
     Args:
-        logits: [positions, vocabulary], float32 or float64.
+        logp: [positions, vocabulary], log-probabilities; they are overwritten.
         labels: [positions].
     """
-    logp = log_softmax(logits, dim=-1)
-    label = logp.gather(1, labels[:, None])
+    label, best = logp.gather(1, labels[:, None]), likeliest(logp)
     buffer = torch.empty_like(logp)
     # Ones and zeros as floats: a sum of truth values takes five times as long on a processor.
     rank = torch.gt(logp, label, out=buffer).sum(-1).long()
@@ -68,10 +81,10 @@ def moments(logits: Tensor, labels: Tensor) -> tuple[Tensor, ...]:
     # A probability that underflows to 0 contributes 0, not 0 * -inf.
     mean = (p * logp.clamp_(min=LEAST)).sum(-1)
     variance = logp.sub_(mean[:, None]).square_().mul_(p).sum(-1)
-    return label[:, 0], hit, mean, variance, -mean, rank, sole
+    return label[:, 0], hit, mean, variance, -mean, rank, sole, best
 
 
-@torch.no_grad()
+@without_gradients
 def probe(
     model: Any,
     encoded: Sequence[Encoded],
@@ -80,7 +93,7 @@ def probe(
     title: str,
     ranks: Ranks = ALONE,
     journal: Journal[Any] | None = None,
-    plain: Sequence[bool] | None = None,
+    whole: Sequence[bool] | None = None,
 ) -> list[TokenStats]:
     """Returns the statistics of every encoded answer, in their order; see `map_batches`.
 
@@ -92,31 +105,23 @@ def probe(
         title: Name of the progress bar.
         ranks: Sharers of the work; every rank must call this.
         journal: As for `map_batches`.
-        plain: Which answers have all statistics; the others have log-probabilities. None: all.
+        whole: Which answers have all statistics; the others have log-probabilities. None: all.
     """
     packs, device = can_pack(model, encoded), device_of(model)
     items = groups(encoded) if packs else [[row] for row in encoded]
     ends = np.cumsum([len(item) for item in items])
-    whole = [True] * len(encoded) if plain is None else plain
+    whole = [True] * len(encoded) if whole is None else whole
 
     def compute(batch: Sequence[int]) -> Iterator[list[TokenStats]]:
         chosen = [items[i] for i in batch]
         rows = [row for item in chosen for row in item]
         marks = [mark for i in batch for mark in whole[ends[i] - len(items[i]) : ends[i]]]
         if packs:
-            tree = Tree()
-            for item in chosen:
-                tree.add(item)
-            places, picks = np.unique(tree.places, return_inverse=True)
-            logits = packed_logits(model, tree, places, device)
-            scored = _Scored(
-                logits, torch.from_numpy(picks).to(device), torch.tensor(tree.labels, device=device)
-            )
+            scored = _packed(model, chosen)
         else:
             shaped = collate(rows, pad, device)
             logits = scored_logits(model, shaped)
-            picks = torch.arange(len(logits), device=device)
-            scored = _Scored(logits, picks, shaped.labels)
+            scored = _Scored(logits, np.arange(len(logits)), shaped.labels)
         stats = _statistics(scored, [row.num_labels for row in rows], marks)
         for item in chosen:
             yield [next(stats) for _ in item]
@@ -134,52 +139,70 @@ class _Scored(NamedTuple):
 
     logits: Tensor
     """[contexts, vocabulary]."""
-    picks: Tensor
+    picks: np.ndarray[Any, Any]
     """[scored tokens]: the context of each label."""
     labels: Tensor
+    """[scored tokens]."""
+
+
+def _packed(model: Any, items: Sequence[Sequence[Encoded]]) -> _Scored:
+    """Reads rows in one sequence; those of an item have the same prompt."""
+    tree, device = Tree(), device_of(model)
+    for rows in items:
+        tree.add(rows)
+    places, picks = np.unique(tree.places, return_inverse=True)
+    logits = packed_logits(model, tree, places, device)
+    return _Scored(logits, picks, torch.tensor(tree.labels, device=device))
 
 
 def _statistics(
     scored: _Scored, lengths: Sequence[int], whole: Sequence[bool]
 ) -> Iterator[TokenStats]:
     """Yields the statistics of rows that have so many labels each, of some all of them."""
-    marks = np.repeat(whole, lengths)
-    columns = _moments(scored, np.flatnonzero(marks))
-    logprob = np.empty(len(marks), dtype=columns[0].dtype)
-    logprob[marks] = columns[0]
-    if not marks.all():
-        logprob[~marks] = _logprobs(scored, np.flatnonzero(~marks))
+    marks, order = np.repeat(whole, lengths), scored.picks.argsort(kind="stable")
+    fully = order[marks[order]]
+    logprob, further = _normalised(scored, order, fully)
+    logprob[order] = logprob.copy()
+    columns = [np.empty_like(column) for column in further]
+    numbers = (np.cumsum(marks) - 1)[fully]
+    for column, values in zip(columns, further, strict=True):
+        column[numbers] = values
     start = kept = 0
     for length, mark in zip(lengths, whole, strict=True):
-        further = slice(kept, kept + length * mark)
-        yield TokenStats(
-            logprob[start : start + length], *(column[further] for column in columns[1:])
-        )
-        start, kept = start + length, further.stop
+        mine = slice(kept, kept + length * mark)
+        yield TokenStats(logprob[start : start + length], *(column[mine] for column in columns))
+        start, kept = start + length, mine.stop
 
 
-def _moments(scored: _Scored, which: Any) -> list[Any]:
-    """Returns the fields of `TokenStats` of some labels; each [labels]."""
-    chosen = torch.from_numpy(which).to(scored.labels.device).split(_at_once(scored.logits))
-    pieces = [moments(scored.logits[scored.picks[i]], scored.labels[i]) for i in chosen]
-    return [torch.cat(column).cpu().numpy() for column in zip(*pieces, strict=True)]
+def _normalised(scored: _Scored, order: Any, fully: Any) -> tuple[Any, list[Any]]:
+    """Returns log-probabilities of labels, and of some the further fields of `TokenStats`.
 
+    Contexts are normalised once, a few at a time.
 
-def _logprobs(scored: _Scored, which: Any) -> Any:
-    """Returns the log-probabilities of some labels, [labels]; a context is normalised once."""
-    chosen = torch.from_numpy(which).to(scored.labels.device)
-    labels = scored.labels[chosen]
-    contexts, picks = scored.picks[chosen].unique(return_inverse=True)
-    order = picks.argsort()
-    size = _at_once(scored.logits)
-    ends = torch.searchsorted(picks[order], torch.arange(0, len(contexts) + size, size).to(picks))
-    found = torch.empty_like(labels, dtype=scored.logits.dtype)
-    pieces = contexts.split(size)
-    for number, (piece, start, end) in enumerate(zip(pieces, ends, ends[1:], strict=False)):
-        mine = order[start:end]
-        logp = log_softmax(scored.logits[piece], dim=-1)
-        found[mine] = logp[picks[mine] - number * size, labels[mine]]
-    return found.cpu().numpy()
+    Args:
+        scored: What a pass scored.
+        order: The labels, by context.
+        fully: Those of which all is wanted, by context.
+    """
+    logits, device = scored.logits, scored.logits.device
+    size = _at_once(logits)
+    cuts = range(0, len(logits) + size, size)
+
+    def pieces(which: Any) -> Iterator[tuple[Tensor, Tensor]]:
+        picks, labels = scored.picks[which], scored.labels[torch.from_numpy(which).to(device)]
+        ends = np.searchsorted(picks, cuts)
+        at = torch.from_numpy(picks % size).to(device)
+        for first, end in pairwise(ends):
+            yield at[first:end], labels[first:end]
+
+    logprobs, further = [], []
+    for start, (at, labels), (mine, own) in zip(cuts, pieces(order), pieces(fully), strict=False):
+        logp = log_softmax(logits[start : start + size], dim=-1)
+        logprobs.append(logp[at, labels])
+        if len(mine) or not further:
+            further.append(moments(logp[mine], own)[1:])
+    columns = [torch.cat(column).cpu().numpy() for column in zip(*further, strict=True)]
+    return torch.cat(logprobs).cpu().numpy(), columns
 
 
 def _at_once(logits: Tensor) -> int:
