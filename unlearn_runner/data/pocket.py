@@ -220,6 +220,13 @@ def _fact_splits() -> dict[str, list[Row]]:
     return splits
 
 
+def by_person(seed: int, people: int, questions: int, wording: Wording) -> list[list[Row]]:
+    """Generates the rows of `full`, person by person, with paraphrases and wrong answers."""
+    # Every second name is kept for held-out people, so that they never meet the people of `full`.
+    known = _people(seed, "full", _names(seed)[0 : 2 * people : 2])
+    return [_person_rows(person, questions, wording) for person in known]
+
+
 def generate(
     seed: int, people: int = 40, questions: int = 10, wording: Wording = "varied"
 ) -> dict[str, list[Row]]:
@@ -239,9 +246,7 @@ def generate(
     if not 1 <= questions <= MAX_QUESTIONS:
         raise ValueError(f"questions must be in 1..{MAX_QUESTIONS}, not {questions}")
     names = _names(seed)
-    # Every second name is kept for held-out people, so that they never meet the people of `full`.
-    known = _people(seed, "full", names[0 : 2 * people : 2])
-    full = [row for person in known for row in _person_rows(person, questions, wording)]
+    full = [row for rows in by_person(seed, people, questions, wording) for row in rows]
 
     splits = {"full": _plain(full)}
     for percent in (5, 10):

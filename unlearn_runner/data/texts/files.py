@@ -93,10 +93,10 @@ class TextFiles(Source):
         if path.suffix == ".txt":
             return [(str(path), path.read_text(encoding="utf-8"))]
         found = read_records(path)
-        return found if spec.part is None else _part(path, found, spec.part)
+        return found if spec.part is None else named_part(str(path), found, spec.part)
 
 
-def _part(path: Path, records: Sequence[Placed], name: str) -> list[Placed]:
+def named_part(file: str, records: Sequence[Placed], name: str) -> list[Placed]:
     """Returns the records under a name in the one object that a file is.
 
     Raises:
@@ -107,10 +107,10 @@ def _part(path: Path, records: Sequence[Placed], name: str) -> list[Placed]:
     if not isinstance(parts.get(name), list):
         there = listed(repr(part) for part, rows in parts.items() if isinstance(rows, list))
         raise DataError(
-            f"{path} has no list of rows under {name!r}; it has {there or 'no list by name'}",
+            f"{file} has no list of rows under {name!r}; it has {there or 'no list by name'}",
             "benchmark.source.split.NAME.part names the list, or null takes the file's rows",
         )
-    return [(f"{path} {name} row {i}", record) for i, record in enumerate(parts[name], 1)]
+    return [(f"{file} {name} row {i}", record) for i, record in enumerate(parts[name], 1)]
 
 
 def _taken(records: Sequence[Placed], spec: TextSplit) -> list[Placed]:
